@@ -10,6 +10,8 @@ import { PersistedState } from "../../src/agent/persisted-state.ts";
 import type { DesiredSet } from "../../src/contracts/agent-protocol/desired-set.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
+import { type IdentityOptions, obtainIdentity } from "../../src/main/compose/host-identity.ts";
+import type { ProcessContext } from "../../src/main/compose/run-process.ts";
 import { localSet } from "../support/agent/local-set.ts";
 
 const run = promisify(execFile);
@@ -61,4 +63,21 @@ test("a full file system delays new sets, but neither deletes nor stops, and lea
   expect(applied.slice(2).flatMap(({ changed }) => changed)).toEqual([added]);
   expect(state.fault).toBeUndefined();
   expect((await openStateFile(file).load())?.acceptedGeneration).toBe(2);
+});
+
+test("an agent that replaces one of an older release starts on a full file system", async () => {
+  const file = path.join(folder, "host-agent.json");
+  const identity = { hostId: newId("host"), credential: "brt_secret" };
+  await openStateFile(file).saveIdentity(identity);
+  await fill();
+  const store = openStateFile(file);
+  const options = { state: store, machineId: "m1" } as IdentityOptions;
+  const context = { log: silentLog } as ProcessContext;
+  const { signal } = new AbortController();
+  expect(await obtainIdentity(options, context, signal)).toMatchObject(identity);
+  expect(await openStateFile(file).loadIdentity()).toEqual(identity);
+  await rm(path.join(folder, "filler"));
+  const state = new PersistedState(store, await store.load(), silentLog);
+  await state.save();
+  expect(await openStateFile(file).loadIdentity()).toEqual({ ...identity, machineId: "m1" });
 });

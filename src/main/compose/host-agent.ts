@@ -28,7 +28,7 @@ import type { AgentIdentity } from "../../contracts/agent-protocol/agent-identit
 import { withTimeout } from "../../lib/async/with-timeout.ts";
 import type { Log } from "../../lib/log.ts";
 import { type HostVolumes, openHostVolumes } from "./host-volumes.ts";
-import { obtainIdentity } from "./host-identity.ts";
+import { bindMachine, obtainIdentity } from "./host-identity.ts";
 import { lockFolder } from "./lock-folder.ts";
 import { createPreviousHosts } from "./previous-hosts.ts";
 import type { ProcessContext } from "./run-process.ts";
@@ -105,7 +105,7 @@ export async function startHostAgent(
     state,
     agentVersion: version,
     isCopied: isCopied(identity, own),
-    onAccepted: () => bindMachine(state, own),
+    onAccepted: () => bindMachine(state, own.machineId, agentLog),
     clock: systemClock,
     limits: defaultAgentLimits,
     random: Math.random,
@@ -124,10 +124,6 @@ function isCopied(stored: HostIdentity, own: AgentIdentity): boolean {
     own.machineId !== undefined &&
     stored.machineId !== own.machineId
   );
-}
-
-async function bindMachine(state: StateFile, { machineId }: AgentIdentity): Promise<void> {
-  if (machineId !== undefined) await state.bindMachine(machineId);
 }
 
 /** The ports of the agent on this machine. */

@@ -9,6 +9,7 @@ import type { MachinePort } from "../../agent/ports/machine-port.ts";
 import type { AgentSettings } from "../../config/host-agent.ts";
 import type { Enroll } from "../../contracts/agent-protocol/enroll.ts";
 import { AGENT_PROTOCOL_VERSION } from "../../contracts/agent-protocol/protocol.ts";
+import type { Log } from "../../lib/log.ts";
 import type { ProcessContext } from "./run-process.ts";
 
 export interface IdentityOptions {
@@ -37,7 +38,7 @@ export async function obtainIdentity(
   if (known && (known.machineId !== undefined || machineId === undefined)) return known;
   if (known) {
     // An older release enrolled the host.
-    await state.bindMachine(String(machineId));
+    await bindMachine(state, machineId, context.log);
     return known;
   }
   const credential = await state.beginEnrollment();
@@ -47,6 +48,21 @@ export async function obtainIdentity(
   await state.saveIdentity({ ...identity, machineId });
   context.log.info({ hostId: identity.hostId, name: enroll.name }, "enrolled");
   return identity;
+}
+
+/**
+ * Stores the machine to which the state belongs. A full disk must not end the agent, which frees
+ * space: the next save stores the machine too.
+ */
+export async function bindMachine(
+  state: StateFile,
+  machineId: string | undefined,
+  log: Log,
+): Promise<void> {
+  if (machineId === undefined) return;
+  await state.bindMachine(machineId).catch((error: unknown) => {
+    log.error({ err: error }, "cannot save the id of this machine");
+  });
 }
 
 /** Retries while the API is unreachable. Any other response of Berth is final. */
