@@ -1,3 +1,4 @@
+import { writeFile } from "node:fs/promises";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from "vitest";
 import { createDockerDisk } from "../../src/agent/adapters/docker/docker-disk.ts";
 import { createDockerRoot } from "../../src/agent/adapters/docker/docker-root.ts";
@@ -158,6 +159,26 @@ it("a container that Docker cannot inspect makes only its own set unseen", async
   expect(observed.map(({ setId }) => setId)).toEqual([other?.setId]);
   expect(unseen).toEqual([stuck?.setId]);
   await expect(port.observe(signal)).rejects.toThrow("the container is locked");
+});
+
+it("an exit soon after the start is observed, although the container's log cannot be read", async () => {
+  const set = localSet({ options: { command: ["/bin/sh", "-c", "echo failed >&2; exit 1"] } });
+  await run(set);
+  const observe = async () => (await port.observeSet(set.setId, signal))?.containers[0];
+  await expect.poll(observe).toMatchObject({ state: "exited", exitCode: 1 });
+  const { dockerId = "" } = (await observe()) ?? {};
+  const ended = { state: "exited", exitCode: 1, startFailure: undefined };
+  const isLogs = (request: string) => request.includes("/logs?");
+  for (const status of [200, 500]) {
+    proxy.answers = (request) => (isLogs(request) ? { status, lines: ["not a frame"] } : undefined);
+    expect(await observe()).toMatchObject(ended);
+  }
+  proxy.answers = () => undefined;
+  const { LogPath } = await proxy.docker.getContainer(dockerId).inspect();
+  await writeFile(LogPath, "{damaged\n");
+  proxy.requests.length = 0;
+  expect(await observe()).toMatchObject(ended);
+  expect(proxy.requests.filter(isLogs)).toHaveLength(1);
 });
 
 it("events that arrive again after a gap are announced", async () => {

@@ -3,6 +3,8 @@ import { AgentError } from "../../agent-error.ts";
 const headerBytes = 8;
 /** Docker splits lines at 16 KiB. A longer frame means that the stream is malformed. */
 const frameBytesMax = 2 ** 20;
+/** 0 to 2 are standard input, output and error. 3 is Docker's message about an unreadable log. */
+const streamMax = 3;
 
 /**
  * Yields the payloads of Docker's frames. A frame is an 8-byte header (stream, three zeros,
@@ -40,7 +42,7 @@ export async function* demultiplex(output: AsyncIterable<unknown>): AsyncGenerat
 
 function payloadBytes(header: Buffer): number {
   const bytes = header.readUInt32BE(4);
-  if ((header[0] ?? 0) > 2 || bytes > frameBytesMax) {
+  if ((header[0] ?? 0) > streamMax || bytes > frameBytesMax) {
     throw new AgentError("docker-error", "Docker's log stream is malformed", {
       phase: "observe",
       temporary: false,

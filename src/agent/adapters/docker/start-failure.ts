@@ -13,8 +13,9 @@ const initMessage = /^\[FATAL tini \(\d+\)\] (exec .+ failed: .+)$/m;
 
 /**
  * The reason why Docker's init could not execute the command of an exited container; undefined if
- * it could. With an init Docker itself reports only that the container exited, so the message is in
- * the log.
+ * it could, or if the log cannot be read. With an init Docker itself reports only that the
+ * container exited, so the message is in the log. A damaged log must not make the set unseen, so
+ * only the abort of `signal` rejects.
  */
 export async function readStartFailure(
   docker: Docker,
@@ -28,19 +29,24 @@ export async function readStartFailure(
     failureCodes.includes(state.ExitCode) &&
     ranMs < failureMsMax;
   if (!mayHaveFailed) return undefined;
-  const text = await callDocker(
-    { phase: "observe", timeoutMs: logsTimeoutMs },
-    signal,
-    async (abortSignal) => {
-      const output = await docker
-        .getContainer(dockerId)
-        .logs({ follow: true, stdout: false, stderr: true, tail: 1, abortSignal });
-      let tail = "";
-      for await (const chunk of demultiplex(output)) {
-        tail = (tail + Buffer.from(chunk).toString()).slice(-logBytesMax);
-      }
-      return tail;
-    },
-  );
-  return initMessage.exec(text)?.[1];
+  try {
+    return initMessage.exec(await readLogTail(docker, dockerId, signal))?.[1];
+  } catch {
+    signal.throwIfAborted();
+    return undefined;
+  }
+}
+
+async function readLogTail(docker: Docker, dockerId: string, signal: AbortSignal): Promise<string> {
+  const call = { phase: "observe" as const, timeoutMs: logsTimeoutMs };
+  return callDocker(call, signal, async (abortSignal) => {
+    const output = await docker
+      .getContainer(dockerId)
+      .logs({ follow: true, stdout: false, stderr: true, tail: 1, abortSignal });
+    let tail = "";
+    for await (const chunk of demultiplex(output)) {
+      tail = (tail + Buffer.from(chunk).toString()).slice(-logBytesMax);
+    }
+    return tail;
+  });
 }
