@@ -19,6 +19,7 @@ class Process {
   accepted = 0;
   saved: AgentState | undefined;
   isDiskFull = false;
+  isMachineStopping = true;
   readonly syncs: { atMs: number; isEnding: boolean }[] = [];
   readonly clock = new VirtualClock();
   readonly #stopping = new AbortController();
@@ -48,6 +49,7 @@ class Process {
         },
         agentVersion: "test",
         limits: defaultAgentLimits,
+        isMachineStopping: async () => this.isMachineStopping,
         isCopied,
         onAccepted: async () => void this.accepted++,
         clock: this.clock,
@@ -117,6 +119,14 @@ describe("an agent process", () => {
     expect(process.syncs).toEqual([]);
     await process.stop();
     expect(process.syncs).toMatchObject([{ isEnding: true }]);
+  });
+
+  it("reports no end to the API while its machine continues, because its containers run", async () => {
+    const process = new Process(false, "accepted");
+    process.isMachineStopping = false;
+    await process.clock.pass(1_000);
+    await process.stop();
+    expect(process.syncs).toEqual([]);
   });
 
   it("is idle while another one manages the host, and then manages it again", async () => {

@@ -30,6 +30,8 @@ export interface AdmittedAgentOptions {
   onAccepted: () => Promise<void>;
   clock: Clock;
   limits: RefusalsOptions["limits"];
+  /** True while the machine shuts down, so that its containers end too. */
+  isMachineStopping: () => Promise<boolean>;
   /** In [0, 1). */
   random: () => number;
   log: Log;
@@ -158,9 +160,13 @@ function logIdle(
   else log.error({ admission }, "idle: another agent manages this host");
 }
 
-/** With it, the next boot of the machine is admitted without a wait. One attempt. */
+/**
+ * Reports the end of this boot, so that the API admits the next one without a wait. One attempt. If
+ * only the agent ends, its containers run on: then the API must not admit a copy of the machine.
+ */
 async function reportEnd(options: AdmittedAgentOptions): Promise<void> {
-  const { api, clock, log } = options;
+  const { api, clock, log, isMachineStopping } = options;
+  if (!(await isMachineStopping())) return;
   const controller = new AbortController();
   const cancel = clock.after(END_TIMEOUT_MS, () => controller.abort(new Error("the agent stops")));
   try {

@@ -31,6 +31,9 @@ it("after an orderly restart of the host the set serves its data, with its limit
 
   await expectServing("orderly");
   expect(await listReplayedJournals()).toBe("");
+  // The previous boot has ended in order, so the API admits this one without a wait.
+  const log = await runOnHost("journalctl --boot --unit berth-host-agent");
+  expect(log).not.toContain("idle until");
 });
 
 it("after a power failure of the host the set serves its data, with its limits", async () => {

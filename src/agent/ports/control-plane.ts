@@ -60,7 +60,7 @@ export interface ControlPlane {
   /**
    * Sends one sync. The call has a deadline of its own beyond `waitMs`. Rejects with
    * NotAdmittedError, ControlPlaneError, or the reason of an aborted `signal`.
-   * @param options `isEnding`: this process sends no more syncs
+   * @param options `isEnding`: the machine shuts down, and this boot sends no more syncs
    */
   sync(body: Sync, signal: AbortSignal, options?: { isEnding?: boolean }): Promise<SyncAnswer>;
   /**

@@ -38,7 +38,7 @@ export interface AgentIdentity {
 export const admissions = ["accepted", "wait", ...duplicates] as const;
 export type Admission = (typeof admissions)[number];
 
-/** @param isEnding true in the last sync of a process that stops in order */
+/** @param isEnding true in the last sync of a boot, whose machine shuts down */
 export function encodeAgentIdentity(identity: AgentIdentity, isEnding = false): string {
   const { machineId, bootId, processId, startedMs } = identity;
   return new URLSearchParams({

@@ -18,7 +18,7 @@ export interface AgentRecord {
   bootId: string;
   processId: string;
   startedMs: number;
-  /** The process ended in order, so another boot may follow immediately. */
+  /** The boot ended in order, so another one may follow immediately. */
   hasEnded: boolean;
   /** Another boot that manages the host unless the managing process syncs again. */
   claim: { bootId: string; sinceMs: number } | null;

@@ -11,6 +11,7 @@ import {
 } from "../../agent/adapters/files/state-file.ts";
 import { createControlPlane } from "../../agent/adapters/http/control-plane.ts";
 import { readAgentIdentity } from "../../agent/adapters/machine/agent-identity.ts";
+import { isMachineStopping } from "../../agent/adapters/machine/machine-shutdown.ts";
 import {
   createLinuxMachine,
   type MachineVolumes,
@@ -108,6 +109,7 @@ export async function startHostAgent(
     onAccepted: () => bindMachine(state, own.machineId, agentLog),
     clock: systemClock,
     limits: defaultAgentLimits,
+    isMachineStopping,
     random: Math.random,
     log: agentLog,
   };

@@ -106,12 +106,13 @@ it("an agent with a copied folder on a second machine is idle and is reported (A
     reason: { code: expect.stringMatching(/host-duplicated|docker-unreachable/) },
   });
 
-  // After an orderly end, the original is admitted again, and the copy is not.
+  // The end of a process does not end the boot of its machine. The original is admitted again.
   expect(await original.end("SIGTERM")).toBe(0);
-  expect(await findAgent(hostId)).toMatchObject({ hasEnded: true });
+  const ended = await findAgent(hostId);
+  expect(ended).toMatchObject({ hasEnded: false });
   const next = await startMain("host-agent", await machine("original", "a"));
   await waitUntil("the next agent syncs", async () => {
-    return (await findAgent(hostId))?.["hasEnded"] === false;
+    return (await findAgent(hostId))?.["processId"] !== ended?.["processId"];
   });
   expect(await copy.end("SIGTERM")).toBe(0);
   expect(await next.end("SIGTERM")).toBe(0);
