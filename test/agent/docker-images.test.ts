@@ -133,17 +133,24 @@ describe("through a proxy of Docker", () => {
       pullIdleTimeoutMs: 1_000,
     });
     proxy.hangs = isPull;
-    await expect(impatient.pullImages(missing(), signal)).rejects.toMatchObject({
+    const stalled = {
       code: "image-unavailable",
       temporary: true,
       message: expect.stringContaining("no progress for 1 s"),
-    });
+    };
+    await expect(impatient.pullImages(missing(), signal)).rejects.toMatchObject(stalled);
     proxy.hangs = () => false;
-    proxy.answers = (request) =>
-      isPull(request)
-        ? { status: 200, pauseMs: 400, lines: Array.from({ length: 6 }, () => ({ status: "." })) }
-        : undefined;
+    const answerSlowly = (lines: unknown[]) => {
+      proxy.answers = (request) =>
+        isPull(request) ? { status: 200, pauseMs: 400, lines } : undefined;
+    };
+    const status = "Downloading";
+    const toLine = (current: number) => ({ status, id: "layer", progressDetail: { current } });
+    answerSlowly(Array.from({ length: 6 }, (_, number) => toLine(number)));
     await impatient.pullImages(missing(), signal);
+    // containerd repeats the same line every 100 ms.
+    answerSlowly(Array.from({ length: 6 }, () => toLine(1)));
+    await expect(impatient.pullImages(missing(), signal)).rejects.toMatchObject(stalled);
   });
 
   it.each([

@@ -20,3 +20,13 @@ it.each([
 it("returns a line that it cannot parse", async () => {
   expect(await read('{"error":\n')).toBe('{"error":');
 });
+
+it("counts a line as progress only if it differs from the last one of its layer", async () => {
+  const layer = (id: string, current: number) =>
+    `${JSON.stringify({ status: "Downloading", id, progressDetail: { current } })}\n`;
+  const lines = [layer("a", 1), layer("b", 1), layer("a", 1), layer("b", 1), layer("b", 2)];
+  const stream = [...lines, layer("b", 2).slice(0, 20), layer("b", 2).slice(20), layer("a", 2)];
+  let count = 0;
+  await readProgress(Readable.from(stream), () => (count += 1));
+  expect(count).toBe(4);
+});

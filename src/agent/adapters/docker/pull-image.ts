@@ -10,8 +10,12 @@ import {
 } from "./call-docker.ts";
 import { readProgress } from "./progress.ts";
 
-/** Deadline of a pull without any progress. A slow line may take hours for a large image. */
-const idleTimeoutMsDefault = 120_000;
+/**
+ * Deadline of a pull without any progress. Docker reports none while it unpacks a layer, which
+ * takes minutes for a large one.
+ */
+const idleTimeoutMsDefault = 10 * 60_000;
+/** A slow line may take hours for a large image. */
 const pullTimeoutMs = 6 * 60 * 60_000;
 const pullsMax = 8;
 /** A pull that takes longer only waits for its registry, so the next one may begin. */
@@ -39,7 +43,7 @@ export type PullImage = (reference: string, tenant: string, signal: AbortSignal)
  *
  * - image-not-found (permanent): the registry has no such image.
  * - image-unavailable (temporary): the registry is unreachable, refuses now, or the pull makes no
- *   progress for two minutes.
+ *   progress for ten minutes.
  * - docker-unavailable: the daemon is unreachable.
  *
  * At most 8 pulls start within 30 s, and tenants take turns. A pull that waits for its registry
