@@ -14,6 +14,7 @@ import { openHostVolumes } from "../../src/main/compose/host-volumes.ts";
 import { createPreviousHosts } from "../../src/main/compose/previous-hosts.ts";
 import { localSet } from "../support/agent/local-set.ts";
 import { baseImage } from "../support/docker/docker.ts";
+import { startDockerProxy } from "../support/docker/docker-proxy.ts";
 import { leftCgroups, removeHost } from "../support/docker/docker-host.ts";
 
 const run = promisify(execFile);
@@ -75,6 +76,34 @@ it("the sets of a deleted host end, its volumes become trash of this host, and o
   const { dataPath } = await adopted.ensure(restored, signal);
   expect(await readFile(join(dataPath, "file"), "utf8")).toBe("precious");
   await adopted.trash(restored.setId, signal);
+});
+
+it("a container that Docker cannot inspect prevents the end of no set of a deleted host", async () => {
+  const [stuck, other] = [localSet({ image: baseImage }), localSet({ image: baseImage })];
+  await startOn(deleted, stuck);
+  await startOn(deleted, other);
+  const label = [`berth.set=${stuck.setId}`, "berth.container=app"];
+  const [listed] = await docker.listContainers({ filters: { label } });
+  if (!listed) throw new Error("the set runs");
+  const proxy = await startDockerProxy();
+  const refuse = (refused: readonly string[]) => {
+    proxy.answers = (request) =>
+      refused.some((method) => request.startsWith(`${method} /containers/${listed.Id}`))
+        ? { status: 500, lines: [{ message: "the container is locked" }] }
+        : undefined;
+  };
+  try {
+    const previousHosts = createPreviousHosts(settings, { docker: proxy.docker, hostId: own, log });
+    refuse(["GET", "POST", "DELETE"]);
+    await expect(previousHosts.remove(deleted, signal)).rejects.toThrow("locked");
+    const left = await docker.listContainers({ filters: { label: [`berth.host=${deleted}`] } });
+    expect(new Set(left.map(({ Labels }) => Labels["berth.set"]))).toEqual(new Set([stuck.setId]));
+    refuse(["GET"]);
+    await previousHosts.remove(deleted, signal);
+    expect(await runningOn(deleted)).toBe(0);
+  } finally {
+    await proxy.close();
+  }
 });
 
 async function openVolumes(hostId: string) {

@@ -29,14 +29,20 @@ export function createPreviousHosts(
         volumes: volumes?.port,
       });
       const limit = createConcurrencyLimit(removalsMax);
-      const observed = await sets.observe(signal);
+      // A removal does not need the observation, so a hung container delays no other set.
+      const unseen: string[] = [];
+      const observed = await sets.observe(signal, (setId, error) => {
+        unseen.push(setId);
+        previousLog.warn({ err: error, setId }, "removing a set that cannot be observed");
+      });
+      const setIds = [...observed.map(({ setId }) => setId), ...unseen];
       const results = await Promise.allSettled(
-        observed.map(({ setId }) => limit(() => sets.remove(setId, signal))),
+        setIds.map((setId) => limit(() => sets.remove(setId, signal))),
       );
       const failed = results.find((result) => result.status === "rejected");
       if (failed) throw failed.reason;
-      if (observed.length > 0)
-        previousLog.info({ sets: observed.length }, "removed the sets of a deleted host");
+      if (setIds.length > 0)
+        previousLog.info({ sets: setIds.length }, "removed the sets of a deleted host");
       if (volumes) await adoptVolumes(volumes.store, { hostId, log: previousLog }, signal);
     },
   };
