@@ -91,18 +91,21 @@ function getTrashedAtMs({ tags }: BlockVolume): number {
 }
 
 /**
- * Destroys as few volumes as free the wanted bytes, or none if all of them together would not. It
- * also destroys volumes until the store can record another one. Skips a volume that cannot be
- * destroyed.
+ * Destroys as few volumes as free the wanted bytes, or none if all of them together would not. For
+ * a creation it also destroys volumes until the store can record another one. Skips a volume that
+ * cannot be destroyed.
  */
 export async function freeSpace(
   wantedBytes: number,
   {
+    isCreation,
     candidates,
     measure,
     destroy,
     log,
   }: {
+    /** False for a growth, which the store records in the reserve of its metadata. */
+    isCreation: boolean;
     candidates: readonly BlockVolume[];
     measure: () => Promise<Pick<BlockCapacity, "freeBytes" | "isMetadataFull">>;
     destroy: (volume: BlockVolume) => Promise<void>;
@@ -114,7 +117,8 @@ export async function freeSpace(
   for (const volume of candidates) {
     const { freeBytes, isMetadataFull } = await measure();
     const lackingBytes = wantedBytes - freeBytes;
-    if (!isMetadataFull && (lackingBytes <= 0 || leftBytes < lackingBytes)) return;
+    const needsRecord = isCreation && isMetadataFull;
+    if (leftBytes < lackingBytes || (lackingBytes <= 0 && !needsRecord)) return;
     leftBytes -= volume.sizeBytes;
     try {
       await destroy(volume);

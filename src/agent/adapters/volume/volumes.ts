@@ -209,9 +209,8 @@ class Volumes implements VolumePort {
     const tags = checkTags({ setId, tenant, service, generation, state: "new" });
     const volume = { volumeId, sizeBytes, tags };
     try {
-      await this.#allocateSpace(sizeBytes, listing, signal, () =>
-        this.#options.store.create(volume, signal),
-      );
+      const take = () => this.#options.store.create(volume, signal);
+      await this.#allocateSpace({ sizeBytes, isCreation: true }, listing, signal, take);
       return volume;
     } catch (error) {
       // A program of a killed agent may have created it since the list.
@@ -274,7 +273,7 @@ class Volumes implements VolumePort {
   ): Promise<number> {
     const { store, log } = this.#options;
     const allocate = (moreBytes: number, take: () => Promise<void>) =>
-      this.#allocateSpace(moreBytes, listing, signal, take);
+      this.#allocateSpace({ sizeBytes: moreBytes, isCreation: false }, listing, signal, take);
     const context = { store, log, mounted, allocate };
     try {
       const { stored, tags } = await growVolume(context, volume, spec.sizeBytes, signal);
@@ -296,7 +295,7 @@ class Volumes implements VolumePort {
    * in use.
    */
   async #allocateSpace(
-    sizeBytes: number,
+    { sizeBytes, isCreation }: { sizeBytes: number; isCreation: boolean },
     { volumes }: BlockListing,
     signal: AbortSignal,
     take: () => Promise<void>,
@@ -304,6 +303,7 @@ class Volumes implements VolumePort {
     const { store, log } = this.#options;
     await this.#locks.run(capacityKey, async () => {
       await freeSpace(sizeBytes, {
+        isCreation,
         candidates: this.#trash
           .reclaimable(volumes)
           .filter(({ volumeId }) => !this.#locks.isHeld(volumeId)),
