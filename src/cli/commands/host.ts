@@ -16,6 +16,7 @@ export function addHostCommands(program: Command, cli: Cli): void {
   for (const [verb, summary] of [
     ["cordon", "stop the placement of new sets on a host"],
     ["uncordon", "permit new sets on a host again"],
+    ["accept-machine", "bind a lost host to the machine whose agent syncs next"],
   ] as const) {
     program
       .command(verb)

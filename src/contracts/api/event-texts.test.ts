@@ -80,6 +80,7 @@ const samples: { [K in keyof typeof eventTexts]: readonly EventFacts<K>[] } = {
     { cause: "another-boot" },
     { cause: "newer-process" },
   ],
+  "host-machine-accepted": [nothing],
   "host-unknown-sets": [{ sets: 1 }, { sets: 3 }],
   "host-unknown-sets-deleted": [{ sets: 3 }],
   "host-cordoned": [{ host }],

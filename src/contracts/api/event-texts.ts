@@ -221,6 +221,8 @@ export const eventTexts = {
         : "the database lost changes. Berth resends all sets."
     }`,
   "host-duplicated": (facts: { cause: Duplicate }) => duplicateText(facts.cause),
+  "host-machine-accepted": (_facts: NoFacts) =>
+    "An operator accepts another machine for this host: the one whose agent syncs next.",
   "host-unknown-sets": (facts: { sets: number }) =>
     `The host has ${formatCount(facts.sets, "set")} that the database does not know: a restore or a failover lost them. Their containers continue to run. Save what you need, apply your manifests, then run \`berth delete unknown-sets HOST\`.`,
   "host-unknown-sets-deleted": (facts: { sets: number }) =>

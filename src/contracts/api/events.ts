@@ -45,6 +45,7 @@ export const eventKinds = [
   "host-lost",
   "host-ahead",
   "host-duplicated",
+  "host-machine-accepted",
   "host-unknown-sets",
   "host-unknown-sets-deleted",
   "host-cordoned",

@@ -1,4 +1,5 @@
 import { type Api, mount } from "../http/operation.ts";
+import { acceptMachineHandler, acceptMachineRoute } from "./accept-machine.ts";
 import {
   changeSchedulableHandler,
   cordonHostRoute,
@@ -21,6 +22,7 @@ export function mountHosts(api: Api): void {
   mount(api, cordonHostRoute, changeSchedulableHandler("cordon"));
   mount(api, uncordonHostRoute, changeSchedulableHandler("uncordon"));
   mount(api, drainHostRoute, drainHostHandler);
+  mount(api, acceptMachineRoute, acceptMachineHandler);
   mount(api, deleteHostRoute, deleteHostHandler);
   mount(api, deleteUnknownSetsRoute, deleteUnknownSetsHandler);
   mount(api, listHostPoolsRoute, listHostPoolsHandler);

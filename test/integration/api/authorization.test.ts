@@ -60,6 +60,7 @@ const allowed: Record<string, readonly CallerKind[]> = {
   patchHost: fleetChangers,
   cordonHost: fleetChangers,
   uncordonHost: fleetChangers,
+  acceptMachine: fleetChangers,
   drainHost: fleetChangers,
   deleteUnknownSets: fleetChangers,
   deleteHost: fleetChangers,

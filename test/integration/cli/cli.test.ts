@@ -258,6 +258,11 @@ describe("sets and hosts", () => {
     expect(unknown).toMatchObject({ exitCode: 3, stdout: "" });
   });
 
+  test("the machine of a host is accepted by the name of the host", async () => {
+    expect((await berth(["accept-machine", "beta"])).stdout).toMatch(/beta +ready /);
+    expect(await berth(["accept-machine", "gamma"])).toMatchObject({ exitCode: 3, stdout: "" });
+  });
+
   test("labels and taints of a host are added and removed, and others stay", async () => {
     expect((await berth(["label", "beta", "disk=nvme", "gpu=a100"])).exitCode).toBe(0);
     await berth(["label", "beta", "gpu-"]);

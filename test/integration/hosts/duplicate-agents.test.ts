@@ -91,6 +91,31 @@ it("a second machine is reported by one event and the reason of the host", async
   expect((await getHost(test.ctx, host.hostId)).reason).toBeNull();
 });
 
+it("an operator accepts the machine of a lost host, whose next sync binds it", async () => {
+  await sync(first);
+  const accept = async (hostId = host.hostId) => {
+    const headers = { "idempotency-key": `accept-${Math.random()}` };
+    const options = { token: test.adminToken, headers };
+    return test.request("POST", `/v1/hosts/${hostId}/accept-machine`, options);
+  };
+  const refused = await accept();
+  expect(refused.status).toBe(409);
+  expect(await refused.json()).toMatchObject({ code: "state-conflict" });
+  await test.ctx.db.execute(sql`update hosts set lease_expires_at = now() - interval '1 second'`);
+  expect((await sync(copy)).admission).toBe("another-machine");
+  const accepted = await accept();
+  expect(await accepted.json()).toMatchObject({ id: host.hostId, reason: null });
+  expect((await accept()).status).toBe(200);
+  const events = await queryRows<{ text: string }>(
+    test.ctx.db,
+    sql`select text from events where kind = 'host-machine-accepted' and host_id = ${host.hostId}`,
+  );
+  expect(events).toHaveLength(1);
+  expect((await sync(copy)).admission).toBe("accepted");
+  expect((await sync(first)).admission).toBe("another-machine");
+  expect((await accept("host_0000000000000000000000000A")).status).toBe(404);
+});
+
 it("a new boot waits for a previous one that may still run, and its claim wakes that one", async () => {
   await sync(first);
   const rebooted = { ...first, bootId: "b3", processId: "p3", startedMs: 5 };

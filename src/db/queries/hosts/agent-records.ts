@@ -24,13 +24,15 @@ export async function lockAgentRecord(
   return rows[0];
 }
 
-/** Stores the record of the agent of a locked host. It changes no column that the planner reads. */
+/**
+ * Stores the record of the agent of a locked host. Without one, the next agent that syncs manages
+ * the host. It changes no column that the planner reads.
+ */
 export async function updateAgentRecord(
   tx: Queryable,
   hostId: string,
-  record: AgentRecord,
+  record: AgentRecord | null,
 ): Promise<void> {
-  await tx.execute(
-    sql`update hosts set agent = ${JSON.stringify(record)}::jsonb where id = ${hostId}`,
-  );
+  const json = record && JSON.stringify(record);
+  await tx.execute(sql`update hosts set agent = ${json}::jsonb where id = ${hostId}`);
 }
