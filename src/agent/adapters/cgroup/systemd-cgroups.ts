@@ -1,4 +1,4 @@
-import { readdir, stat } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { assert } from "../../../lib/assert.ts";
 import type { Limits } from "../../ports/set-port.ts";
@@ -15,6 +15,7 @@ import {
 } from "./read-cgroup.ts";
 import type { SetCgroups, SetCgroupsOptions } from "./set-cgroups.ts";
 import { isSetId } from "./set-folders.ts";
+import { createSlicesAbove } from "./slices-above.ts";
 import {
   clearPreviousSettings,
   clearIoSettings,
@@ -42,25 +43,20 @@ const periodsPerSecond = 10;
 export function createSystemdCgroups({ hostId, root, version }: SetCgroupsOptions): SetCgroups {
   const { slicesAbove, hostFolder, toSliceName, toPlace, toScopePlace, toIoPlace, parseSetId } =
     createSliceNames({ hostId, root, version });
-  let areAboveReserved = false;
-  /**
-   * Starts the slices above the set's. Otherwise systemd starts them with default dependencies. A
-   * set's reservation is effective only up to their reservations.
-   */
-  const ensureAbove = async (signal: AbortSignal) => {
-    if (areAboveReserved && (await stat(hostFolder).catch(ignoreMissing))) return;
-    const reserved: SliceProperty[] =
-      version === 1 ? [] : [["MemoryLow", "t", toSystemdLimit(Infinity)]];
+  // Otherwise systemd starts the slices above the set's with default dependencies. A set's
+  // reservation is effective only up to their reservations.
+  const reserved: SliceProperty[] =
+    version === 1 ? [] : [["MemoryLow", "t", toSystemdLimit(Infinity)]];
+  const above = createSlicesAbove(hostFolder, async (signal) => {
     for (const slice of slicesAbove)
       await ensureSlice(slice, reserved, { isRunning: false }, signal);
-    areAboveReserved = true;
-  };
+  });
   return {
     parentOf: toSliceName,
     async ensure(setId, limits, signal) {
       const place = toPlace(setId);
       const seen = readLimits(place);
-      if (!seen || !areAboveReserved) await ensureAbove(signal);
+      if (!seen || !above.areReserved()) await above.ensure(signal);
       if (seen && isLimited(seen, limits)) return;
       const { memory, others } = sliceProperties(limits, version);
       const isRefused = isMemoryHeld(place, limits.memoryBytes);
