@@ -98,10 +98,10 @@ export const problemDocs: Record<ProblemCode, ProblemDoc> = {
   },
   unsupported: {
     meaning:
-      "The request contains a part that this version of Berth does not support, or a capability that the operator does not permit.",
+      "This version of Berth, or the agent of a host, does not support a part of the request. Or the operator does not permit a capability.",
     user: "Omit the part that the detail names.",
     operator:
-      "Upgrade Berth if a newer version supports the part. Add a capability to `BERTH_CAPABILITIES_ALLOWED` if containers may have it.",
+      "Upgrade Berth, or the agents if the detail names them, if a newer version supports the part. Add a capability to `BERTH_CAPABILITIES_ALLOWED` if containers may have it.",
   },
   "generation-required": {
     meaning: "The request must name the generation that it changes.",

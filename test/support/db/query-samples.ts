@@ -291,18 +291,8 @@ const hosts: Samples = {
   ],
   useEnrollToken: (q) => [writeHosts.useEnrollToken(q, "tok")],
   lockAgentRecord: (q) => [agentRecords.lockAgentRecord(q, "host")],
-  updateAgentRecord: (q) => [
-    agentRecords.updateAgentRecord(q, "host", {
-      machineId: "machine",
-      bootId: "boot",
-      processId: "process",
-      startedMs: 1,
-      hasEnded: false,
-      claim: null,
-      otherBoots: [],
-      duplicates: {},
-    }),
-  ],
+  hasAgentWithoutIdentity: (q) => [agentRecords.hasAgentWithoutIdentity(q)],
+  updateAgentRecord: (q) => [agentRecords.updateAgentRecord(q, "host", null)],
   findHostLease: (q) => [
     writeHosts.findHostLease(q, { hostId: "host" }),
     writeHosts.findHostLease(q, { credentialHash: "hash" }),
