@@ -79,6 +79,10 @@ it("I17: a restored old backup removes no set that runs, and the fleet converges
   for (const name of ["web", "api", "old"])
     await request("POST", "/v1/services", smallService(name, 10));
   await waitRunning({ web: 10, api: 10, old: 10 });
+  await waitUntil("all hosts are ready", async () => {
+    const { items } = await request<{ items: Host[] }>("GET", "/v1/hosts");
+    return items.filter(({ state, reported }) => state === "ready" && reported).length === HOSTS;
+  });
   const backup = path.join(folder, "berth.dump");
   await dumpDatabase(server.url, backup);
 
@@ -103,7 +107,9 @@ it("I17: a restored old backup removes no set that runs, and the fleet converges
       const { items } = await request<{ items: Host[] }>("GET", "/v1/hosts");
       const setIds = items.flatMap(({ unknownSets }) => unknownSets);
       const isReady = items.length === HOSTS && items.every(({ state }) => state === "ready");
-      return isReady && setIds.length === 20 && { setIds, items };
+      if (isReady && setIds.length === 20) return { setIds, items };
+      const states = items.map(({ name, state, reason }) => `${name} ${state} ${reason?.code}`);
+      throw new Error(JSON.stringify({ unknown: setIds.length, states }));
     },
     { deadlineMs: settleDeadlineMs, everyMs: 200 },
   );
@@ -149,7 +155,11 @@ async function waitRunning(replicas: Record<string, number>): Promise<void> {
       const rows = await database<{ name: string; sets: number }[]>`
         select v.name, count(*)::int as sets from sets s join services v on v.id = s.service_id
         where s.ready and s.desired = 'running' group by v.name order by v.name`;
-      return JSON.stringify(rows.map(({ name, sets }) => [name, sets])) === expected;
+      if (JSON.stringify(rows.map(({ name, sets }) => [name, sets])) === expected) return true;
+      const others = await database`
+        select state, reason->>'code' as code, host_id is null as pending, desired, count(*)::int as sets
+        from sets where not ready and deleted_at is null group by 1, 2, 3, 4`;
+      throw new Error(JSON.stringify({ ready: rows, others }));
     },
     { deadlineMs: settleDeadlineMs, everyMs: 100 },
   );
