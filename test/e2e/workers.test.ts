@@ -9,6 +9,7 @@ import { Miniflare } from "miniflare";
 import postgres from "postgres";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Service } from "../../src/contracts/api/services.ts";
+import { waitUntil } from "../support/wait-until.ts";
 import { HttpHost, requestJson, smallService } from "../support/fleet/http-hosts.ts";
 import { type MainProcess, startMain } from "../support/servers/main-process.ts";
 import {
@@ -98,8 +99,10 @@ describe("on Cloudflare Workers", () => {
     );
     await host.sync();
     expect(await waiting).toMatchObject({ reached: true });
-    const placedBy = jobWorker.logLines().filter((line) => line["job"] === "place-sets");
-    expect(placedBy.some((line) => line["placed"] === 3)).toBe(true);
+    // The job worker buffers its log.
+    await waitUntil("a job has placed the sets", () =>
+      jobWorker.logLines().some((line) => line["job"] === "place-sets" && line["placed"] === 3),
+    );
   });
 
   it.each([
