@@ -10,12 +10,16 @@ import { waitUntil } from "../support/wait-until.ts";
 
 const daemonFile = "/etc/docker/daemon.json";
 
-/** Restarts Docker with another cgroup driver, while the agent runs. */
+/**
+ * Restarts Docker with another cgroup driver, while the agent runs. Docker's unit permits three
+ * starts in a minute: `reset-failed` resets their count.
+ */
 async function changeDriver(driver: "cgroupfs" | "systemd"): Promise<void> {
   await runOnHost(`set -e
     cat >${daemonFile} <<'JSON'
 {"iptables":false,"ip6tables":false,"exec-opts":["native.cgroupdriver=${driver}"]}
 JSON
+    systemctl reset-failed docker.service docker.socket
     systemctl restart docker`);
 }
 

@@ -32,7 +32,10 @@ it.each([
   { what: "a container", script: () => `docker kill berth-${set.id}-app` },
   { what: "the infra container", script: () => `docker kill berth-${set.id}-infra` },
   { what: "all containers", script: () => `docker kill berth-${set.id}-app berth-${set.id}-infra` },
-  { what: "Docker", script: () => "systemctl restart docker" },
+  {
+    what: "Docker",
+    script: () => "systemctl reset-failed docker.service && systemctl restart docker",
+  },
   { what: "Docker, killed", script: () => "systemctl kill --signal=KILL docker" },
 ])(
   "after the end of $what the set serves again, with its limits in the kernel",
