@@ -36,6 +36,8 @@ const stopping = new AbortController();
 let hosts: Promise<void>;
 /** Sets that an agent has begun to remove. */
 const removed = new Set<string>();
+/** Sets whose containers run, whatever the database says. */
+const running = new Set<string>();
 
 beforeAll(async () => {
   [redis, server] = await Promise.all([startRedis(), startPostgres()]);
@@ -60,8 +62,11 @@ beforeAll(async () => {
     signal: stopping.signal,
     usageIntervalMs: 5_000,
     limits: { fullIntervalMs: 10_000 },
-    intercept: async ({ verb, setId }) => {
-      if (verb === "remove" && setId !== undefined) removed.add(setId);
+    intercept: async ({ verb, at, setId }) => {
+      if (setId === undefined) return;
+      if (verb === "remove") removed.add(setId);
+      if (verb === "remove" || verb === "stop" || verb === "stopAll") running.delete(setId);
+      if (verb === "start" && at === "end") running.add(setId);
     },
   });
   hosts.catch(() => undefined); // the test fails at its deadline
@@ -92,6 +97,7 @@ it("I17: a restored old backup removes no set that runs, and the fleet converges
   await waitRunning({ web: 20, api: 10, new: 10 });
   await waitUntil("the old sets are gone", async () => (await listSets()).length === 40);
   const before = await listSets();
+  expect([...running].toSorted()).toEqual(before.toSorted());
   removed.clear();
 
   await stopBerth();
@@ -113,6 +119,10 @@ it("I17: a restored old backup removes no set that runs, and the fleet converges
     },
     { deadlineMs: settleDeadlineMs, everyMs: 200 },
   );
+  // The restored rows say that all their sets run. The containers show it.
+  await waitUntil("all sets of both run", () => running.size === before.length + 10, {
+    deadlineMs: settleDeadlineMs,
+  });
   const convergedMs = Math.round(performance.now() - startedAtMs);
   const after = new Set([...(await listSets()), ...unknown.setIds]);
   process.stdout.write(
@@ -122,6 +132,7 @@ it("I17: a restored old backup removes no set that runs, and the fleet converges
   expect(before.filter((setId) => !after.has(setId))).toEqual([]);
   // The 10 sets of the service that was deleted after the backup run again.
   expect(after.size).toBe(before.length + 10);
+  expect([...running].toSorted()).toEqual([...after].toSorted());
 
   for (const host of unknown.items.filter(({ unknownSets }) => unknownSets.length > 0))
     await request("DELETE", `/v1/hosts/${host.id}/unknown-sets`);
