@@ -1,6 +1,3 @@
-import { once } from "node:events";
-import type { AddressInfo } from "node:net";
-import { createAdaptorServer } from "@hono/node-server";
 import { sql } from "drizzle-orm";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { AgentLimits } from "../../../src/agent/agent-limits.ts";
@@ -11,15 +8,14 @@ import { createService } from "../../../src/control/services/create-service.ts";
 import { getTenantByName } from "../../../src/control/tenancy/get-tenant-by-name.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { type SimulatedAgent, startSimulatedAgent } from "../../support/agent/simulated-agent.ts";
-import { createTestApi, type TestApi } from "../../support/api/test-api.ts";
+import { type ProxiedApi, startProxiedApi } from "../../support/api/proxied-api.ts";
 import { serviceBody } from "../../support/fleet/fleet-context.ts";
-import { type AnsweringProxy, startAnsweringProxy } from "../../support/servers/answering-proxy.ts";
 import { waitUntil } from "../../support/wait-until.ts";
 
 /** Shows the real agent and the real API, with a proxy between them, when the agent is refused. */
-let api: TestApi;
-let server: ReturnType<typeof createAdaptorServer>;
-let proxy: AnsweringProxy;
+let proxied: ProxiedApi;
+let api: ProxiedApi["api"];
+let proxy: ProxiedApi["proxy"];
 let agent: SimulatedAgent;
 
 const limits: Partial<AgentLimits> = {
@@ -30,21 +26,15 @@ const limits: Partial<AgentLimits> = {
 };
 
 beforeEach(async () => {
-  api = await createTestApi();
-  server = createAdaptorServer({ fetch: api.api.app.fetch });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  proxy = await startAnsweringProxy(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  proxied = await startProxiedApi();
+  ({ api, proxy } = proxied);
   agent = await startSimulatedAgent(api, "h1", limits, { apiUrl: proxy.url });
   await runService();
 });
 
 afterEach(async () => {
   await agent.stop();
-  await proxy.close();
-  server.close();
-  await once(server, "close");
-  await api.close();
+  await proxied.close();
 });
 
 /** Starts one set on the host. */

@@ -1,6 +1,3 @@
-import { once } from "node:events";
-import type { AddressInfo } from "node:net";
-import { createAdaptorServer } from "@hono/node-server";
 import { sql } from "drizzle-orm";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { createPlacer } from "../../../src/control/placement/place-pending-sets.ts";
@@ -8,32 +5,24 @@ import { createService } from "../../../src/control/services/create-service.ts";
 import { getTenantByName } from "../../../src/control/tenancy/get-tenant-by-name.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { type SimulatedAgent, startSimulatedAgent } from "../../support/agent/simulated-agent.ts";
-import { createTestApi, type TestApi } from "../../support/api/test-api.ts";
+import { type ProxiedApi, startProxiedApi } from "../../support/api/proxied-api.ts";
 import { serviceBody } from "../../support/fleet/fleet-context.ts";
-import { type AnsweringProxy, startAnsweringProxy } from "../../support/servers/answering-proxy.ts";
 import { waitUntil } from "../../support/wait-until.ts";
 
 /** Shows that no part of a report can cost a host its lease or its orders. */
-let api: TestApi;
-let server: ReturnType<typeof createAdaptorServer>;
-let proxy: AnsweringProxy;
+let proxied: ProxiedApi;
+let api: ProxiedApi["api"];
+let proxy: ProxiedApi["proxy"];
 let agent: SimulatedAgent | undefined;
 
 beforeEach(async () => {
-  api = await createTestApi();
-  server = createAdaptorServer({ fetch: api.api.app.fetch });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  proxy = await startAnsweringProxy(`http://127.0.0.1:${port}`);
+  proxied = await startProxiedApi();
+  ({ api, proxy } = proxied);
 });
 
 afterEach(async () => {
   await agent?.stop();
-  await proxy.close();
-  server.close();
-  await once(server, "close");
-  await api.close();
+  await proxied.close();
 });
 
 const renewed = () =>
