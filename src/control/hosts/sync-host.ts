@@ -344,12 +344,11 @@ async function buildAnswer(
 ): Promise<SyncResult> {
   const hasNews = full || generation > body.acceptedGeneration;
   const after = full ? -1 : body.acceptedGeneration;
-  const [rows, purgeVolumes] = hasNews
-    ? await Promise.all([
-        listDesiredSets(ctx.db, hostId, after, DESIRED_SETS_MAX),
-        listPurges(ctx.db, hostId, PURGES_PER_SYNC_MAX),
-      ])
-    : [[], []];
+  const [rows, purgeVolumes, setsToRemove] = await Promise.all([
+    hasNews ? listDesiredSets(ctx.db, hostId, after, DESIRED_SETS_MAX) : [],
+    hasNews ? listPurges(ctx.db, hostId, PURGES_PER_SYNC_MAX) : [],
+    body.unlistedSets ? resolveUnlistedSets(ctx, hostId, body.unlistedSets) : [],
+  ]);
   assert(rows.length < DESIRED_SETS_MAX, "an answer contains all sets of a host");
   const sets: DesiredSet[] = [];
   const reportAgain: string[] = [];
@@ -357,9 +356,6 @@ async function buildAnswer(
     sets.push(set);
     if (full && isUnknown && state !== "unhealthy") reportAgain.push(set.setId);
   }
-  const setsToRemove = body.unlistedSets
-    ? await resolveUnlistedSets(ctx, hostId, body.unlistedSets)
-    : [];
   return {
     ...(full ? { setsToRemove } : {}),
     // Older than the sets: the next sync repeats a set that changed in between, so none is missed.
