@@ -1,5 +1,6 @@
 import { setPriority } from "node:os";
 import { AGENT_PROTOCOL_VERSION } from "../../src/contracts/agent-protocol/protocol.ts";
+import { createEmptySync } from "../../src/agent/send-sync.ts";
 import type { DurableCluster } from "./durable-cluster.ts";
 
 /**
@@ -82,17 +83,12 @@ export function startSyncProbe(cluster: DurableCluster, hosts: readonly ProbeHos
   return startProbe(SYNC_INTERVAL_MS, () => {
     const host = hosts[count++ % hosts.length];
     if (!host) return undefined;
-    return cluster.requestAs(host.credential, "POST", "/agent/v1/sync", {
-      protocol: AGENT_PROTOCOL_VERSION,
-      agentVersion: "probe",
-      acceptedGeneration: 0,
-      full: false,
-      waitMs: 0,
-      observed: [],
-      docker: null,
-      usage: null,
-      images: null,
-    });
+    return cluster.requestAs(
+      host.credential,
+      "POST",
+      "/agent/v1/sync",
+      createEmptySync("probe", 0),
+    );
   });
 }
 

@@ -3,7 +3,7 @@ import type { AddressInfo } from "node:net";
 import { setTimeout as pause } from "node:timers/promises";
 import { Agent as HttpAgent } from "undici";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { Sync, SyncResult } from "../../../contracts/agent-protocol/sync.ts";
+import type { SyncResult } from "../../../contracts/agent-protocol/sync.ts";
 import { proveRefusal } from "../../../contracts/agent-protocol/refusal-proof.ts";
 import { localSet } from "../../../../test/support/agent/local-set.ts";
 import {
@@ -17,20 +17,10 @@ import {
 } from "../../../contracts/agent-protocol/protocol.ts";
 import { newId } from "../../../lib/ids.ts";
 import { type ControlPlane, ControlPlaneError, RefusedError } from "../../ports/control-plane.ts";
+import { createEmptySync } from "../../send-sync.ts";
 import { createControlPlane, enrollHost } from "./control-plane.ts";
 
-const body: Sync = {
-  protocol: 1,
-  agentVersion: "test",
-  acceptedGeneration: 3,
-  full: false,
-  waitMs: 0,
-  observed: [],
-  docker: null,
-  usage: null,
-  images: null,
-  volumes: null,
-};
+const body = createEmptySync("test", 3);
 const answer: SyncResult = {
   hostGeneration: 4,
   full: false,
