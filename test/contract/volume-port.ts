@@ -182,7 +182,8 @@ function describeLifecycle(c: VolumeContract): void {
 
   it("blocks that the store fails to grow are returned, unless an earlier growth may still run", async () => {
     const spec = c.newSpec();
-    const { volumeId } = await c.port.ensure(spec, signal);
+    const { volumeId, dataPath } = await c.port.ensure(spec, signal);
+    const before = await statfs(dataPath);
     const larger = { ...spec, sizeBytes: 1.5 * c.sizeBytes };
     const store = c.harness.openStore();
     const grow = store.grow.bind(store);
@@ -203,6 +204,9 @@ function describeLifecycle(c: VolumeContract): void {
     const listed = await listBlocks();
     expect(listed?.sizeBytes).toBeGreaterThanOrEqual(sizeBytes);
     expect(listed?.tags.growingFromBytes).toBe(c.sizeBytes);
+    // The file system uses the blocks of the earlier growth, although no more are available.
+    if (!c.growsOnline) return;
+    expect((await statfs(dataPath)).blocks).toBeGreaterThan(1.1 * before.blocks);
   });
 
   it.runIf(c.growsOnline)(

@@ -32,6 +32,8 @@ export async function growVolume(
   const isUnfinished = growingFromBytes !== undefined;
   const isLarger = volume.sizeBytes >= wantedBytes;
   if (isLarger && !isUnfinished) return { stored: volume, tags };
+  // Even if there is no space for more, the set can use the blocks that it has.
+  if (isUnfinished && !isLarger) await growFileSystem(context.mounted, signal);
   const stored = isLarger ? volume : await growBlocks(context, volume, wantedBytes, signal);
   try {
     await growFileSystem(context.mounted, signal);
