@@ -80,10 +80,22 @@ describe("a set whose start fails", () => {
       verb === "prepare" && generation === old.generation;
     await simulation.pass(5_000);
     const template = structuredClone(old.template);
-    for (const container of template.containers) container.options.command = ["other"];
+    for (const container of template.containers) container.image = "other";
     const set = simulation.change(old, { template });
     await simulation.pass(20_000);
     expect(lastReport(simulation, set)).toMatchObject({ state: "running", ready: true });
+  });
+
+  it("does not repeat the pull of an image that its new template names too", async () => {
+    const { simulation } = await runningHost(0);
+    const old = simulation.want();
+    simulation.hangs = ({ verb }) => verb === "prepare";
+    await simulation.pass(5_000);
+    const template = structuredClone(old.template);
+    for (const container of template.containers) container.options.command = ["other"];
+    simulation.change(old, { template });
+    await simulation.pass(20_000);
+    expect(simulation.changes.filter((change) => change.startsWith("prepare"))).toHaveLength(1);
   });
 
   it("waits up to a minute for an unreachable daemon", async () => {

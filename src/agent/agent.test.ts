@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { AgentSimulation } from "../../test/support/agent/agent-simulation.ts";
+import { AgentSimulation, ownHost } from "../../test/support/agent/agent-simulation.ts";
 import { containerOf, lastReport, runningHost } from "../../test/support/fleet/running-host.ts";
 
 const hourMs = 3_600_000;
@@ -133,6 +133,35 @@ describe("an agent that starts", () => {
       expect(reported).toEqual([]);
     },
   );
+
+  it("polls on when the API is rolled back to a release that reads no unlisted sets", async () => {
+    const { simulation } = await runningHost(1);
+    await simulation.pass(150_000);
+    simulation.plane.isOlder = true;
+    simulation.plane.received.length = 0;
+    await simulation.pass(300_000);
+    expect(simulation.plane.received.filter(({ full }) => full).length).toBeGreaterThan(2);
+    expect(simulation.differences()).toEqual([]);
+  });
+
+  it("forgets a set that it found without an order once its containers are deleted", async () => {
+    const { simulation, sets } = await runningHost(2);
+    const setId = sets[0]?.setId ?? "";
+    simulation.kill();
+    simulation.loseDisk();
+    simulation.plane.lose(setId);
+    simulation.start();
+    await simulation.pass(90_000);
+    const listUnlisted = () => {
+      const fulls = simulation.plane.received.filter(({ full }) => full);
+      return fulls.at(-1)?.unlistedSets;
+    };
+    expect(listUnlisted()).toEqual([setId]);
+    simulation.engine.removeBusiness(ownHost, setId);
+    simulation.engine.removeInfra(ownHost, setId);
+    await simulation.pass(180_000);
+    expect(listUnlisted()).toEqual([]);
+  });
 
   it("I17: manages a set that a restored database lacks, and reports it", async () => {
     const { simulation, sets } = await runningHost(3);

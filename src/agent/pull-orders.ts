@@ -62,6 +62,8 @@ export async function pullOrders(options: PullOptions, signal: AbortSignal): Pro
       }
     } catch (error) {
       if (isAborted(signal)) return;
+      // Perhaps another API answers now, which refuses them.
+      readsUnlisted = false;
       failuresInRow++;
       await waitBeforeRetry({ ...options, loop: "pull" }, error, failuresInRow, signal);
     }

@@ -25,6 +25,15 @@ export function isPointless(
   return !isWanted && isStarting(kind);
 }
 
+/** True if all images of the previous description of a set are in the next one too. */
+export function needsSameImages(
+  before: LocalSetSpec | undefined,
+  after: LocalSetSpec | undefined,
+): boolean {
+  const needed = new Set(after?.template.containers.map(({ image }) => image));
+  return before?.template.containers.every(({ image }) => needed.has(image)) ?? true;
+}
+
 interface StepTools {
   port: SetPort;
   limits: Pick<WorkLimits, "steps" | "stops">;

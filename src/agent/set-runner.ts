@@ -4,7 +4,14 @@ import { observeRetryMs } from "./backoff.ts";
 import type { ObservedLocalSet } from "./ports/set-port.ts";
 import { readMoment } from "./clock.ts";
 import { probeContainers } from "./probe-containers.ts";
-import { isPointless, isStarting, logUndoneStep, runStep, type Step } from "./run-step.ts";
+import {
+  isPointless,
+  needsSameImages,
+  isStarting,
+  logUndoneStep,
+  runStep,
+  type Step,
+} from "./run-step.ts";
 import { fingerprint } from "./fingerprint.ts";
 import { noteFailedRuns } from "./container-history.ts";
 import { toPersistedHistory, restoreHistory, startsJob } from "./persisted-history.ts";
@@ -99,9 +106,9 @@ export class SetRunner {
    */
   setDesired(desired: DesiredSet | undefined, unsupported?: UnsupportedSet): void {
     if (desired && this.#desired && desired.generation < this.#desired.generation) return;
+    const isReplaced = !needsSameImages(this.#desired, desired);
     this.#desired = desired;
     this.#unsupported = unsupported;
-    const { specKey } = this.#history;
     if (desired) {
       enterGeneration(this.#history, desired, (specKey) =>
         this.#context.hasRunBefore(this.#setId, specKey),
@@ -110,7 +117,6 @@ export class SetRunner {
       this.#persist();
     }
     const isWanted = (unsupported ?? desired)?.desired === "running";
-    const isReplaced = this.#history.specKey !== specKey;
     if (isPointless(this.#step?.action.kind, { isWanted, isReplaced })) this.#abortStep();
     this.wake();
   }
@@ -209,9 +215,6 @@ export class SetRunner {
     while (this.#isAwake && !this.#context.stopping.aborted) {
       this.#isAwake = false;
       this.#cancelTimer?.();
-      const { canRemove, isFenced } = this.#context;
-      const isKnown = (this.#desired ?? this.#unsupported) !== undefined;
-      if (!isKnown && !canRemove(this.#setId) && !isFenced()) return;
       if (this.#isStale && !(await this.#observe())) return;
       await this.#advance();
     }
@@ -261,10 +264,11 @@ export class SetRunner {
 
   async #advance(): Promise<void> {
     const desired = this.#desired;
-    const { clock, isFenced, mayStart } = this.#context;
+    const { canRemove, clock, isFenced, mayStart } = this.#context;
     const nowMs = clock.nowMs();
     if (isFenced()) return this.#act(reconcileFenced(this.#observed, this.#history, nowMs));
     const isKnown = (desired ?? this.#unsupported) !== undefined;
+    if (!isKnown && this.#observed && !canRemove(this.#setId)) return; // a found set without orders
     const isUp = this.#observed?.infra?.state === "running";
     if (isKnown && !isUp && !mayStart(this.#setId)) return;
     if (this.#unsupported) return this.#act(this.#judgeUnsupported(this.#unsupported));

@@ -22,7 +22,7 @@ import { seededRandom, VirtualClock } from "./virtual-clock.ts";
 
 export const simulatedImage = "menu:1";
 const missingImage = "missing:1";
-const ownHost = "host_own";
+export const ownHost = "host_own";
 const otherHost = "host_other";
 const hangMsMax = 40_000;
 
