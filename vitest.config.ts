@@ -22,11 +22,11 @@ export default defineConfig({
     coverage: {
       provider: "v8",
       reporter: ["text-summary", "json"],
-      include: ["src/scheduler/**/*.ts", "src/agent/reconcile*.ts", "src/agent/reconcile/**/*.ts"],
+      include: ["src/scheduler/**/*.ts", "src/agent/set/*.ts"],
       exclude: ["**/*.test.ts"],
       thresholds: {
         "src/scheduler/**": { branches: 95 },
-        "src/agent/reconcile**": { branches: 95 },
+        "src/agent/set/reconcile**": { branches: 95 },
       },
     },
     projects: [

@@ -2,7 +2,7 @@ import { setMaxListeners } from "node:events";
 import { parseArgs } from "node:util";
 import { Agent as HttpAgent, request } from "undici";
 import { z } from "zod";
-import { runSimulatedHosts } from "../agent/sim/simulated-hosts.ts";
+import { runSimulatedHosts } from "./compose/simulated-hosts.ts";
 import { loadSimulatedHostsConfig } from "../config/simulated-hosts.ts";
 import { nameSchema } from "../contracts/common/primitives.ts";
 import { CPU_MILLIS_MAX, sizeInput } from "../contracts/common/quantities.ts";

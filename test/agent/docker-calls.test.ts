@@ -1,9 +1,10 @@
 import { writeFile } from "node:fs/promises";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from "vitest";
-import { createDockerDisk } from "../../src/agent/adapters/docker/docker-disk.ts";
-import { createDockerRoot } from "../../src/agent/adapters/docker/docker-root.ts";
-import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-port.ts";
-import type { LocalSetSpec, SetPort } from "../../src/agent/ports/set-port.ts";
+import { createDockerDisk } from "../../src/host-adapters/docker/docker-disk.ts";
+import { createDockerRoot } from "../../src/host-adapters/docker/docker-root.ts";
+import { createDockerSetPort } from "../../src/host-adapters/docker/docker-set-port.ts";
+import type { LocalSetSpec } from "../../src/agent/model/local-set.ts";
+import type { SetPort } from "../../src/agent/ports/set-port.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { localSet } from "../support/agent/local-set.ts";

@@ -1,9 +1,10 @@
+import { systemClock } from "../../src/host-adapters/machine/system-clock.ts";
 import { setTimeout as delay } from "node:timers/promises";
 import Docker from "dockerode";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-port.ts";
-import { createLinuxMachine } from "../../src/agent/adapters/machine/linux-machine.ts";
-import { createAgent } from "../../src/agent/agent.ts";
+import { createDockerSetPort } from "../../src/host-adapters/docker/docker-set-port.ts";
+import { createLinuxMachine } from "../../src/host-adapters/machine/linux-machine.ts";
+import { createAgent } from "../../src/agent/loop/agent.ts";
 import type { ControlPlane } from "../../src/agent/ports/control-plane.ts";
 import type { AgentState } from "../../src/agent/ports/state-store.ts";
 import type { DesiredSet } from "../../src/contracts/agent-protocol/desired-set.ts";
@@ -80,6 +81,7 @@ function startAgent(): { stop(): Promise<void> } {
   const ran = createAgent({
     hostId,
     agentVersion: "test",
+    clock: systemClock,
     port: createDockerSetPort({ docker: shifting.docker, hostId, log: silentLog }),
     api,
     state: {

@@ -1,8 +1,9 @@
 import { setTimeout as delay } from "node:timers/promises";
 import Docker from "dockerode";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-port.ts";
-import type { LocalSetSpec, SetPort } from "../../src/agent/ports/set-port.ts";
+import { createDockerSetPort } from "../../src/host-adapters/docker/docker-set-port.ts";
+import type { LocalSetSpec } from "../../src/agent/model/local-set.ts";
+import type { SetPort } from "../../src/agent/ports/set-port.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { baseImage } from "../support/docker/docker.ts";

@@ -1,9 +1,10 @@
 import { readdir, readlink, stat } from "node:fs/promises";
 import Docker from "dockerode";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from "vitest";
-import { createDockerRoot } from "../../src/agent/adapters/docker/docker-root.ts";
-import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-port.ts";
-import type { LocalSetSpec, SetPort } from "../../src/agent/ports/set-port.ts";
+import { createDockerRoot } from "../../src/host-adapters/docker/docker-root.ts";
+import { createDockerSetPort } from "../../src/host-adapters/docker/docker-set-port.ts";
+import type { LocalSetSpec } from "../../src/agent/model/local-set.ts";
+import type { SetPort } from "../../src/agent/ports/set-port.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { ensureBaseImage } from "../support/docker/docker.ts";

@@ -1,6 +1,6 @@
 import Docker from "dockerode";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-port.ts";
+import { createDockerSetPort } from "../../src/host-adapters/docker/docker-set-port.ts";
 import type { SetPort } from "../../src/agent/ports/set-port.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";

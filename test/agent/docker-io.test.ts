@@ -1,11 +1,12 @@
 import { readFile } from "node:fs/promises";
 import Docker from "dockerode";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-port.ts";
-import { findBlockDevice } from "../../src/agent/adapters/machine/block-device.ts";
-import { createVolumes } from "../../src/agent/adapters/volume/volumes.ts";
-import type { LocalSetSpec, ObservedLocalSet, SetPort } from "../../src/agent/ports/set-port.ts";
-import { ioUnenforceableReason, areLimitsApplied } from "../../src/agent/set-limits.ts";
+import { createDockerSetPort } from "../../src/host-adapters/docker/docker-set-port.ts";
+import { findBlockDevice } from "../../src/host-adapters/machine/block-device.ts";
+import { createVolumes } from "../../src/host-adapters/volumes/volumes.ts";
+import type { LocalSetSpec, ObservedLocalSet } from "../../src/agent/model/local-set.ts";
+import type { SetPort } from "../../src/agent/ports/set-port.ts";
+import { ioUnenforceableReason, areLimitsApplied } from "../../src/agent/model/set-limits.ts";
 import type { IoLimits } from "../../src/contracts/api/set-template.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";

@@ -1,9 +1,10 @@
 import { readFile, writeFile } from "node:fs/promises";
 import Docker from "dockerode";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-port.ts";
-import type { LocalSetSpec, ObservedLocalSet, SetPort } from "../../src/agent/ports/set-port.ts";
-import { areLimitsApplied } from "../../src/agent/set-limits.ts";
+import { createDockerSetPort } from "../../src/host-adapters/docker/docker-set-port.ts";
+import type { LocalSetSpec, ObservedLocalSet } from "../../src/agent/model/local-set.ts";
+import type { SetPort } from "../../src/agent/ports/set-port.ts";
+import { areLimitsApplied } from "../../src/agent/model/set-limits.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { removeHost } from "../support/docker/docker-host.ts";

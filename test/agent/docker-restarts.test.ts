@@ -1,12 +1,13 @@
+import { systemClock } from "../../src/host-adapters/machine/system-clock.ts";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from "vitest";
-import { createSetCgroups } from "../../src/agent/adapters/cgroup/create-set-cgroups.ts";
-import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-port.ts";
-import { createLinuxMachine } from "../../src/agent/adapters/machine/linux-machine.ts";
-import { createVolumes } from "../../src/agent/adapters/volume/volumes.ts";
-import { createAgent } from "../../src/agent/agent.ts";
+import { createSetCgroups } from "../../src/host-adapters/cgroups/create-set-cgroups.ts";
+import { createDockerSetPort } from "../../src/host-adapters/docker/docker-set-port.ts";
+import { createLinuxMachine } from "../../src/host-adapters/machine/linux-machine.ts";
+import { createVolumes } from "../../src/host-adapters/volumes/volumes.ts";
+import { createAgent } from "../../src/agent/loop/agent.ts";
 import type { ControlPlane } from "../../src/agent/ports/control-plane.ts";
 import type { AgentState, StateStore } from "../../src/agent/ports/state-store.ts";
 import type { DesiredSet } from "../../src/contracts/agent-protocol/desired-set.ts";
@@ -96,6 +97,7 @@ function startAgent(): { stop(): Promise<void> } {
   const ran = createAgent({
     hostId,
     agentVersion: "test",
+    clock: systemClock,
     port: createDockerSetPort({ docker: daemon.docker, hostId, log: silentLog, volumes }),
     api,
     state,

@@ -1,6 +1,6 @@
 import Docker from "dockerode";
-import { dockerLimits } from "../../src/agent/adapters/docker/container-specs.ts";
-import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-port.ts";
+import { dockerLimits } from "../../src/host-adapters/docker/container-specs.ts";
+import { createDockerSetPort } from "../../src/host-adapters/docker/docker-set-port.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { describeSetPort } from "../contract/set-port.ts";

@@ -1,9 +1,9 @@
 import { readFile, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
-import type { FileSystemType } from "../../src/agent/adapters/volume/file-systems.ts";
-import { mountDevice, unmount } from "../../src/agent/adapters/volume/mounts.ts";
-import { createVolumes } from "../../src/agent/adapters/volume/volumes.ts";
+import type { FileSystemType } from "../../src/host-adapters/volumes/file-systems.ts";
+import { mountDevice, unmount } from "../../src/host-adapters/volumes/mounts.ts";
+import { createVolumes } from "../../src/host-adapters/volumes/volumes.ts";
 import type { VolumePort, VolumeSpec } from "../../src/agent/ports/volume-port.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";

@@ -5,13 +5,13 @@ import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import Docker from "dockerode";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { createSetCgroups } from "../../src/agent/adapters/cgroup/create-set-cgroups.ts";
-import type { SetCgroups } from "../../src/agent/adapters/cgroup/set-cgroups.ts";
+import { createSetCgroups } from "../../src/host-adapters/cgroups/create-set-cgroups.ts";
+import type { SetCgroups } from "../../src/host-adapters/cgroups/set-cgroups.ts";
 import {
   createSystemdCgroups,
   sliceProperties,
-} from "../../src/agent/adapters/cgroup/systemd-cgroups.ts";
-import { setLimits } from "../../src/agent/set-limits.ts";
+} from "../../src/host-adapters/cgroups/systemd-cgroups.ts";
+import { setLimits } from "../../src/agent/model/set-limits.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { leftCgroups, removeHost } from "../support/docker/docker-host.ts";
 

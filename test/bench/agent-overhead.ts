@@ -1,10 +1,10 @@
 import { parseArgs } from "node:util";
 import Docker from "dockerode";
 import { ensureDocker } from "../support/docker/docker.ts";
-import { createDockerSetPort } from "../../src/agent/adapters/docker/docker-set-port.ts";
-import { createLinuxMachine } from "../../src/agent/adapters/machine/linux-machine.ts";
-import { systemClock } from "../../src/agent/clock.ts";
-import { UsageReports } from "../../src/agent/usage-reports.ts";
+import { createDockerSetPort } from "../../src/host-adapters/docker/docker-set-port.ts";
+import { createLinuxMachine } from "../../src/host-adapters/machine/linux-machine.ts";
+import { systemClock } from "../../src/host-adapters/machine/system-clock.ts";
+import { UsageReports } from "../../src/agent/reporting/usage-reports.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { measureIdleAgent } from "./bench-services.ts";
 import { startBerthHost } from "./berth-host.ts";

@@ -1,6 +1,6 @@
 import { setPriority } from "node:os";
 import { AGENT_PROTOCOL_VERSION } from "../../src/contracts/agent-protocol/protocol.ts";
-import { createEmptySync } from "../../src/agent/send-sync.ts";
+import { createEmptySync } from "../../src/agent/reporting/send-sync.ts";
 import type { DurableCluster } from "./durable-cluster.ts";
 
 /**

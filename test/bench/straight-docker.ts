@@ -2,8 +2,8 @@ import type Docker from "dockerode";
 import {
   businessContainer,
   infraContainer,
-} from "../../src/agent/adapters/docker/container-specs.ts";
-import type { LocalSetSpec } from "../../src/agent/ports/set-port.ts";
+} from "../../src/host-adapters/docker/container-specs.ts";
+import type { LocalSetSpec } from "../../src/agent/model/local-set.ts";
 import { setTemplateInput } from "../../src/contracts/api/set-template.ts";
 import { newId } from "../../src/lib/ids.ts";
 

@@ -1,12 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type {
-  Limits,
-  LocalSetSpec,
-  ObservedLocalSet,
-  SetPort,
-} from "../../src/agent/ports/set-port.ts";
-import { areLimitsApplied } from "../../src/agent/set-limits.ts";
-import { specHash } from "../../src/agent/spec-hash.ts";
+import type { Limits, LocalSetSpec, ObservedLocalSet } from "../../src/agent/model/local-set.ts";
+import type { SetPort } from "../../src/agent/ports/set-port.ts";
+import { areLimitsApplied } from "../../src/agent/model/set-limits.ts";
+import { specHash } from "../../src/agent/model/spec-hash.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { localSet, type LocalSetChanges } from "../support/agent/local-set.ts";
 import { waitUntil } from "../support/wait-until.ts";

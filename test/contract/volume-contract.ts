@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect } from "vitest";
-import type { BlockStore } from "../../src/agent/adapters/volume/block-store.ts";
-import type { FileSystemType } from "../../src/agent/adapters/volume/file-systems.ts";
-import { createVolumes } from "../../src/agent/adapters/volume/volumes.ts";
+import type { BlockStore } from "../../src/host-adapters/volumes/block-store.ts";
+import type { FileSystemType } from "../../src/host-adapters/volumes/file-systems.ts";
+import { createVolumes } from "../../src/host-adapters/volumes/volumes.ts";
 import type { LocalVolume, VolumePort, VolumeSpec } from "../../src/agent/ports/volume-port.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";

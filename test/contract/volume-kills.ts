@@ -1,6 +1,6 @@
 import { readdir, statfs } from "node:fs/promises";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { createVolumes } from "../../src/agent/adapters/volume/volumes.ts";
+import { createVolumes } from "../../src/host-adapters/volumes/volumes.ts";
 import type { VolumePort, VolumeSpec } from "../../src/agent/ports/volume-port.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";

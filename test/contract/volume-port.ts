@@ -4,7 +4,7 @@ import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
 import { describe, expect, it } from "vitest";
-import { AgentError } from "../../src/agent/agent-error.ts";
+import { AgentError } from "../../src/agent/base/agent-error.ts";
 import { ProcessKilled } from "../support/volumes/killable-store.ts";
 import { appendUntil, checked, fill, isSorted } from "../support/volumes/volume-files.ts";
 import {

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, it } from "vitest";
 import type { LocalVolume } from "../../src/agent/ports/volume-port.ts";
-import { adoptVolumes } from "../../src/agent/adapters/volume/adopt-volumes.ts";
+import { adoptVolumes } from "../../src/host-adapters/volumes/adopt-volumes.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { checked } from "../support/volumes/volume-files.ts";

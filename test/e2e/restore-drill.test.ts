@@ -4,7 +4,7 @@ import path from "node:path";
 import postgres from "postgres";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import type { Host } from "../../src/contracts/api/hosts.ts";
-import { runSimulatedHosts } from "../../src/agent/sim/simulated-hosts.ts";
+import { runSimulatedHosts } from "../../src/main/compose/simulated-hosts.ts";
 import { migrate } from "../../src/db/migrate.ts";
 import { smallService } from "../support/fleet/http-hosts.ts";
 import { findFreePort } from "../support/servers/child-server.ts";

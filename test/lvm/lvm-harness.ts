@@ -2,7 +2,7 @@ import { execFile } from "node:child_process";
 import { mkdtemp, open, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import type { FileSystemType } from "../../src/agent/adapters/volume/file-systems.ts";
+import type { FileSystemType } from "../../src/host-adapters/volumes/file-systems.ts";
 import { newId } from "../../src/lib/ids.ts";
 import type { VolumeHarness } from "../contract/volume-contract.ts";
 import { openStore } from "../support/volumes/volume-stores.ts";

@@ -5,7 +5,7 @@ import { mkdtemp } from "node:fs/promises";
 import { promisify } from "node:util";
 import Docker from "dockerode";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { dockerName } from "../../src/agent/adapters/docker/container-labels.ts";
+import { dockerName } from "../../src/host-adapters/docker/container-labels.ts";
 import type { Host } from "../../src/contracts/api/hosts.ts";
 import type { BerthSet } from "../../src/contracts/api/sets.ts";
 import type { Volume } from "../../src/contracts/api/volumes.ts";

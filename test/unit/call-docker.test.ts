@@ -1,12 +1,12 @@
 import { pino } from "pino";
 import { expect, it } from "vitest";
-import { AgentError } from "../../src/agent/agent-error.ts";
+import { AgentError } from "../../src/agent/base/agent-error.ts";
 import {
   callDocker,
   dockerMessage,
   dockerStatus,
   findRefusal,
-} from "../../src/agent/adapters/docker/call-docker.ts";
+} from "../../src/host-adapters/docker/call-docker.ts";
 
 const { signal } = new AbortController();
 

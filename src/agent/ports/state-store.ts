@@ -1,6 +1,6 @@
+import type { Reason } from "../../contracts/common/primitives.ts";
 import type { DesiredSet } from "../../contracts/agent-protocol/desired-set.ts";
 import type { UnsupportedSet } from "../../contracts/agent-protocol/read-desired-sets.ts";
-import type { PersistedHistory } from "../persisted-history.ts";
 
 /**
  * The state that survives an agent restart. Only the accepted generation must be exact; the rest is
@@ -14,7 +14,7 @@ export interface AgentState {
   /** The newer orders for sets whose description the agent cannot read. */
   unsupported?: UnsupportedSet[] | undefined;
   /**
-   * Specs (SetHistory.specKey) that have run, by set id. The agent never gives up a set that has
+   * Specs (see `computeSpecKey`) that have run, by set id. The agent never gives up a set that has
    * run.
    */
   hasRun: Record<string, string>;
@@ -32,4 +32,39 @@ export interface StateStore {
    * last one wins.
    */
   save(state: AgentState): Promise<void>;
+}
+
+/** The last run of a container. The state file stores it for containers that run to completion. */
+export interface LastRun {
+  run: string;
+  /** The run of infra in which it began; undefined for an earlier one than the observed run. */
+  infraRun?: string | undefined;
+  specHash: string;
+  exit?: { code?: number | undefined; finishedAt: string } | undefined;
+}
+
+/** The part of a set's history that no observation can restore. The state file stores it. */
+export interface PersistedHistory {
+  /** The agent stopped the set because these containers exceeded its `rootfs`. */
+  stopped?: { specKey: string; usedBytes: number; reason: Reason } | undefined;
+  /** Counters of containers that have any, by name. */
+  counts?: Record<string, PersistedCounts> | undefined;
+  /**
+   * The last runs of containers that run to completion, by name. Without it, a new agent would not
+   * know whether a job has run in the current run of infra.
+   */
+  runs?: PersistedRuns | undefined;
+}
+
+export interface PersistedRuns {
+  infraRun: string;
+  containers: Record<string, LastRun>;
+}
+
+export interface PersistedCounts {
+  restarts: number;
+  oomKills: number;
+  /** Kills in `lastCountedRun`. */
+  oomKillsInRun: number;
+  lastCountedRun?: string | undefined;
 }

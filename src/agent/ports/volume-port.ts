@@ -1,6 +1,6 @@
 /**
  * The agent's operations on the volumes of its host. Two backends store the blocks
- * (adapters/volume): LVM, and image files behind loop devices. Both pass the contract suite in
+ * (host-adapters/volumes): LVM, and image files behind loop devices. Both pass the suite in
  * test/contract/volume-port.ts.
  *
  * Every call is idempotent, and the next call for the same set completes the work that a crash

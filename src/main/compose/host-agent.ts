@@ -1,29 +1,29 @@
 import path from "node:path";
 import Docker from "dockerode";
 import { Agent as HttpAgent } from "undici";
-import { createDockerDisk } from "../../agent/adapters/docker/docker-disk.ts";
-import { createDockerRoot, type DockerRoot } from "../../agent/adapters/docker/docker-root.ts";
-import { createDockerSetPort } from "../../agent/adapters/docker/docker-set-port.ts";
+import { createDockerDisk } from "../../host-adapters/docker/docker-disk.ts";
+import { createDockerRoot, type DockerRoot } from "../../host-adapters/docker/docker-root.ts";
+import { createDockerSetPort } from "../../host-adapters/docker/docker-set-port.ts";
 import {
   type HostIdentity,
   openStateFile,
   type StateFile,
-} from "../../agent/adapters/files/state-file.ts";
-import { createControlPlane } from "../../agent/adapters/http/control-plane.ts";
-import { readAgentIdentity } from "../../agent/adapters/machine/agent-identity.ts";
-import { isMachineStopping } from "../../agent/adapters/machine/machine-shutdown.ts";
+} from "../../host-adapters/state-file/state-file.ts";
+import { createControlPlane } from "../../host-adapters/control-plane-client/control-plane.ts";
+import { readAgentIdentity } from "../../host-adapters/machine/agent-identity.ts";
+import { isMachineStopping } from "../../host-adapters/machine/machine-shutdown.ts";
 import {
   createLinuxMachine,
   type MachineVolumes,
-} from "../../agent/adapters/machine/linux-machine.ts";
-import { type AgentOptions, createAgent } from "../../agent/agent.ts";
-import { defaultAgentLimits } from "../../agent/agent-limits.ts";
-import { systemClock } from "../../agent/clock.ts";
-import type { ImageGcThresholds } from "../../agent/image-gc.ts";
+} from "../../host-adapters/machine/linux-machine.ts";
+import { type AgentOptions, createAgent } from "../../agent/loop/agent.ts";
+import { defaultAgentLimits } from "../../agent/base/agent-limits.ts";
+import { systemClock } from "../../host-adapters/machine/system-clock.ts";
+import type { ImageGcThresholds } from "../../agent/housekeeping/image-gc.ts";
 import type { ControlPlane } from "../../agent/ports/control-plane.ts";
 import type { MachinePort } from "../../agent/ports/machine-port.ts";
 import type { VolumePort } from "../../agent/ports/volume-port.ts";
-import { runAdmitted } from "../../agent/run-admitted.ts";
+import { runAdmitted } from "../../agent/loop/run-admitted.ts";
 import type { AgentSettings } from "../../config/host-agent.ts";
 import type { AgentIdentity } from "../../contracts/agent-protocol/agent-identity.ts";
 import { withTimeout } from "../../lib/async/with-timeout.ts";
@@ -105,9 +105,9 @@ export async function startHostAgent(
     api,
     state,
     agentVersion: version,
+    clock: systemClock,
     isCopied: isCopied(identity, own),
     onAccepted: () => bindMachine(state, own.machineId, agentLog),
-    clock: systemClock,
     limits: defaultAgentLimits,
     isMachineStopping,
     random: Math.random,
@@ -149,6 +149,7 @@ function createAgentOptions(
   return {
     ...parts,
     agentVersion: version,
+    clock: systemClock,
     port: createDockerSetPort({
       docker,
       hostId,

@@ -1,9 +1,9 @@
 import { hostname } from "node:os";
 import { setTimeout as pause } from "node:timers/promises";
 import type { Dispatcher } from "undici";
-import type { HostIdentity, StateFile } from "../../agent/adapters/files/state-file.ts";
-import { enrollHost } from "../../agent/adapters/http/control-plane.ts";
-import { callBackoffMs } from "../../agent/clock.ts";
+import type { HostIdentity, StateFile } from "../../host-adapters/state-file/state-file.ts";
+import { enrollHost } from "../../host-adapters/control-plane-client/control-plane.ts";
+import { callBackoffMs } from "../../agent/base/clock.ts";
 import { ControlPlaneError, RefusedError } from "../../agent/ports/control-plane.ts";
 import type { MachinePort } from "../../agent/ports/machine-port.ts";
 import type { AgentSettings } from "../../config/host-agent.ts";

@@ -1,9 +1,9 @@
 import { mkdir, realpath, stat, statfs } from "node:fs/promises";
 import path from "node:path";
-import type { BlockStore } from "../../agent/adapters/volume/block-store.ts";
-import { createLoopStore } from "../../agent/adapters/volume/loop-store.ts";
-import { createLvmStore } from "../../agent/adapters/volume/lvm-store.ts";
-import { createVolumes } from "../../agent/adapters/volume/volumes.ts";
+import type { BlockStore } from "../../host-adapters/volumes/block-store.ts";
+import { createLoopStore } from "../../host-adapters/volumes/loop-store.ts";
+import { createLvmStore } from "../../host-adapters/volumes/lvm-store.ts";
+import { createVolumes } from "../../host-adapters/volumes/volumes.ts";
 import type { VolumePort } from "../../agent/ports/volume-port.ts";
 import type { AgentSettings } from "../../config/host-agent.ts";
 import type { Log } from "../../lib/log.ts";

@@ -1,6 +1,6 @@
 import type Docker from "dockerode";
-import { createDockerSetPort } from "../../agent/adapters/docker/docker-set-port.ts";
-import { adoptVolumes } from "../../agent/adapters/volume/adopt-volumes.ts";
+import { createDockerSetPort } from "../../host-adapters/docker/docker-set-port.ts";
+import { adoptVolumes } from "../../host-adapters/volumes/adopt-volumes.ts";
 import type { PreviousHostsPort } from "../../agent/ports/previous-hosts-port.ts";
 import type { AgentSettings } from "../../config/host-agent.ts";
 import { createConcurrencyLimit } from "../../lib/async/concurrency-limit.ts";

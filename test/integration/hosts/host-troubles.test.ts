@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import type { AgentLimits } from "../../../src/agent/agent-limits.ts";
+import type { AgentLimits } from "../../../src/agent/base/agent-limits.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { getTenantByName } from "../../../src/control/tenancy/get-tenant-by-name.ts";

@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import type { AgentLimits } from "../../../src/agent/agent-limits.ts";
+import type { AgentLimits } from "../../../src/agent/base/agent-limits.ts";
 import { AppError } from "../../../src/contracts/common/app-error.ts";
 import { deleteHost } from "../../../src/control/hosts/delete-host.ts";
 import { createPlacer } from "../../../src/control/placement/place-pending-sets.ts";

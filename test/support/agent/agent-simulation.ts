@@ -1,18 +1,19 @@
-import { createSimulatedSetPort } from "../../../src/agent/adapters/simulated/set-port.ts";
+import { createSimulatedSetPort } from "../../../src/host-adapters/simulated/set-port.ts";
 import {
   type SimulatedCall,
   SimulatedEngine,
-} from "../../../src/agent/adapters/simulated/simulated-engine.ts";
-import { type Agent, createAgent } from "../../../src/agent/agent.ts";
-import type { AgentLimits } from "../../../src/agent/agent-limits.ts";
-import { AgentError } from "../../../src/agent/agent-error.ts";
-import { delay } from "../../../src/agent/clock.ts";
+} from "../../../src/host-adapters/simulated/simulated-engine.ts";
+import { type Agent, createAgent } from "../../../src/agent/loop/agent.ts";
+import type { AgentLimits } from "../../../src/agent/base/agent-limits.ts";
+import { AgentError } from "../../../src/agent/base/agent-error.ts";
+import { delay } from "../../../src/agent/base/clock.ts";
 import type { ControlPlane } from "../../../src/agent/ports/control-plane.ts";
-import type { ObservedLocalSet, SetPort } from "../../../src/agent/ports/set-port.ts";
+import type { ObservedLocalSet } from "../../../src/agent/model/local-set.ts";
+import type { SetPort } from "../../../src/agent/ports/set-port.ts";
 import type { AgentState } from "../../../src/agent/ports/state-store.ts";
-import { nextStates } from "../../../src/agent/set-state.ts";
-import { areLimitsApplied } from "../../../src/agent/set-limits.ts";
-import { specHash } from "../../../src/agent/spec-hash.ts";
+import { nextStates } from "../../../src/agent/model/set-state.ts";
+import { areLimitsApplied } from "../../../src/agent/model/set-limits.ts";
+import { specHash } from "../../../src/agent/model/spec-hash.ts";
 import type { DesiredSet } from "../../../src/contracts/agent-protocol/desired-set.ts";
 import type { ObservedSet } from "../../../src/contracts/agent-protocol/observed-set.ts";
 import { type Log, silentLog } from "../../../src/lib/log.ts";

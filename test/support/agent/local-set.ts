@@ -1,4 +1,4 @@
-import type { LocalSetSpec } from "../../../src/agent/ports/set-port.ts";
+import type { LocalSetSpec } from "../../../src/agent/model/local-set.ts";
 import { setTemplateInput } from "../../../src/contracts/api/set-template.ts";
 import { newId } from "../../../src/lib/ids.ts";
 

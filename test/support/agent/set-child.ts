@@ -1,6 +1,6 @@
 import Docker from "dockerode";
-import { createDockerSetPort } from "../../../src/agent/adapters/docker/docker-set-port.ts";
-import type { LocalSetSpec } from "../../../src/agent/ports/set-port.ts";
+import { createDockerSetPort } from "../../../src/host-adapters/docker/docker-set-port.ts";
+import type { LocalSetSpec } from "../../../src/agent/model/local-set.ts";
 import { silentLog } from "../../../src/lib/log.ts";
 
 /**

@@ -1,11 +1,11 @@
 import { Agent as HttpAgent } from "undici";
-import { AgentError } from "../../../src/agent/agent-error.ts";
-import { createControlPlane } from "../../../src/agent/adapters/http/control-plane.ts";
-import { createSimulatedSetPort } from "../../../src/agent/adapters/simulated/set-port.ts";
-import { SimulatedEngine } from "../../../src/agent/adapters/simulated/simulated-engine.ts";
-import { type AgentStatus, createAgent } from "../../../src/agent/agent.ts";
-import type { AgentLimits } from "../../../src/agent/agent-limits.ts";
-import { systemClock } from "../../../src/agent/clock.ts";
+import { AgentError } from "../../../src/agent/base/agent-error.ts";
+import { createControlPlane } from "../../../src/host-adapters/control-plane-client/control-plane.ts";
+import { createSimulatedSetPort } from "../../../src/host-adapters/simulated/set-port.ts";
+import { SimulatedEngine } from "../../../src/host-adapters/simulated/simulated-engine.ts";
+import { type AgentStatus, createAgent } from "../../../src/agent/loop/agent.ts";
+import type { AgentLimits } from "../../../src/agent/base/agent-limits.ts";
+import { systemClock } from "../../../src/host-adapters/machine/system-clock.ts";
 import { type ControlPlane, ControlPlaneError } from "../../../src/agent/ports/control-plane.ts";
 import type { AgentState } from "../../../src/agent/ports/state-store.ts";
 import type { ResourceAmounts } from "../../../src/contracts/common/primitives.ts";
@@ -83,6 +83,7 @@ export async function startSimulatedAgent(
     createAgent({
       hostId,
       agentVersion: "test",
+      clock: systemClock,
       port: { ...port, memoryUsage: async () => found.memory ?? {} },
       api,
       state: {

@@ -1,4 +1,4 @@
-import type { Clock } from "../../../src/agent/clock.ts";
+import type { Clock } from "../../../src/agent/base/clock.ts";
 
 interface Timer {
   atMs: number;

@@ -93,7 +93,7 @@ export const houseRules: readonly HouseRule[] = [
   {
     name: "child-process",
     appliesTo: (file) =>
-      isCode(file) && moduleOf(file.path) !== "main" && file.path !== "src/agent/exec.ts",
+      isCode(file) && moduleOf(file.path) !== "main" && file.path !== "src/host-adapters/exec.ts",
     check: (file) =>
       file.imports.find(({ specifier }) => /^(node:)?child_process$/.test(specifier))?.specifier,
   },

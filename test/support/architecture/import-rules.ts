@@ -44,8 +44,14 @@ function isAllowed(file: SourceFile, from: string, statement: ImportStatement): 
   const to = moduleOf(target);
   if (to === undefined) return isTestFile(file) && target.startsWith("test/");
   if (to === from) return true;
-  const allowed = [...rule.src, ...(isTypeOnly ? (rule.srcTypes ?? []) : [])];
-  return allowed.some((entry) => entry === to || `src/${entry}` === target);
+  const allowed = [
+    ...rule.src,
+    ...(isTypeOnly ? (rule.srcTypes ?? []) : []),
+    ...(isTestFile(file) ? (rule.srcOfTests ?? []) : []),
+  ];
+  return allowed.some(
+    (entry) => entry === to || `src/${entry}` === target || target.startsWith(`src/${entry}/`),
+  );
 }
 
 /** A path from the project's root. */

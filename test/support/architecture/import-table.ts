@@ -7,6 +7,8 @@ interface ImportRule {
   src: readonly string[];
   /** Folders or files of which only types may be imported. */
   srcTypes?: readonly string[];
+  /** Folders or files of src that only its test files may import. */
+  srcOfTests?: readonly string[];
   /** Packages, each with everything under it. */
   packages: readonly string[];
   /** Node's built-in modules; "all" for any. */
@@ -52,6 +54,13 @@ export const importTable: Readonly<Record<string, ImportRule>> = {
   },
   agent: {
     src: ["contracts", "lib"],
+    srcOfTests: ["host-adapters/simulated", "host-adapters/machine"],
+    packages: [],
+    node: ["crypto", "events"],
+  },
+  "host-adapters": {
+    src: ["agent/base", "agent/model", "agent/ports", "contracts", "lib"],
+    srcOfTests: ["agent"],
     packages: ["dockerode", "tar-stream", "undici", "zod", "prom-client"],
     node: "all",
   },

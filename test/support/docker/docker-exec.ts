@@ -1,5 +1,5 @@
 import type Docker from "dockerode";
-import { dockerName } from "../../../src/agent/adapters/docker/container-labels.ts";
+import { dockerName } from "../../../src/host-adapters/docker/container-labels.ts";
 
 /** Runs a shell command in a container of a set and returns its combined output. */
 export async function execIn(

@@ -2,8 +2,8 @@ import type { DesiredSet } from "../../../src/contracts/agent-protocol/desired-s
 import type { ObservedSet } from "../../../src/contracts/agent-protocol/observed-set.ts";
 import type { Sync, SyncResult } from "../../../src/contracts/agent-protocol/sync.ts";
 import { syncBody, syncResultSchema } from "../../../src/contracts/agent-protocol/sync.ts";
-import type { Clock } from "../../../src/agent/clock.ts";
-import { delay } from "../../../src/agent/clock.ts";
+import type { Clock } from "../../../src/agent/base/clock.ts";
+import { delay } from "../../../src/agent/base/clock.ts";
 import {
   type ControlPlane,
   ControlPlaneError,

@@ -1,10 +1,10 @@
-import { INFRA_CONTAINER } from "../../../src/agent/container-names.ts";
+import { INFRA_CONTAINER } from "../../../src/agent/model/container-names.ts";
 import type {
   LocalSetSpec,
   ObservedContainer,
   ObservedLocalSet,
-} from "../../../src/agent/ports/set-port.ts";
-import { specHash } from "../../../src/agent/spec-hash.ts";
+} from "../../../src/agent/model/local-set.ts";
+import { specHash } from "../../../src/agent/model/spec-hash.ts";
 
 /**
  * The state of one container: "created", "running", "exited 1" (its exit code), "dead" (lost its

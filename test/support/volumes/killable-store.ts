@@ -1,4 +1,4 @@
-import type { BlockStore } from "../../../src/agent/adapters/volume/block-store.ts";
+import type { BlockStore } from "../../../src/host-adapters/volumes/block-store.ts";
 
 export class ProcessKilled extends Error {}
 

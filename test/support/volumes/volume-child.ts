@@ -1,5 +1,5 @@
-import { createVolumes } from "../../../src/agent/adapters/volume/volumes.ts";
-import type { FileSystemType } from "../../../src/agent/adapters/volume/file-systems.ts";
+import { createVolumes } from "../../../src/host-adapters/volumes/volumes.ts";
+import type { FileSystemType } from "../../../src/host-adapters/volumes/file-systems.ts";
 import type { VolumeSpec } from "../../../src/agent/ports/volume-port.ts";
 import { newId } from "../../../src/lib/ids.ts";
 import { silentLog } from "../../../src/lib/log.ts";

@@ -1,12 +1,12 @@
-import type { BlockStore } from "../../../src/agent/adapters/volume/block-store.ts";
+import type { BlockStore } from "../../../src/host-adapters/volumes/block-store.ts";
 import {
   createLoopStore,
   type LoopStoreOptions,
-} from "../../../src/agent/adapters/volume/loop-store.ts";
+} from "../../../src/host-adapters/volumes/loop-store.ts";
 import {
   createLvmStore,
   type LvmStoreOptions,
-} from "../../../src/agent/adapters/volume/lvm-store.ts";
+} from "../../../src/host-adapters/volumes/lvm-store.ts";
 
 /** The options of a store of either backend, in a form that another process can parse. */
 export type StoreOptions =

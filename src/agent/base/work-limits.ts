@@ -1,0 +1,43 @@
+import { createFairLimit, type FairLimit } from "../../lib/async/fair-limit.ts";
+import type { AgentLimits } from "./agent-limits.ts";
+import type { Clock } from "./clock.ts";
+
+/**
+ * The host's limits of concurrent work, one for each kind. Their keys are tenants, which take
+ * turns, so the sets of one tenant do not delay the sets of another. TCP and HTTP probes have no
+ * limit: a set has at most one connection for each of its containers.
+ */
+export interface WorkLimits {
+  /** Steps that create, start, resize or delete. */
+  steps: FairLimit;
+  /** Stops of sets and of containers, which mostly wait for processes to exit. */
+  stops: FairLimit;
+  /** Observations of single sets. */
+  observations: FairLimit;
+  /** Probes that run a command in a container. */
+  execProbes: FairLimit;
+}
+
+/** Slow calls that have no slot, and calls of one tenant, as multiples of a limit's calls. */
+const SLOW_CALLS_FACTOR = 8;
+const TENANT_CALLS_FACTOR = 4;
+
+export function createWorkLimits(
+  { stepsMax, stopsMax, observationsMax, execProbesMax }: AgentLimits,
+  clock: Clock,
+): WorkLimits {
+  const limitOf = (callsMax: number, slowMs: number) =>
+    createFairLimit({
+      callsMax,
+      slowMs,
+      slowMax: callsMax * SLOW_CALLS_FACTOR,
+      callsPerKeyMax: callsMax * TENANT_CALLS_FACTOR,
+      after: (delayMs, callback) => clock.after(delayMs, callback),
+    });
+  return {
+    steps: limitOf(stepsMax, 5_000),
+    stops: limitOf(stopsMax, 1_000),
+    observations: limitOf(observationsMax, 2_000),
+    execProbes: limitOf(execProbesMax, 1_000),
+  };
+}

@@ -1,0 +1,80 @@
+import type { Log } from "../../lib/log.ts";
+import type { AgentLimits } from "../base/agent-limits.ts";
+import type { Clock } from "../base/clock.ts";
+import { ImageGc, type ImageGcThresholds } from "./image-gc.ts";
+import { DockerHealthMonitor } from "./docker-health.ts";
+import type { DiskPort } from "../ports/disk-port.ts";
+import type { SetPort } from "../ports/set-port.ts";
+import type { VolumePort } from "../ports/volume-port.ts";
+import { VolumeGc } from "./volume-gc.ts";
+
+export interface HousekeepingOptions {
+  port: SetPort;
+  /** Without it, the host has no volumes. */
+  volumes?: VolumePort | undefined;
+  /** Without it, the agent deletes no images. */
+  disk?: { port: DiskPort; thresholds: ImageGcThresholds } | undefined;
+  clock: Clock;
+  log: Log;
+  limits: AgentLimits;
+  /** Called when there is a change to report. */
+  onChange: () => void;
+  /** Called when the daemon answers again after it was unreachable. */
+  onAvailable: () => void;
+  /**
+   * Called with the bytes that containers have written to their root file systems, by Docker id.
+   */
+  onRootfsMeasured: (usedBytes: ReadonlyMap<string, number>) => void;
+  neededImages: () => ReadonlySet<string>;
+}
+
+/**
+ * The agent's periodic work beside its sets: Docker's health, image garbage collection, and volume
+ * garbage collection.
+ */
+export class Housekeeping {
+  readonly dockerHealth: DockerHealthMonitor;
+  readonly volumes: VolumeGc | undefined;
+  readonly disk: ImageGc | undefined;
+
+  constructor(options: HousekeepingOptions) {
+    const { port, volumes, disk, clock, log, limits, onChange, onAvailable } = options;
+    this.dockerHealth = new DockerHealthMonitor({
+      port,
+      clock,
+      log,
+      limits,
+      onChange,
+      onAvailable,
+    });
+    this.volumes =
+      volumes &&
+      new VolumeGc({
+        port: volumes,
+        clock,
+        log,
+        intervalMs: limits.volumesIntervalMs,
+        onChange,
+      });
+    this.disk =
+      disk &&
+      new ImageGc({
+        ...disk,
+        clock,
+        log,
+        intervalMs: limits.diskIntervalMs,
+        unusedMsMin: limits.imageUnusedMsMin,
+        neededImages: options.neededImages,
+        onUsage: ({ rootfsBytes }) => options.onRootfsMeasured(rootfsBytes),
+      });
+  }
+
+  /** Runs until aborted. */
+  async run(signal: AbortSignal): Promise<void> {
+    await Promise.all([
+      this.dockerHealth.run(signal),
+      this.volumes?.run(signal),
+      this.disk?.run(signal),
+    ]);
+  }
+}

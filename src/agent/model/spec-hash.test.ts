@@ -1,0 +1,27 @@
+import { expect, it } from "vitest";
+import { localSet } from "../../../test/support/agent/local-set.ts";
+import { isOutdated, specHash } from "./spec-hash.ts";
+
+/** Hashes that agents of earlier releases have stored in the labels of running containers. */
+const earlierHashes = {
+  infra: "54e48ad7448fcde12de848a4ad9c509b",
+  app: "c8e215b1b6fa655b1ecc8bb8823959a2",
+};
+
+const earlier = { ...localSet({ names: ["app"] }), setId: "set_0" };
+
+it("an upgrade of the agent changes no hash of a running container", () => {
+  const explicit = { ...localSet({ options: { stopSignal: "SIGTERM" } }), setId: "set_0" };
+  for (const set of [earlier, explicit]) {
+    expect(specHash(set, "app")).toBe(earlierHashes.app);
+    expect(specHash(set, "infra")).toBe(earlierHashes.infra);
+  }
+});
+
+it("a container without a source of its stop signal is never outdated by the source", () => {
+  const seen = { specHash: earlierHashes.app, restartGeneration: 1 };
+  expect(isOutdated(earlier, "app", seen)).toBe(false);
+  expect(isOutdated(earlier, "app", { ...seen, stopSignalSource: "image" })).toBe(false);
+  expect(isOutdated(earlier, "app", { ...seen, stopSignalSource: "template" })).toBe(true);
+  expect(isOutdated(earlier, "app", { ...seen, restartGeneration: 0 })).toBe(true);
+});

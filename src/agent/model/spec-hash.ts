@@ -1,0 +1,110 @@
+import { createHash } from "node:crypto";
+import type { ContainerTemplate } from "../../contracts/api/set-template.ts";
+import { INFRA_CONTAINER } from "./container-names.ts";
+import type { LocalSetSpec, StopSignalSource } from "./local-set.ts";
+
+/**
+ * Hash of every property that requires a new container: image, process, environment, and the
+ * generation of the last restart. A difference means that the container is outdated.
+ *
+ * It excludes properties that need no new container. Only the agent uses the health check and the
+ * restart policy. Each stop sends its timeout, and limits change in place.
+ *
+ * `container` is a business container of the template, or "infra". Throws RangeError for any other
+ * name.
+ */
+export function specHash(set: LocalSetSpec, container: string): string {
+  const known = hashes.get(set) ?? new Map<string, string>();
+  hashes.set(set, known);
+  const hash = known.get(container) ?? computeHash(set, container);
+  known.set(container, hash);
+  return hash;
+}
+
+export function stopSignalSource({ options }: ContainerTemplate): StopSignalSource {
+  return options.stopSignal === undefined ? "image" : "template";
+}
+
+/**
+ * True if a container, with the facts that its labels recorded at its creation, differs from the
+ * spec. Throws RangeError for a name that is not in the template.
+ */
+export function isOutdated(
+  set: LocalSetSpec,
+  name: string,
+  created: {
+    specHash: string;
+    restartGeneration: number;
+    stopSignalSource?: StopSignalSource | undefined;
+  },
+): boolean {
+  if (created.restartGeneration < set.restartGeneration) return true;
+  if (created.specHash !== specHash(set, name)) return true;
+  // Earlier releases recorded no source. Their containers run on with SIGTERM.
+  if (created.stopSignalSource === undefined) return false;
+  const template = set.template.containers.find((container) => container.name === name);
+  return template !== undefined && created.stopSignalSource !== stopSignalSource(template);
+}
+
+/**
+ * Caches hashes by spec, because specs are immutable and each observation needs the hashes of all
+ * containers.
+ */
+const hashes = new WeakMap<LocalSetSpec, Map<string, string>>();
+
+function computeHash(set: LocalSetSpec, container: string): string {
+  const { template } = set;
+  const common = {
+    tenant: set.tenant,
+    service: set.service,
+    restartGeneration: set.restartGeneration,
+  };
+  // The hash excludes the size, because a volume grows online.
+  const volume = template.volume && {
+    mountPath: template.volume.mountPath,
+    restoreVolumeId: set.restoreVolumeId,
+  };
+  if (container === INFRA_CONTAINER) {
+    return hashJson({
+      ...common,
+      sysctls: template.sysctls,
+      networks: template.networks,
+      volume,
+    });
+  }
+  const found = template.containers.find((candidate) => candidate.name === container);
+  if (!found) throw new RangeError(`the set's template has no container "${container}"`);
+  const {
+    health: _health,
+    restart: _restart,
+    stopTimeoutSeconds: _timeout,
+    cpuPercent: _cpu,
+    memoryPercent: _memory,
+    // Earlier releases stored this default in each template. The hashes must not change.
+    stopSignal = "SIGTERM",
+    ...options
+  } = found.options;
+  return hashJson({
+    ...common,
+    image: found.image,
+    index: found.index,
+    options: { ...options, stopSignal },
+    volume,
+  });
+}
+
+/**
+ * SHA-256 of the value as JSON with sorted keys and without undefined members, shortened to 128
+ * bits.
+ */
+function hashJson(value: unknown): string {
+  return createHash("sha256").update(canonicalJson(value)).digest("hex").slice(0, 32);
+}
+
+function canonicalJson(value: unknown): string {
+  return JSON.stringify(value, (_key, member: unknown) =>
+    member !== null && typeof member === "object" && !Array.isArray(member)
+      ? Object.fromEntries(Object.entries(member).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : member,
+  );
+}

@@ -1,0 +1,163 @@
+import { describe, expect, it } from "vitest";
+import type { Sync, SyncResult } from "../../contracts/agent-protocol/sync.ts";
+import { syncBody } from "../../contracts/agent-protocol/sync.ts";
+import { newId } from "../../lib/ids.ts";
+import { silentLog } from "../../lib/log.ts";
+import { ControlPlaneError, RefusedError } from "../ports/control-plane.ts";
+import { sendSync } from "./send-sync.ts";
+
+const amounts = { cpuMillis: 1, memoryBytes: 1, volumeBytes: 1, rootfsBytes: 1 };
+const usage: NonNullable<Sync["usage"]> = {
+  used: amounts,
+  allocatable: amounts,
+  reclaimableVolumeBytes: 0,
+  trashedVolumeBytes: 0,
+  volumeReason: null,
+  disk: { imageBytes: 1, containerBytes: 1 },
+  setMemoryBytes: {},
+};
+const report: Sync["observed"][number] = {
+  setId: newId("set"),
+  generation: 1,
+  state: "running",
+  ready: true,
+  reason: null,
+  gaveUp: false,
+  address: null,
+  sized: true,
+  sizeRefused: false,
+  containers: [],
+};
+const body: Sync = {
+  protocol: 1,
+  agentVersion: "test",
+  acceptedGeneration: 7,
+  full: false,
+  waitMs: 20_000,
+  observed: [report],
+  docker: { state: "ok", detail: "" },
+  usage,
+  images: null,
+  volumes: null,
+};
+const answer = { hostGeneration: 8 } as SyncResult;
+
+async function send(
+  changed: Partial<Sync>,
+  failure?: (sent: Sync, call: number) => Error | undefined,
+) {
+  const sent: Sync[] = [];
+  const bareAnswers: unknown[] = [];
+  const counts = { omittedParts: 0 };
+  const options = {
+    api: {
+      sync: async (one: Sync) => {
+        sent.push(one);
+        const error = failure?.(one, sent.length);
+        if (error) throw error;
+        return answer;
+      },
+    },
+    log: silentLog,
+    counts,
+    onBareAnswer: async (one: unknown) => bareAnswers.push(one),
+  };
+  const { signal } = new AbortController();
+  const outcome = await sendSync(options, { ...body, ...changed }, signal).catch(
+    (error: unknown) => error,
+  );
+  return { sent, bareAnswers, omitted: counts.omittedParts, outcome };
+}
+
+describe("a sync", () => {
+  it("is sent as it is if it is valid", async () => {
+    expect(await send({})).toMatchObject({ sent: [body], omitted: 0, outcome: answer });
+  });
+
+  const absent = undefined as unknown as number;
+  const long = "x".repeat(3_000);
+  it.each<[string, Partial<Sync>, Partial<Sync>]>([
+    [
+      "a size of the disk that Docker does not report",
+      { usage: { ...usage, disk: { imageBytes: absent, containerBytes: 1 } } },
+      { usage: { ...usage, disk: null } },
+    ],
+    [
+      "an invalid detail of the usage",
+      { usage: { ...usage, volumeReason: { code: "x", text: long } } },
+      { usage: { ...usage, disk: null } },
+    ],
+    [
+      "a measurement that is not a number",
+      { usage: { ...usage, used: { ...amounts, cpuMillis: Number.NaN } } },
+      { usage: null },
+    ],
+    [
+      "a long error of Docker",
+      { docker: { state: "unreachable", detail: long } },
+      { docker: { state: "unreachable", detail: "" } },
+    ],
+    [
+      "a set with an invalid container",
+      { observed: [{ ...report, containers: [{ name: long }] as never }, report] },
+      { observed: [report, report] },
+    ],
+    [
+      "a set with a long reason",
+      { observed: [{ ...report, reason: { code: "x", text: long } }] },
+      { observed: [report] },
+    ],
+    [
+      "a set without a valid state",
+      { observed: [{ ...report, state: "asleep" as never }, report] },
+      { observed: [report] },
+    ],
+  ])("omits %s, and sends the rest", async (_name, changed, expected) => {
+    const { sent, omitted } = await send(changed);
+    expect(sent).toEqual([{ ...body, ...expected }]);
+    expect(syncBody.safeParse(sent[0]).success).toBe(true);
+    expect(omitted).toBe(1);
+  });
+
+  it("shortens the version of the agent", async () => {
+    const { sent } = await send({ agentVersion: "v".repeat(100) });
+    expect(syncBody.safeParse(sent[0]).success).toBe(true);
+  });
+
+  it.each([400, 413, 422])("is followed by a bare sync after %i, and fails", async (status) => {
+    const refused = new ControlPlaneError("refused", { status });
+    const { sent, bareAnswers, outcome } = await send({}, (one) =>
+      one.usage ? refused : undefined,
+    );
+    const { protocol, agentVersion, acceptedGeneration, full } = body;
+    const nothing = { observed: [], docker: null, usage: null, images: null, volumes: null };
+    expect(sent[1]).toEqual({
+      protocol,
+      agentVersion,
+      acceptedGeneration,
+      full,
+      waitMs: 0,
+      ...nothing,
+    });
+    expect(bareAnswers).toEqual([answer]);
+    expect(outcome).toBe(refused);
+  });
+
+  it("fails with the first error if the bare sync fails too, after two calls", async () => {
+    const errors = [422, 500].map((status) => new ControlPlaneError(`${status}`, { status }));
+    const { sent, outcome } = await send({}, (_one, call) => errors[call - 1]);
+    expect(sent).toHaveLength(2);
+    expect(outcome).toBe(errors[0]);
+  });
+
+  it.each([
+    ["a busy API", new ControlPlaneError("busy", { status: 429 })],
+    ["a fault of the API", new ControlPlaneError("fault", { status: 500 })],
+    ["an unreachable API", new ControlPlaneError("unreachable", {})],
+    ["a refused host", new RefusedError("refused", { status: 401, provenCode: undefined })],
+  ])("is not repeated for %s", async (_name, error) => {
+    const { sent, outcome } = await send({}, () => error);
+    expect(sent).toHaveLength(1);
+    expect(outcome).toBe(error);
+  });
+});

@@ -1,0 +1,86 @@
+import type { DesiredSet } from "../../contracts/agent-protocol/desired-set.ts";
+import type { ObservedSet } from "../../contracts/agent-protocol/observed-set.ts";
+import type { UnsupportedSet } from "../../contracts/agent-protocol/read-desired-sets.ts";
+import { renderReasonText } from "../../contracts/api/reason-texts.ts";
+import type { ObservedLocalSet } from "../model/local-set.ts";
+import { isAnyUp, noAction, reconcile, stepWhenDue, type Verdict } from "./reconcile.ts";
+import { reportSet } from "./report-set.ts";
+import type { SetHistory } from "./set-history.ts";
+
+interface Subject {
+  order: UnsupportedSet;
+  /** The last description of the set that this agent could read. */
+  known: DesiredSet | undefined;
+  observed: ObservedLocalSet | undefined;
+  history: SetHistory;
+}
+
+interface Moment {
+  nowMs: number;
+  /** The observation is current. */
+  isSeen: boolean;
+  /** The set has run on this host. */
+  hasRun: boolean;
+}
+
+/** The verdict on a set whose description this agent cannot read, and the report of it. */
+export function judgeUnsupported(
+  subject: Subject,
+  moment: Moment,
+): { verdict: Verdict; report: ObservedSet } {
+  const verdict = reconcileUnsupported(subject, moment.nowMs);
+  return { verdict, report: reportUnsupported(subject, verdict, moment) };
+}
+
+/**
+ * The verdict on a set whose description this agent cannot read (I17). It stops and deletes the set
+ * as ordered, which needs no description. A set that should run is neither started nor stopped. If
+ * an older description is known, the agent continues to manage the set by that.
+ */
+function reconcileUnsupported(
+  { order, known, observed, history }: Subject,
+  nowMs: number,
+): Verdict {
+  if (order.desired === "deleted") {
+    return observed
+      ? stepWhenDue({ kind: "remove" }, "stopping", history, nowMs)
+      : noAction("absent");
+  }
+  if (order.desired === "stopped") {
+    return isAnyUp(observed)
+      ? stepWhenDue({ kind: "stop-all" }, "stopping", history, nowMs)
+      : noAction("stopped");
+  }
+  const code = "agent-too-old";
+  const text = renderReasonText(code, { detail: order.detail });
+  const mayManage = known?.desired === "running" && observed !== undefined;
+  const { action } = mayManage ? reconcile(known, observed, history, nowMs) : noAction("failed");
+  return { action, state: "failed", ready: false, reason: { code, text, phase: "prepare" } };
+}
+
+/**
+ * Reports an unsupported set. Berth may place it on another host only if nothing of it is here: the
+ * downgrade of an agent must not move its running sets.
+ */
+function reportUnsupported(
+  { order, known, observed, history }: Subject,
+  verdict: Verdict,
+  { isSeen, hasRun }: Moment,
+): ObservedSet {
+  const { state, reason } = verdict;
+  const isBound = observed !== undefined || hasRun || (order.restoreVolumeId ?? null) !== null;
+  const seen = known && reportSet(known, observed, history, { state, verdict, isSeen });
+  return {
+    setId: order.setId,
+    generation: order.generation,
+    state,
+    ready: false,
+    reason,
+    gaveUp: state === "failed" && isSeen && !isBound,
+    address: observed?.address ?? null,
+    // The sizes are those of an older description, or unknown.
+    sized: isSeen && observed === undefined,
+    sizeRefused: false,
+    containers: state === "absent" ? [] : (seen?.containers ?? []),
+  };
+}

@@ -1,0 +1,254 @@
+import { randomBytes } from "node:crypto";
+import { Readable } from "node:stream";
+import { type Dispatcher, request } from "undici";
+import { z } from "zod";
+import {
+  AGENT_IDENTITY_HEADER,
+  type AgentIdentity,
+  encodeAgentIdentity,
+} from "../../contracts/agent-protocol/agent-identity.ts";
+import {
+  type Enroll,
+  type Enrolled,
+  enrolledSchema,
+} from "../../contracts/agent-protocol/enroll.ts";
+import { lenientStart } from "../../contracts/agent-protocol/lenient-array.ts";
+import { logStreamRequestSchema } from "../../contracts/agent-protocol/log-stream-request.ts";
+import {
+  PREVIOUS_HOSTS_MAX,
+  PURGES_PER_SYNC_MAX,
+  SETS_PER_HOST_MAX,
+} from "../../contracts/agent-protocol/protocol.ts";
+import { readDesiredSets } from "../../contracts/agent-protocol/read-desired-sets.ts";
+import { idSchema } from "../../contracts/common/primitives.ts";
+import { syncResultSchema } from "../../contracts/agent-protocol/sync.ts";
+import {
+  NONCE_HEADER,
+  PROOF_HEADER,
+  proveRefusal,
+  refusalStatuses,
+} from "../../contracts/agent-protocol/refusal-proof.ts";
+import {
+  type ControlPlane,
+  ControlPlaneError,
+  NotAdmittedError,
+  RefusedError,
+} from "../../agent/ports/control-plane.ts";
+import { truncate } from "../../lib/text/truncate.ts";
+
+/** Time for an answer beyond the wait that a call requests. */
+const callTimeoutMs = 15_000;
+/**
+ * Bound of an answer. The longest one lists 1,000 sets and as many departing ones, of 30 KiB each.
+ */
+const answerBytesMax = 64 * 2 ** 20;
+const STREAMS_PER_SYNC_MAX = 10_000;
+/**
+ * A newer API may send more fields, and a fleet upgrades its agents after the API. An agent ignores
+ * unknown fields of an answer, but not of a set: see readDesiredSets. It ignores requests for logs
+ * that it cannot read, and the end of a list that is too long: a later answer names it again.
+ */
+const syncAnswerSchema = syncResultSchema.strip().extend({
+  sets: z.array(z.unknown()),
+  setsToRemove: lenientStart(idSchema("set"), SETS_PER_HOST_MAX).optional(),
+  streams: lenientStart(logStreamRequestSchema.strip(), STREAMS_PER_SYNC_MAX),
+  reportAgain: lenientStart(idSchema("set"), SETS_PER_HOST_MAX).default([]),
+  purgeVolumes: lenientStart(idSchema("vol"), PURGES_PER_SYNC_MAX).default([]),
+  previousHosts: lenientStart(idSchema("host"), PREVIOUS_HOSTS_MAX).optional(),
+  /** Each value but `accepted` is a refusal, also one of a newer API. */
+  admission: z.string().optional(),
+});
+const enrolledAnswerSchema = enrolledSchema.strip();
+const problemSchema = z
+  .object({ title: z.string(), detail: z.string(), code: z.string() })
+  .partial();
+const nonceBytes = 16;
+
+export interface ControlPlaneOptions {
+  apiUrl: string;
+  credential: string;
+  /** Without it, the API cannot detect a second agent of the host. */
+  identity?: AgentIdentity | undefined;
+  /** Each long poll occupies a connection. The dispatcher must allow one for each agent. */
+  dispatcher: Dispatcher;
+}
+
+/** Calls the API over HTTP. Several agents may share the dispatcher and its connections. */
+export function createControlPlane(options: ControlPlaneOptions): ControlPlane {
+  const target = { ...options, bearer: options.credential };
+  return {
+    async sync(body, signal, { isEnding = false } = {}) {
+      const { identity } = options;
+      const answer = await post(target, "/agent/v1/sync", body, {
+        timeoutMs: body.waitMs + callTimeoutMs,
+        signal,
+        headers: identity && { [AGENT_IDENTITY_HEADER]: encodeAgentIdentity(identity, isEnding) },
+      });
+      const { sets, admission, ...result } = parseAnswer(syncAnswerSchema, answer);
+      if (admission === undefined) return { ...result, ...readDesiredSets(sets) };
+      if (admission !== "accepted") throw new NotAdmittedError(admission);
+      return { ...result, admission, ...readDesiredSets(sets) };
+    },
+    async uploadStream(streamId, { chunks, error }, signal) {
+      const query = error === undefined ? "" : `?error=${encodeURIComponent(truncate(error, 500))}`;
+      await upload(target, `/agent/v1/streams/${streamId}${query}`, chunks, signal);
+    },
+  };
+}
+
+/**
+ * Exchanges a single-use enroll token for this host's id. The same credential may repeat the call.
+ * Rejects like `sync`.
+ */
+export async function enrollHost(
+  options: { apiUrl: string; enrollToken: string; dispatcher: Dispatcher },
+  body: Enroll,
+  signal: AbortSignal,
+): Promise<Enrolled> {
+  const target = { ...options, bearer: options.enrollToken };
+  const answer = await post(target, "/agent/v1/enroll", body, { timeoutMs: callTimeoutMs, signal });
+  return parseAnswer(enrolledAnswerSchema, answer);
+}
+
+interface Target {
+  apiUrl: string;
+  bearer: string;
+  dispatcher: Dispatcher;
+}
+
+async function post(
+  { apiUrl, bearer, dispatcher }: Target,
+  path: string,
+  body: unknown,
+  {
+    timeoutMs,
+    signal,
+    headers,
+  }: {
+    timeoutMs: number;
+    signal: AbortSignal;
+    headers?: Record<string, string> | undefined;
+  },
+): Promise<unknown> {
+  signal.throwIfAborted();
+  const controller = new AbortController();
+  const onAbort = () => controller.abort(signal.reason);
+  signal.addEventListener("abort", onAbort, { once: true });
+  const nonce = randomBytes(nonceBytes).toString("base64url");
+  const timer = setTimeout(() => {
+    controller.abort(new ControlPlaneError(`the API did not answer within ${timeoutMs} ms`, {}));
+  }, timeoutMs);
+  try {
+    const response = await request(apiUrl + path, {
+      dispatcher,
+      method: "POST",
+      headers: {
+        authorization: `Bearer ${bearer}`,
+        "content-type": "application/json",
+        [NONCE_HEADER]: nonce,
+        ...headers,
+      },
+      body: JSON.stringify(body),
+      headersTimeout: timeoutMs,
+      bodyTimeout: callTimeoutMs,
+      signal: controller.signal,
+    });
+    const text = await readText(response.body);
+    if (response.statusCode >= 300) throw toFailure({ ...response, text }, { bearer, nonce });
+    return JSON.parse(text) as unknown;
+  } catch (error) {
+    if (controller.signal.aborted && controller.signal.reason instanceof Error) {
+      throw controller.signal.reason;
+    }
+    if (error instanceof ControlPlaneError) throw error;
+    const detail = error instanceof Error ? error.message : String(error);
+    throw new ControlPlaneError(`the API cannot be reached: ${detail}`, { cause: error });
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener("abort", onAbort);
+  }
+}
+
+async function readText(body: AsyncIterable<unknown>): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const chunk of body) {
+    const part = chunk as Uint8Array;
+    bytes += part.length;
+    if (bytes > answerBytesMax) throw new ControlPlaneError("the API's answer is too long", {});
+    chunks.push(part);
+  }
+  return Buffer.concat(chunks).toString();
+}
+
+function parseAnswer<S extends z.ZodType>(schema: S, answer: unknown): z.output<S> {
+  const parsed = schema.safeParse(answer);
+  if (parsed.success) return parsed.data;
+  const detail = z.prettifyError(parsed.error).slice(0, 1_000);
+  throw new ControlPlaneError(`the API's answer violates the protocol:\n${detail}`, {});
+}
+
+interface FailedAnswer {
+  statusCode: number;
+  headers: Record<string, unknown>;
+  text: string;
+}
+
+/** @param asked the request that the answer must prove to know; undefined if it has no nonce */
+function toFailure(
+  { statusCode: status, headers, text }: FailedAnswer,
+  asked?: { bearer: string; nonce: string },
+): ControlPlaneError {
+  const { title, detail, code } = parseProblem(text);
+  const message = `the API answered ${status}: ${detail ?? title ?? text.slice(0, 200)}`;
+  if (refusalStatuses.has(status)) {
+    const proof =
+      asked && code !== undefined
+        ? proveRefusal(asked.bearer, { status, code, nonce: asked.nonce })
+        : undefined;
+    const isProven = proof !== undefined && headers[PROOF_HEADER] === proof;
+    return new RefusedError(message, { status, provenCode: isProven ? code : undefined });
+  }
+  const seconds = Number(headers["retry-after"]);
+  return new ControlPlaneError(message, {
+    status,
+    retryAfterMs: Number.isFinite(seconds) && seconds >= 0 ? seconds * 1_000 : undefined,
+  });
+}
+
+function parseProblem(text: string): z.output<typeof problemSchema> {
+  try {
+    return problemSchema.safeParse(JSON.parse(text)).data ?? {};
+  } catch {
+    return {};
+  }
+}
+
+/**
+ * Sends chunks with the connection's backpressure. An answer before the last chunk means that the
+ * reader has disconnected.
+ */
+async function upload(
+  { apiUrl, bearer, dispatcher }: Target,
+  path: string,
+  chunks: AsyncIterable<Uint8Array>,
+  signal: AbortSignal,
+): Promise<void> {
+  const body = Readable.from(chunks, { objectMode: false, highWaterMark: 64 * 1024 });
+  try {
+    const response = await request(apiUrl + path, {
+      dispatcher,
+      method: "POST",
+      headers: { authorization: `Bearer ${bearer}`, "content-type": "application/octet-stream" },
+      body,
+      headersTimeout: 0,
+      bodyTimeout: callTimeoutMs,
+      signal,
+    });
+    const text = await readText(response.body);
+    if (response.statusCode === 404) return;
+    if (response.statusCode >= 300) throw toFailure({ ...response, text });
+  } finally {
+    body.destroy();
+  }
+}

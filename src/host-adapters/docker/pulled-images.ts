@@ -1,0 +1,56 @@
+import { createHash } from "node:crypto";
+import type Docker from "dockerode";
+import { familiarName } from "../../agent/model/image-name.ts";
+import type { Log } from "../../lib/log.ts";
+import { callDocker } from "./call-docker.ts";
+import type { PullImage } from "./pull-image.ts";
+
+const markTimeoutMs = 20_000;
+const markName = "berth-pulled";
+
+/**
+ * The mark of an image that this agent pulled: a second reference in the daemon, "berth-pulled:"
+ * and a hash of the first. Only marked images are collected (I4), and no file records them. An
+ * image that a user loaded, built or pulled has no mark, or a mark for another reference.
+ */
+export function toMark(reference: string): string {
+  const hash = createHash("sha256").update(familiarName(reference)).digest("hex").slice(0, 32);
+  return `${markName}:${hash}`;
+}
+
+export function isMark(reference: string): boolean {
+  return reference.startsWith(`${markName}:`);
+}
+
+/** The references that the agent pulled this image by. */
+export function pulledReferences(image: {
+  RepoTags?: string[] | null | undefined;
+  RepoDigests?: string[] | null | undefined;
+}): string[] {
+  const references = [...(image.RepoTags ?? []), ...(image.RepoDigests ?? [])];
+  return references.filter((reference) => references.includes(toMark(reference)));
+}
+
+/** Pulls an image and marks it. An image without a mark works, but is never collected. */
+export function createMarkingPull(docker: Docker, pullImage: PullImage, log: Log): PullImage {
+  return async (reference, tenant, signal) => {
+    await pullImage(reference, tenant, signal);
+    await markPulled(docker, reference, signal).catch((error: unknown) => {
+      log.warn(
+        { err: error, image: reference },
+        "cannot mark the image, so it will not be garbage-collected",
+      );
+    });
+  };
+}
+
+export async function markPulled(
+  docker: Docker,
+  reference: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const [repo = "", tag = ""] = toMark(reference).split(":");
+  await callDocker({ phase: "image", timeoutMs: markTimeoutMs }, signal, (abortSignal) =>
+    docker.getImage(reference).tag({ repo, tag, abortSignal }),
+  );
+}

@@ -1,0 +1,96 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { cpus, tmpdir } from "node:os";
+import path from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { AgentError } from "../../agent/base/agent-error.ts";
+import { createLinuxMachine } from "./linux-machine.ts";
+
+const cpuMillis = cpus().length * 1_000;
+const noReserve = { cpu: 0, memory: 0, rootfs: 0 };
+
+describe("the machine", () => {
+  let procRoot: string;
+  beforeEach(async () => {
+    procRoot = await mkdtemp(path.join(tmpdir(), "berth-proc-"));
+    await writeProc({ busy: 100, idle: 900, load: 0 });
+  });
+  afterEach(() => rm(procRoot, { recursive: true }));
+
+  async function writeProc({ busy, idle, load }: { busy: number; idle: number; load: number }) {
+    await writeFile(`${procRoot}/stat`, `cpu  ${busy} 0 0 ${idle} 0 0 0 0 5 0\ncpu0 1 2 3 4\n`);
+    await writeFile(`${procRoot}/loadavg`, `${load} 0.00 0.00 1/100 1234\n`);
+    await writeFile(
+      `${procRoot}/meminfo`,
+      "MemTotal:       1000000 kB\nMemFree:  1 kB\nMemAvailable:    600000 kB\n",
+    );
+  }
+
+  it("counts unavailable memory as used, and excludes the reserve from the allocatable capacity", async () => {
+    const reservePercent = { cpu: 10, memory: 20, rootfs: 50 };
+    const machine = createLinuxMachine({ dockerRoot: () => "/", reservePercent, procRoot });
+    const { used, allocatable } = await machine.measure();
+    expect(used.memoryBytes).toBe(400_000 * 1_024);
+    expect(allocatable.memoryBytes).toBe(800_000 * 1_024);
+    expect(allocatable.cpuMillis).toBe((cpuMillis * 9) / 10);
+    expect(allocatable.volumeBytes).toBe(0);
+    expect(used.rootfsBytes).toBeGreaterThan(0);
+    expect(allocatable.rootfsBytes).toBeGreaterThan(0);
+    expect(Object.values({ ...used, ...allocatable }).every(Number.isInteger)).toBe(true);
+  });
+
+  it("starts with the load of the last minute, at most the whole machine", async () => {
+    await writeProc({ busy: 1, idle: 1, load: cpus().length / 2 });
+    const half = createLinuxMachine({ dockerRoot: () => "/", reservePercent: noReserve, procRoot });
+    expect((await half.measure()).used.cpuMillis).toBe(cpuMillis / 2);
+    await writeProc({ busy: 1, idle: 1, load: 999 });
+    const full = createLinuxMachine({ dockerRoot: () => "/", reservePercent: noReserve, procRoot });
+    expect((await full.measure()).used.cpuMillis).toBe(cpuMillis);
+  });
+
+  it("approaches the current CPU usage, and never exceeds the machine", async () => {
+    const machine = createLinuxMachine({
+      dockerRoot: () => "/",
+      reservePercent: noReserve,
+      procRoot,
+    });
+    const before = (await machine.measure()).used.cpuMillis;
+    await writeProc({ busy: 1_000_000, idle: 900, load: 0 });
+    await new Promise((resolve) => setTimeout(resolve, 60));
+    const after = (await machine.measure()).used.cpuMillis;
+    expect(before).toBe(0);
+    expect(after).toBeGreaterThan(0);
+    expect(after).toBeLessThan(cpuMillis);
+  });
+
+  it("names the file that is malformed", async () => {
+    await writeFile(`${procRoot}/meminfo`, "MemTotal: 1 kB\n");
+    const machine = createLinuxMachine({
+      dockerRoot: () => "/",
+      reservePercent: noReserve,
+      procRoot,
+    });
+    await expect(machine.measure()).rejects.toThrow("meminfo has no MemAvailable");
+  });
+
+  it("reports no capacity for volumes that cannot be measured, with the reason and all other values", async () => {
+    const missing = new AgentError("volume-missing", "there is no volume group berth", {
+      phase: "volume",
+      temporary: true,
+    });
+    const volumes = { capacity: () => Promise.reject(missing), areOnDockerRoot: false };
+    const options = { dockerRoot: () => "/", reservePercent: noReserve, procRoot };
+    const machine = createLinuxMachine({ ...options, volumes: () => volumes });
+    const { used, allocatable, volumeReason } = await machine.measure();
+    expect(volumeReason).toMatchObject({ code: "volume-missing", text: missing.message });
+    expect([used.volumeBytes, allocatable.volumeBytes]).toEqual([0, 0]);
+    expect(used.memoryBytes).toBe(400_000 * 1_024);
+  });
+
+  it("measures this machine", async () => {
+    const machine = createLinuxMachine({ dockerRoot: () => "/", reservePercent: noReserve });
+    const { used, allocatable } = await machine.measure();
+    expect(used.memoryBytes).toBeGreaterThan(2 ** 20);
+    expect(used.memoryBytes).toBeLessThan(allocatable.memoryBytes);
+    expect(used.cpuMillis).toBeLessThanOrEqual(allocatable.cpuMillis);
+  });
+});

@@ -1,0 +1,193 @@
+import { readFile, statfs } from "node:fs/promises";
+import { cpus } from "node:os";
+import { setTimeout as delay } from "node:timers/promises";
+import type { Reason, ResourceAmounts } from "../../contracts/common/primitives.ts";
+import type { MachinePort } from "../../agent/ports/machine-port.ts";
+import type { VolumeCapacity } from "../../agent/ports/volume-port.ts";
+import { toStepFailure } from "../../agent/model/step-failure.ts";
+
+export interface LinuxMachineOptions {
+  /**
+   * The folder of Docker's images and containers, as far as it is known. Its free space is what
+   * containers may write.
+   */
+  dockerRoot: () => string;
+  /** Percentages of the machine that are reserved for the system, Docker and the agent. */
+  reservePercent: { cpu: number; memory: number; rootfs: number };
+  /** Capacity and usage of the volumes; undefined while the host has none. */
+  volumes?: () => MachineVolumes | undefined;
+  /** The mount point of proc. */
+  procRoot?: string;
+}
+
+export interface MachineVolumes {
+  capacity(signal: AbortSignal): Promise<VolumeCapacity>;
+  /** True if the volumes' blocks are on Docker's disk. Then containers cannot use their bytes. */
+  areOnDockerRoot: boolean;
+}
+
+const capacityTimeoutMs = 10_000;
+
+/**
+ * CPU usage is smoothed over about this long. Without it, a start of a few seconds (of the agent,
+ * of a set) would block placement on the host.
+ */
+const cpuSmoothingMs = 30_000;
+
+interface CpuSample {
+  atMs: number;
+  busyTicks: number;
+  totalTicks: number;
+}
+
+/**
+ * Reads the kernel's counters, in some tens of microseconds and without the Docker API. CPU usage
+ * is an exponential moving average over all processors. It starts with the load of the last minute.
+ */
+export function createLinuxMachine({
+  dockerRoot,
+  reservePercent,
+  volumes,
+  procRoot = "/proc",
+}: LinuxMachineOptions): MachinePort {
+  const cpuMillisTotal = cpus().length * 1_000;
+  let last: CpuSample | undefined;
+  let busyShare = 0;
+  const updateBusyShare = async () => {
+    const sample = await sampleCpu(procRoot);
+    if (!last) {
+      busyShare = Math.min(1, ((await readLoad(procRoot)) * 1_000) / cpuMillisTotal);
+    } else if (sample.totalTicks > last.totalTicks) {
+      const passedTicks = sample.totalTicks - last.totalTicks;
+      const share = (sample.busyTicks - last.busyTicks) / passedTicks;
+      const weight = 1 - Math.exp((last.atMs - sample.atMs) / cpuSmoothingMs);
+      busyShare += weight * (Math.min(Math.max(share, 0), 1) - busyShare);
+    }
+    last = sample;
+  };
+  return {
+    async measure() {
+      const volumesNow = volumes?.();
+      const [memory, disk, capacity] = await Promise.all([
+        readMemory(procRoot),
+        readDisk(dockerRoot()),
+        volumesNow ? measureVolumes(volumesNow) : { ...noCapacity, reason: null },
+        updateBusyShare(),
+      ]);
+      const shared = volumesNow?.areOnDockerRoot === true ? capacity : noCapacity;
+      const total: ResourceAmounts = {
+        cpuMillis: cpuMillisTotal,
+        memoryBytes: memory.totalBytes,
+        volumeBytes: capacity.totalBytes,
+        rootfsBytes: Math.max(0, disk.totalBytes - shared.totalBytes),
+      };
+      return {
+        used: {
+          cpuMillis: Math.round(busyShare * cpuMillisTotal),
+          memoryBytes: memory.totalBytes - memory.availableBytes,
+          volumeBytes: capacity.totalBytes - capacity.freeBytes,
+          rootfsBytes: Math.max(0, disk.totalBytes - disk.freeBytes - shared.usedBytes),
+        },
+        allocatable: withoutReserve(total, reservePercent),
+        reclaimableVolumeBytes: capacity.reclaimableBytes,
+        trashedVolumeBytes: capacity.trashedBytes,
+        volumeReason: capacity.reason,
+      };
+    },
+  };
+}
+
+const noCapacity: VolumeCapacity = {
+  totalBytes: 0,
+  usedBytes: 0,
+  freeBytes: 0,
+  reclaimableBytes: 0,
+  trashedBytes: 0,
+  isMetadataFull: false,
+  unreadable: [],
+};
+
+/**
+ * Reports no capacity for volumes, with a reason, if the measurement fails. Other measurements
+ * continue.
+ */
+async function measureVolumes(
+  volumes: MachineVolumes,
+): Promise<VolumeCapacity & { reason: Reason | null }> {
+  const late = new AbortController();
+  try {
+    const capacity = await Promise.race([
+      volumes.capacity(AbortSignal.timeout(capacityTimeoutMs)),
+      delay(capacityTimeoutMs, undefined, { signal: late.signal, ref: false }).then(() => {
+        throw new Error(`the capacity for volumes was not measured within ${capacityTimeoutMs} ms`);
+      }),
+    ]);
+    const reason = capacity.isMetadataFull ? metadataFull : unreadableReason(capacity.unreadable);
+    return { ...capacity, reason };
+  } catch (error) {
+    return { ...noCapacity, reason: toStepFailure(error, "observe").reason };
+  } finally {
+    late.abort();
+  }
+}
+
+const metadataFull: Reason = {
+  code: "volume-no-room",
+  text: "the metadata area of the volume group is almost full, so it accepts no new volumes. Purge trashed volumes. A larger area needs a new group (vgcreate --metadatasize 64m), which destroys all its volumes: drain the host first.",
+};
+
+function unreadableReason([first, ...others]: readonly string[]): Reason | null {
+  if (first === undefined) return null;
+  const more = others.length === 0 ? "" : ` (and of ${others.length} more volumes)`;
+  const text = `the tags of volume ${first} cannot be read${more}`;
+  return { code: "volume-unreadable", text: `${text}. Berth does not change these volumes.` };
+}
+
+function withoutReserve(
+  total: ResourceAmounts,
+  reserve: LinuxMachineOptions["reservePercent"],
+): ResourceAmounts {
+  const left = (amount: number, percent: number) => Math.floor((amount * (100 - percent)) / 100);
+  return {
+    cpuMillis: left(total.cpuMillis, reserve.cpu),
+    memoryBytes: left(total.memoryBytes, reserve.memory),
+    volumeBytes: total.volumeBytes,
+    rootfsBytes: left(total.rootfsBytes, reserve.rootfs),
+  };
+}
+
+/**
+ * Reads the first line of /proc/stat: user nice system idle iowait irq softirq steal (guest is
+ * within user).
+ */
+async function sampleCpu(procRoot: string): Promise<CpuSample> {
+  const text = await readFile(`${procRoot}/stat`, "utf8");
+  const fields = /^cpu +(.*)$/m.exec(text)?.[1]?.trim().split(/ +/).slice(0, 8).map(Number) ?? [];
+  const totalTicks = fields.reduce((sum, ticks) => sum + ticks, 0);
+  const idleTicks = (fields[3] ?? 0) + (fields[4] ?? 0);
+  return { atMs: performance.now(), busyTicks: totalTicks - idleTicks, totalTicks };
+}
+
+/** Mean number of running and runnable processes in the last minute. */
+async function readLoad(procRoot: string): Promise<number> {
+  const load = Number((await readFile(`${procRoot}/loadavg`, "utf8")).split(" ")[0]);
+  return Number.isFinite(load) ? load : 0;
+}
+
+async function readMemory(
+  procRoot: string,
+): Promise<{ totalBytes: number; availableBytes: number }> {
+  const text = await readFile(`${procRoot}/meminfo`, "utf8");
+  const parseBytes = (name: string) => {
+    const kilobytes = new RegExp(`^${name}: +(\\d+) kB$`, "m").exec(text)?.[1];
+    if (kilobytes === undefined) throw new Error(`${procRoot}/meminfo has no ${name}`);
+    return Number(kilobytes) * 1_024;
+  };
+  return { totalBytes: parseBytes("MemTotal"), availableBytes: parseBytes("MemAvailable") };
+}
+
+/** Free bytes are those of an ordinary process: the superuser's reserve counts as used. */
+async function readDisk(folder: string): Promise<{ totalBytes: number; freeBytes: number }> {
+  const disk = await statfs(folder);
+  return { totalBytes: disk.blocks * disk.bsize, freeBytes: disk.bavail * disk.bsize };
+}

@@ -1,0 +1,260 @@
+import { randomUUID } from "node:crypto";
+import { mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
+import path from "node:path";
+import { z } from "zod";
+import { lenientArray } from "../../contracts/agent-protocol/lenient-array.ts";
+import { SETS_PER_HOST_MAX } from "../../contracts/agent-protocol/protocol.ts";
+import {
+  readDesiredSets,
+  unsupportedSetSchema,
+} from "../../contracts/agent-protocol/read-desired-sets.ts";
+import { generationSchema, idSchema, reasonSchema } from "../../contracts/common/primitives.ts";
+import { coalesce } from "../../lib/async/coalesce.ts";
+import { newSecret } from "../../lib/token-hash.ts";
+import type { PersistedCounts } from "../../agent/ports/state-store.ts";
+import type { AgentState, StateStore } from "../../agent/ports/state-store.ts";
+
+/** The identity of this host for the control plane. */
+export interface HostIdentity {
+  hostId: string;
+  credential: string;
+  /** The hash of the id of the machine that wrote the state. Undefined if it is not known. */
+  machineId?: string | undefined;
+}
+
+export interface StateFile extends StateStore {
+  /** Loads the identity; undefined until this host is enrolled. */
+  loadIdentity(): Promise<HostIdentity | undefined>;
+  /**
+   * Returns the credential for the enrollment. It is on disk before the agent sends it, so an agent
+   * that is killed before the answer repeats the same request.
+   */
+  beginEnrollment(): Promise<string>;
+  /** Stores the machine to which the identity belongs. */
+  bindMachine(machineId: string): Promise<void>;
+  /** Stores the identity and starts a new state without accepted sets. */
+  saveIdentity(identity: HostIdentity): Promise<void>;
+}
+
+const identitySchema = z.object({
+  version: z.literal(1),
+  /** Missing during the enrollment. */
+  hostId: idSchema("host").optional(),
+  credential: z.string().min(1),
+  machineId: z.string().max(64).optional(),
+  acceptedGeneration: generationSchema,
+  /** Older agents neither read nor write it. */
+  isHostDeleted: z.boolean().optional(),
+});
+/**
+ * The file's names of fields that have other names in `AgentState`. Other releases of the agent
+ * read and write them, so they must not change.
+ */
+const historiesField = "kept";
+const count = z.number().int().nonnegative();
+const countsSchema = z.object({
+  restarts: count,
+  oomKills: count,
+  oomKillsOfLife: count,
+  countedLife: z.string().optional(),
+});
+const lastRunSchema = z.object({
+  run: z.string(),
+  infraRun: z.string().optional(),
+  specHash: z.string(),
+  exit: z.object({ code: z.number().int().optional(), finishedAt: z.string() }).optional(),
+});
+const historySchema = z.object({
+  stopped: z.object({ specKey: z.string(), usedBytes: count, reason: reasonSchema }).optional(),
+  counts: z.record(z.string(), countsSchema.transform(readCounts)).optional(),
+  runs: z
+    .object({ infraRun: z.string(), containers: z.record(z.string(), lastRunSchema) })
+    .optional(),
+});
+const specKeySchema = z.string();
+/**
+ * Hints, whose entries are read one by one. If another release of the agent wrote an entry in
+ * another form, this agent ignores the entry and retains the others.
+ */
+const hintsSchema = z.object({
+  desired: z.array(z.unknown()).catch([]),
+  unsupported: lenientArray(unsupportedSetSchema, SETS_PER_HOST_MAX).catch([]),
+  hasRun: z.record(z.string(), z.unknown()).catch({}),
+  [historiesField]: z.record(z.string(), z.unknown()).catch({}),
+});
+
+interface Content extends AgentState {
+  hostId: string | undefined;
+  credential: string;
+  machineId?: string | undefined;
+}
+
+const nothingAccepted: AgentState = {
+  acceptedGeneration: 0,
+  desired: [],
+  hasRun: {},
+  histories: {},
+};
+
+/**
+ * Opens the agent's state: one JSON file that only its owner can read. A save writes a temporary
+ * file, syncs it, renames it and syncs the folder. So a power failure leaves the old or the new
+ * state. Saves during a write share the next write.
+ *
+ * An unreadable file is an error and never a new start, because it has the host's only credential.
+ * An operator decides about it.
+ */
+export function openStateFile(file: string): StateFile {
+  let content: Content | undefined;
+  let isLoaded = false;
+  const write = coalesce(() => writeDurably(file, JSON.stringify(content && toFile(content))));
+  const load = async () => {
+    if (!isLoaded) {
+      await removeTemporaries(file);
+      content = await readContent(file);
+    }
+    isLoaded = true;
+    return content;
+  };
+  return {
+    async loadIdentity() {
+      const { hostId, credential, machineId } = (await load()) ?? {};
+      if (hostId === undefined || credential === undefined) return undefined;
+      return { hostId, credential, ...(machineId === undefined ? {} : { machineId }) };
+    },
+    async beginEnrollment() {
+      content = (await load()) ?? {
+        ...nothingAccepted,
+        hostId: undefined,
+        credential: newSecret(),
+      };
+      await write();
+      return content.credential;
+    },
+    async bindMachine(machineId) {
+      const identity = await load();
+      if (!identity) throw new Error(`${file}: cannot bind a machine without an identity`);
+      content = { ...identity, machineId };
+      await write();
+    },
+    async saveIdentity(identity) {
+      content = { ...nothingAccepted, ...identity };
+      isLoaded = true;
+      await write();
+    },
+    load,
+    async save(state) {
+      const identity = await load();
+      if (identity?.hostId === undefined)
+        throw new Error(`${file}: cannot save a state without an identity`);
+      const { hostId, credential, machineId } = identity;
+      const { acceptedGeneration, desired, hasRun, histories, isHostDeleted } = state;
+      const accepted = { acceptedGeneration, desired, hasRun, histories };
+      content = { hostId, credential, machineId, ...accepted };
+      // Older agents neither read nor write these.
+      if (isHostDeleted) content.isHostDeleted = true;
+      if (state.unsupported?.length) content.unsupported = state.unsupported;
+      await write();
+    },
+  };
+}
+
+async function readContent(file: string): Promise<Content | undefined> {
+  let text: string;
+  try {
+    text = await readFile(file, "utf8");
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
+    throw error;
+  }
+  try {
+    const value: unknown = JSON.parse(text);
+    const { version: _version, ...identity } = identitySchema.parse(value);
+    const hints = hintsSchema.parse(value);
+    const { sets: desired, unsupported } = readDesiredSets(hints.desired);
+    return {
+      ...identity,
+      hostId: identity.hostId,
+      desired,
+      unsupported: [...unsupported, ...hints.unsupported],
+      hasRun: readEntries(specKeySchema, hints.hasRun),
+      histories: readEntries(historySchema, hints[historiesField]),
+    };
+  } catch (error) {
+    const advice = "Move the file to another place to enroll this host again.";
+    throw new Error(`${file} is not the state of a host agent. ${advice}`, { cause: error });
+  }
+}
+
+/** The entries that have the form of this release. */
+function readEntries<S extends z.ZodType>(
+  schema: S,
+  entries: Record<string, unknown>,
+): Record<string, z.output<S>> {
+  const read: Record<string, z.output<S>> = {};
+  for (const [key, entry] of Object.entries(entries)) {
+    const { success, data } = schema.safeParse(entry);
+    if (success) read[key] = data;
+  }
+  return read;
+}
+
+function readCounts({
+  oomKillsOfLife,
+  countedLife,
+  ...counts
+}: z.output<typeof countsSchema>): PersistedCounts {
+  return { ...counts, oomKillsInRun: oomKillsOfLife, lastCountedRun: countedLife };
+}
+
+function toFile({ histories, ...content }: Content): unknown {
+  const written = Object.entries(histories).map(([setId, { counts, ...history }]) => [
+    setId,
+    { ...history, counts: counts && toFileCounts(counts) },
+  ]);
+  return { version: 1, ...content, [historiesField]: Object.fromEntries(written) };
+}
+
+function toFileCounts(countsByName: Record<string, PersistedCounts>): unknown {
+  return Object.fromEntries(
+    Object.entries(countsByName).map(([name, { oomKillsInRun, lastCountedRun, ...counts }]) => [
+      name,
+      { ...counts, oomKillsOfLife: oomKillsInRun, countedLife: lastCountedRun },
+    ]),
+  );
+}
+
+/** Removes the temporary files of killed agents. */
+async function removeTemporaries(file: string): Promise<void> {
+  const folder = path.dirname(file);
+  const names = await readdir(folder).catch(() => []);
+  const old = names.filter((name) => name.startsWith(path.basename(file)) && name.endsWith(".new"));
+  await Promise.all(old.map((name) => rm(path.join(folder, name), { force: true })));
+}
+
+/**
+ * Each write has a temporary file of its own. Two processes that share the folder by mistake thus
+ * never mix their texts in one file.
+ */
+async function writeDurably(file: string, text: string): Promise<void> {
+  const folder = path.dirname(file);
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  const temporary = `${file}.${randomUUID()}.new`;
+  const handle = await open(temporary, "wx", 0o600);
+  try {
+    await handle.writeFile(text);
+    await handle.sync();
+    await rename(temporary, file);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  } finally {
+    await handle.close();
+  }
+  const folderHandle = await open(folder, "r");
+  try {
+    await folderHandle.sync();
+  } finally {
+    await folderHandle.close();
+  }
+}

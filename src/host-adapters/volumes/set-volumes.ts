@@ -1,0 +1,132 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { assert } from "../../lib/assert.ts";
+import type { Log } from "../../lib/log.ts";
+import type { LocalSetSpec } from "../../agent/model/local-set.ts";
+import type { VolumePort, VolumeSpec } from "../../agent/ports/volume-port.ts";
+
+const listTimeoutMs = 10_000;
+
+/**
+ * The volumes of sets, for the adapter that runs their containers. Reads never fail: while the
+ * volumes cannot be listed (for example without their group), they return the last known values. So
+ * sets without a volume are not affected.
+ */
+export interface SetVolumes {
+  getDataPath(set: LocalSetSpec): string;
+  /**
+   * Creates or mounts the set's volume. It tries to grow a smaller one, but a set starts although
+   * that fails: `resize` reports the reason.
+   */
+  ensure(set: LocalSetSpec, signal: AbortSignal): Promise<void>;
+  /** Ensures that the volume has the size of the template. */
+  resize(set: LocalSetSpec, signal: AbortSignal): Promise<void>;
+  /** Rejects if the set may still have a volume outside the trash. */
+  trash(setId: string, signal: AbortSignal): Promise<void>;
+  /**
+   * Bytes of a set's live volume; 0 while it is being created. Undefined if it has none, or if that
+   * is unknown.
+   */
+  sizeOf(setId: string, signal: AbortSignal): Promise<number | undefined>;
+  /** Lists all volumes again and returns the ids of sets with a volume outside the trash. */
+  reload(signal: AbortSignal): Promise<string[]>;
+}
+
+/**
+ * Caches which sets have a volume. Every observation of a set asks, LVM takes tens of milliseconds,
+ * and only this adapter changes a set's volume. The resync of the whole host corrects the cache all
+ * the same.
+ */
+export function createSetVolumes(port: VolumePort, log: Log): SetVolumes {
+  let sizes = new Map<string, number>();
+  let isTried = false;
+  /** Changes during a listing are newer than its result. */
+  const changed = new Set<string>();
+  let loading: Promise<void> | undefined;
+
+  const load = async (signal: AbortSignal) => {
+    changed.clear();
+    const seen = new Map<string, number>();
+    for (const { setId, state, sizeBytes } of await port.list(signal)) {
+      if (state !== "trashed") seen.set(setId, state === "new" ? 0 : sizeBytes);
+    }
+    for (const setId of changed) {
+      const size = sizes.get(setId);
+      if (size === undefined) seen.delete(setId);
+      else seen.set(setId, size);
+    }
+    sizes = seen;
+  };
+  /** Returns false if the volumes cannot be listed now. */
+  const tryLoad = async (signal: AbortSignal): Promise<boolean> => {
+    loading ??= load(signal).finally(() => {
+      loading = undefined;
+    });
+    const isLate = new AbortController();
+    try {
+      // A listing that hangs continues, and its result counts when it arrives.
+      await Promise.race([loading, lateAfter(listTimeoutMs, isLate.signal)]);
+      return true;
+    } catch (error) {
+      signal.throwIfAborted();
+      log.warn({ err: error }, "cannot list volumes");
+      return false;
+    } finally {
+      isTried = true;
+      isLate.abort();
+    }
+  };
+  const note = (setId: string, sizeBytes: number | undefined) => {
+    changed.add(setId);
+    if (sizeBytes === undefined) sizes.delete(setId);
+    else sizes.set(setId, sizeBytes);
+  };
+
+  const ensure = async (spec: VolumeSpec, signal: AbortSignal) => {
+    note(spec.setId, sizes.get(spec.setId) ?? 0);
+    const { sizeBytes } = await port.ensure(spec, signal);
+    note(spec.setId, sizeBytes);
+  };
+
+  return {
+    getDataPath: (set) => port.getDataPath(toVolumeSpec(set)),
+    ensure: (set, signal) => ensure({ ...toVolumeSpec(set), acceptsSmaller: true }, signal),
+    resize: (set, signal) => ensure(toVolumeSpec(set), signal),
+    async trash(setId, signal) {
+      try {
+        await port.trash(setId, signal);
+      } catch (error) {
+        // The volumes cannot be listed and none of this set was known. If it has one, a later
+        // resync finds it as a remainder.
+        if (sizes.has(setId) || (await tryLoad(signal))) throw error;
+        log.warn({ err: error, setId }, "set removed without a check for its volume");
+      }
+      note(setId, undefined);
+    },
+    async sizeOf(setId, signal) {
+      if (!isTried) await tryLoad(signal);
+      return sizes.get(setId);
+    },
+    async reload(signal) {
+      await tryLoad(signal);
+      return [...sizes.keys()];
+    },
+  };
+}
+
+async function lateAfter(timeoutMs: number, signal: AbortSignal): Promise<never> {
+  await delay(timeoutMs, undefined, { signal, ref: false });
+  throw new Error(`the volumes were not listed within ${timeoutMs} ms`);
+}
+
+function toVolumeSpec(set: LocalSetSpec): VolumeSpec {
+  const { setId, tenant, service, generation, template, restoreVolumeId } = set;
+  assert(template.volume, "the set's template has a volume");
+  return {
+    setId,
+    tenant,
+    service,
+    generation,
+    sizeBytes: template.volume.sizeBytes,
+    restoreFrom: restoreVolumeId ?? undefined,
+  };
+}
