@@ -8,6 +8,7 @@ import { type Clock, delay } from "../base/clock.ts";
 import type { DockerHealth } from "../housekeeping/docker-health.ts";
 import { Housekeeping, type HousekeepingOptions } from "../housekeeping/housekeeping.ts";
 import { resyncPeriodically, forwardEvents } from "./resync.ts";
+import type { RegistryCredentials } from "../model/registry-credentials.ts";
 import type { PersistedHistory } from "../ports/state-store.ts";
 import { PersistedState } from "./persisted-state.ts";
 import { LogStreams } from "../streams/log-streams.ts";
@@ -39,6 +40,8 @@ export interface AgentOptions {
   disk?: HousekeepingOptions["disk"];
   /** Without it, the sets of deleted hosts stay on this machine. */
   previousHosts?: PreviousHostsPort | undefined;
+  /** The credentials that the port pulls with, which each answer may replace. */
+  registryCredentials?: RegistryCredentials | undefined;
   /** True if the agent stops sets that exceed their `rootfs`; otherwise it only reports them. */
   stopsAtRootfs?: boolean;
   log: Log;
@@ -326,6 +329,9 @@ class HostAgent implements Agent {
     this.#refusals.noteAccepted();
     this.#streams.serve(result.streams, this.#stopping.signal);
     this.#previousHosts?.note(result.previousHosts ?? [], this.#stopping.signal);
+    // Before its sets, because their first pulls may need the credentials.
+    if (result.hostGeneration >= this.#persisted.desired.acceptedGeneration)
+      this.#options.registryCredentials?.update(result.registryCredentials);
     const accepted = await this.#applyAnswer(result).catch((error: unknown) => ({ error }));
     if (accepted !== "stale") {
       this.#runners?.allowStarts();

@@ -7,6 +7,7 @@ import { hostUsageSchema } from "./host-usage.ts";
 import { lenientArray, lenientList } from "./lenient-array.ts";
 import { logStreamRequestSchema } from "./log-stream-request.ts";
 import { observedSetSchema } from "./observed-set.ts";
+import { CREDENTIALS_PER_SYNC_MAX, registryCredentialSchema } from "./registry-credential.ts";
 import {
   AGENT_PROTOCOL_VERSION,
   PREVIOUS_HOSTS_MAX,
@@ -83,6 +84,11 @@ export const syncResultSchema = z
      * removes their sets, and adopts their volumes as trash.
      */
     previousHosts: z.array(idSchema("host")).max(PREVIOUS_HOSTS_MAX).optional(),
+    /**
+     * All credentials for the registries of this host's images, which replace the previous ones.
+     * Missing if nothing says that they have changed, and from an API without encryption keys.
+     */
+    registryCredentials: z.array(registryCredentialSchema).max(CREDENTIALS_PER_SYNC_MAX).optional(),
     leaseSeconds: z.number().int(),
     /**
      * The database server that answers. Another one may lack reports that the previous one has

@@ -20,6 +20,10 @@ import {
   SETS_PER_HOST_MAX,
 } from "../../contracts/agent-protocol/protocol.ts";
 import { readDesiredSets } from "../../contracts/agent-protocol/read-desired-sets.ts";
+import {
+  CREDENTIALS_PER_SYNC_MAX,
+  registryCredentialSchema,
+} from "../../contracts/agent-protocol/registry-credential.ts";
 import { idSchema } from "../../contracts/common/primitives.ts";
 import { syncResultSchema } from "../../contracts/agent-protocol/sync.ts";
 import {
@@ -55,6 +59,10 @@ const syncAnswerSchema = syncResultSchema.strip().extend({
   reportAgain: lenientStart(idSchema("set"), SETS_PER_HOST_MAX).default([]),
   purgeVolumes: lenientStart(idSchema("vol"), PURGES_PER_SYNC_MAX).default([]),
   previousHosts: lenientStart(idSchema("host"), PREVIOUS_HOSTS_MAX).optional(),
+  registryCredentials: lenientStart(
+    registryCredentialSchema.strip(),
+    CREDENTIALS_PER_SYNC_MAX,
+  ).optional(),
   /** Each value but `accepted` is a refusal, also one of a newer API. */
   admission: z.string().optional(),
 });

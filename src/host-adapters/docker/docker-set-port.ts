@@ -1,5 +1,6 @@
 import type Docker from "dockerode";
 import type { Log } from "../../lib/log.ts";
+import type { RegistryCredentials } from "../../agent/model/registry-credentials.ts";
 import type { SetPort } from "../../agent/ports/set-port.ts";
 import type { VolumePort } from "../../agent/ports/volume-port.ts";
 import { createSetVolumes } from "../volumes/set-volumes.ts";
@@ -41,6 +42,8 @@ export interface DockerSetPortOptions {
   startsMax?: number;
   /** Deadline of a pull that makes no progress. */
   pullIdleTimeoutMs?: number;
+  /** Credentials of private registries. Without them, all pulls are anonymous. */
+  registryCredentials?: RegistryCredentials | undefined;
   /** Without it, the adapter refuses sets with a volume. */
   volumes?: VolumePort | undefined;
 }
@@ -59,7 +62,7 @@ const stuckStartsFactor = 8;
  */
 export function createDockerSetPort(options: DockerSetPortOptions): SetPort {
   const { docker, hostId, log } = options;
-  const pullImage = createPullImage(docker, { idleTimeoutMs: options.pullIdleTimeoutMs });
+  const pullImage = createPullImage(docker, options);
   const { environment, forgetEnvironment, knownEnvironment, infraImage, restoreInfraImage } =
     createDockerEnvironment({
       docker,

@@ -1,6 +1,11 @@
 import type Docker from "dockerode";
 import { createFairLimit } from "../../lib/async/fair-limit.ts";
 import { AgentError } from "../../agent/base/agent-error.ts";
+import type {
+  PullCredential,
+  RegistryCredentials,
+} from "../../agent/model/registry-credentials.ts";
+import { DOCKER_HUB, findRegistry } from "../../contracts/common/image-registry.ts";
 import {
   callDocker,
   dockerMessage,
@@ -32,6 +37,10 @@ const unknownImage =
 /** A proxy that answers 404 with a page of its own is not a registry. */
 const notOfRegistry = /error parsing HTTP \d+ response body|unexpected status/i;
 
+/** Messages of registries that want a credential, or another one. */
+const refusedAccess =
+  /unauthorized|denied|forbidden|authentication required|no basic auth credentials|incorrect username or password|authorization failed|\b40[13]\b/i;
+
 /**
  * Pulls an image from the registry in its name. Concurrent pulls of one image by one tenant share
  * one pull.
@@ -43,15 +52,23 @@ export type PullImage = (reference: string, tenant: string, signal: AbortSignal)
  *
  * - image-not-found (permanent): the registry has no such image.
  * - image-unavailable (temporary): the registry is unreachable, refuses now, or the pull makes no
- *   progress for ten minutes.
+ *   progress for ten minutes. If the registry refuses access, the message says how to store a
+ *   credential.
  * - docker-unavailable: the daemon is unreachable.
  *
  * At most 8 pulls start within 30 s, and tenants take turns. A pull that waits for its registry
- * does not delay the pulls of other tenants.
+ * does not delay the pulls of other tenants. Each pull reads the credential of its tenant when it
+ * starts, so a retry uses a new one.
  */
 export function createPullImage(
   docker: Docker,
-  { idleTimeoutMs = idleTimeoutMsDefault }: { idleTimeoutMs?: number | undefined } = {},
+  {
+    pullIdleTimeoutMs: idleTimeoutMs = idleTimeoutMsDefault,
+    registryCredentials,
+  }: {
+    pullIdleTimeoutMs?: number | undefined;
+    registryCredentials?: RegistryCredentials | undefined;
+  },
 ): PullImage {
   const inFlight = new Map<string, SharedPull>();
   const limit = createFairLimit({
@@ -64,7 +81,8 @@ export function createPullImage(
     const controller = new AbortController();
     const done = limit(tenant, async () => {
       controller.signal.throwIfAborted();
-      await pullImage(docker, { reference, idleTimeoutMs }, controller.signal);
+      const credential = registryCredentials?.find(tenant, reference);
+      await pullImage(docker, { reference, credential, idleTimeoutMs }, controller.signal);
     });
     done.catch(() => undefined); // remaining waiters get the error
     return { done, waiters: 0, controller };
@@ -100,23 +118,30 @@ interface SharedPull {
   controller: AbortController;
 }
 
-async function pullImage(
-  docker: Docker,
-  { reference, idleTimeoutMs }: { reference: string; idleTimeoutMs: number },
-  signal: AbortSignal,
-): Promise<void> {
+interface Pull {
+  reference: string;
+  /** Undefined for an anonymous pull. */
+  credential: PullCredential | undefined;
+  idleTimeoutMs: number;
+}
+
+async function pullImage(docker: Docker, pull: Pull, signal: AbortSignal): Promise<void> {
+  const { reference, credential, idleTimeoutMs } = pull;
   const idle = new AbortController();
   const timer = setTimeout(() => idle.abort(toIdleError(reference, idleTimeoutMs)), idleTimeoutMs);
   const either = AbortSignal.any([signal, idle.signal]);
   try {
     await callDocker({ phase: "image", timeoutMs: pullTimeoutMs }, either, async (abortSignal) => {
-      const progress = await docker.createImage({ ...pullQuery(reference), abortSignal });
+      const progress = await docker.createImage(credential && toAuthConfig(credential), {
+        ...pullQuery(reference),
+        abortSignal,
+      });
       const failure = await readProgress(progress, () => timer.refresh());
-      if (failure !== undefined) throw toPullError(reference, failure);
+      if (failure !== undefined) throw toPullError(pull, failure);
     });
   } catch (error) {
     const isUnreachable = dockerStatus(error) === undefined;
-    throw isUnreachable ? error : toPullError(reference, dockerMessage(error), findRefusal(error));
+    throw isUnreachable ? error : toPullError(pull, dockerMessage(error), findRefusal(error));
   } finally {
     clearTimeout(timer);
   }
@@ -128,16 +153,40 @@ function pullQuery(reference: string): { fromImage: string; tag?: string } {
   return hasVersion ? { fromImage: reference } : { fromImage: reference, tag: "latest" };
 }
 
+/** containerd's image store uses a credential only for the host in its address. */
+function toAuthConfig({ registry, username, password }: PullCredential) {
+  const serveraddress = registry === DOCKER_HUB ? "https://index.docker.io/v1/" : registry;
+  return { username, password: password.reveal(), serveraddress };
+}
+
 function toIdleError(reference: string, idleTimeoutMs: number): AgentError {
   const message = `image "${reference}" cannot be pulled now: no progress for ${idleTimeoutMs / 1_000} s`;
   return new AgentError("image-unavailable", message, { phase: "image", temporary: true });
 }
 
-function toPullError(reference: string, detail: string, cause?: unknown): AgentError {
+/** A registry may repeat the password in its message, so neither message nor cause contain it. */
+function toPullError(
+  { reference, credential }: Pull,
+  registryDetail: string,
+  registryCause?: unknown,
+): AgentError {
+  const detail = credential
+    ? registryDetail.replaceAll(credential.password.reveal(), "[redacted]")
+    : registryDetail;
+  const cause = detail === registryDetail ? registryCause : undefined;
   if (unknownImage.test(detail) && !notOfRegistry.test(detail)) {
     const message = `image "${reference}" not found: ${detail}`;
     return new AgentError("image-not-found", message, { phase: "image", temporary: false, cause });
   }
-  const message = `image "${reference}" cannot be pulled now: ${detail}`;
+  const remedy = refusedAccess.test(detail) ? `. ${describeRemedy(reference, credential)}` : "";
+  const message = `image "${reference}" cannot be pulled now: ${detail}${remedy}`;
   return new AgentError("image-unavailable", message, { phase: "image", temporary: true, cause });
+}
+
+function describeRemedy(reference: string, credential: PullCredential | undefined): string {
+  const registry = findRegistry(reference);
+  const fault = credential
+    ? `Registry ${registry} refuses the stored credential`
+    : `No credential is stored for registry ${registry}`;
+  return `${fault}: store a valid one with "berth registry login ${registry}"`;
 }

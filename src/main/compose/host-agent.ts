@@ -23,6 +23,7 @@ import type { ImageGcThresholds } from "../../agent/housekeeping/image-gc.ts";
 import type { ControlPlane } from "../../agent/ports/control-plane.ts";
 import type { MachinePort } from "../../agent/ports/machine-port.ts";
 import type { VolumePort } from "../../agent/ports/volume-port.ts";
+import { RegistryCredentials } from "../../agent/model/registry-credentials.ts";
 import { runAdmitted } from "../../agent/loop/run-admitted.ts";
 import type { AgentSettings } from "../../config/host-agent.ts";
 import type { AgentIdentity } from "../../contracts/agent-protocol/agent-identity.ts";
@@ -146,8 +147,10 @@ function createAgentOptions(
   { docker, root, ...parts }: AgentParts,
 ): AgentOptions {
   const { hostId, log, volumes } = parts;
+  const registryCredentials = new RegistryCredentials();
   return {
     ...parts,
+    registryCredentials,
     agentVersion: version,
     clock: systemClock,
     port: createDockerSetPort({
@@ -159,6 +162,7 @@ function createAgentOptions(
       cgroupRoot: settings.BERTH_CGROUP_ROOT,
       startsMax: settings.BERTH_AGENT_STARTS_MAX,
       volumes,
+      registryCredentials,
     }),
     disk: {
       port: createDockerDisk({ docker, hostId, root, log }),
