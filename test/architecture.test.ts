@@ -135,6 +135,12 @@ describe("the checker", () => {
     ["pure-scheduler", "src/scheduler/placement/plan.ts", "const at = Date.now();"],
     ["pure-scheduler", "src/scheduler/placement/plan.ts", "export async function plan() {}"],
     ["pure-scheduler", "src/scheduler/placement/plan.ts", "const r = Math.random();"],
+    ["agent-clock", "src/agent/loop/a.ts", "const timer = setTimeout(end, 1_000);"],
+    ["agent-clock", "src/agent/loop/a.ts", "const startedAtMs = performance.now();"],
+    ["agent-clock", "src/agent/loop/a.ts", "const at = new Date().toISOString();"],
+    ["agent-clock", "src/agent/loop/a.ts", "const waitMs = 1_000 * Math.random();"],
+    ["abort-listener", "src/agent/loop/a.ts", 'signal.addEventListener("abort", end);'],
+    ["abort-listener", "src/host-adapters/a.ts", "AbortSignal.any([signal, late.signal])"],
     ["named-columns", "src/db/queries/hosts/a.ts", "await q.insert(hosts).values(host);"],
     ["named-columns", "src/db/queries/hosts/a.ts", "q.select().from(hosts)"],
     ["named-columns", "src/db/queries/hosts/a.ts", "q.delete(hosts).where(old).returning()"],
@@ -154,6 +160,7 @@ describe("the checker", () => {
 
   it.each([
     ["src/agent/a.ts", "// process.env is read in main\nexport const a = 'process.env.X';"],
+    ["src/agent/a.ts", "const text = new Date(clock.wallMs()).toISOString();"],
     ["src/scheduler/a.ts", "/** Takes no Date and no Promise. */\nexport const a = 1;"],
     ["src/jobs/a.ts", "const jobWorker = new Worker<Payload>(name, run);"],
     ["src/db/queries/hosts/a.ts", "q.select({ id }).from(hosts);\nq.returning({ id });"],

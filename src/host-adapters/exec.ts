@@ -1,4 +1,5 @@
 import { execFile } from "node:child_process";
+import { onAbort } from "../lib/async/abort.ts";
 
 /** A program failed to start, was killed at its deadline, or exited with a status other than 0. */
 export class CommandError extends Error {
@@ -63,7 +64,7 @@ export async function runCommand(
     const child = execFile(path, args, options, (error, stdout, stderr) => {
       clearTimeout(deadline);
       clearTimeout(lastTimer);
-      signal?.removeEventListener("abort", onAbort);
+      unlisten();
       if (killedFor) fail(killedFor, stderr);
       else if (error && !exitCodesAccepted.includes(Number(error.code))) fail(error, stderr);
       else resolve(stdout);
@@ -80,8 +81,7 @@ export async function runCommand(
       () => kill(new Error(`did not end within ${timeoutMs} ms`)),
       timeoutMs,
     );
-    const onAbort = () => kill(new Error("was aborted"));
-    signal?.addEventListener("abort", onAbort, { once: true });
+    const unlisten = onAbort(signal, () => kill(new Error("was aborted")));
     return undefined;
   });
 }

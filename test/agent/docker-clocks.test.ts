@@ -81,6 +81,7 @@ function startAgent(): { stop(): Promise<void> } {
   const ran = createAgent({
     hostId,
     agentVersion: "test",
+    random: Math.random,
     clock: systemClock,
     port: createDockerSetPort({ docker: shifting.docker, hostId, log: silentLog }),
     api,

@@ -97,6 +97,7 @@ function startAgent(): { stop(): Promise<void> } {
   const ran = createAgent({
     hostId,
     agentVersion: "test",
+    random: Math.random,
     clock: systemClock,
     port: createDockerSetPort({ docker: daemon.docker, hostId, log: silentLog, volumes }),
     api,

@@ -1,15 +1,31 @@
-const BACKOFF_MS_MIN = 1_000;
-const BACKOFF_MS_MAX = 60_000;
-
-/** Exponential backoff from 1 s to 60 s. `inRow` counts failures from 1. */
-export function backoffMs(inRow: number): number {
-  return Math.min(BACKOFF_MS_MAX, BACKOFF_MS_MIN * 2 ** Math.min(Math.max(inRow - 1, 0), 10));
+/** The shortest first wait and the longest wait of a retry, without jitter. */
+export interface BackoffBounds {
+  minMs: number;
+  maxMs: number;
 }
 
-const OBSERVE_RETRY_MS_MIN = 500;
-const OBSERVE_RETRY_MS_MAX = 30_000;
+/** After a failed step of a set. */
+export const stepBackoff: BackoffBounds = { minMs: 2_000, maxMs: 60_000 };
+/** After an exit of a container, repeated preparations, or a resize without success. */
+export const repeatBackoff: BackoffBounds = { minMs: 1_000, maxMs: 60_000 };
+/** After a failed call to the control plane, or a failed observation of a set. */
+export const callBackoff: BackoffBounds = { minMs: 500, maxMs: 30_000 };
 
-/** Exponential backoff from 0.5 s to 30 s after failed observations. */
-export function observeRetryMs(inRow: number): number {
-  return Math.min(OBSERVE_RETRY_MS_MAX, OBSERVE_RETRY_MS_MIN * 2 ** Math.min(inRow - 1, 10));
+/** More doublings would exceed each maximum. */
+const DOUBLINGS_MAX = 20;
+
+/**
+ * The wait before a retry: exponential, from `minMs` to `maxMs`. `failuresInRow` counts from 1.
+ *
+ * With `random` in [0, 1), the wait is between the half and the whole. So the retries of many sets
+ * or hosts do not coincide. Without it, the wait is the whole.
+ */
+export function computeBackoffMs(
+  { minMs, maxMs }: BackoffBounds,
+  failuresInRow: number,
+  random?: number,
+): number {
+  const doublings = Math.min(Math.max(failuresInRow - 1, 0), DOUBLINGS_MAX);
+  const wholeMs = Math.min(maxMs, minMs * 2 ** doublings);
+  return random === undefined ? wholeMs : Math.round(wholeMs * (0.5 + random / 2));
 }

@@ -1,5 +1,7 @@
-/** One moment on both clocks. */
-export interface Moment {
+import { type Deadline, onAbort } from "../../lib/async/abort.ts";
+
+/** Both clocks, read together. */
+export interface ClockReading {
   /** Monotonic milliseconds since an arbitrary start, for due times and durations. */
   nowMs: number;
   /** Wall clock, only for texts that people read. It may step in either direction. */
@@ -16,7 +18,7 @@ export interface Clock {
   after(delayMs: number, callback: () => void): () => void;
 }
 
-export function readMoment(clock: Clock): Moment {
+export function readClock(clock: Clock): ClockReading {
   return { nowMs: clock.nowMs(), wallMs: clock.wallMs() };
 }
 
@@ -26,19 +28,16 @@ export function delay(clock: Clock, delayMs: number, signal: AbortSignal): Promi
     if (signal.aborted) return resolve();
     const end = () => {
       cancel();
-      signal.removeEventListener("abort", end);
+      unlisten();
       resolve();
     };
     const cancel = clock.after(delayMs, end);
-    return signal.addEventListener("abort", end, { once: true });
+    const unlisten = onAbort(signal, end);
+    return undefined;
   });
 }
 
-/**
- * Exponential backoff from 0.5 s to 30 s, of which the caller waits between half and all. `random`
- * is in [0, 1).
- */
-export function callBackoffMs(failuresInRow: number, random: number): number {
-  const backoffMs = Math.min(30_000, 500 * 2 ** Math.min(failuresInRow - 1, 10));
-  return backoffMs * (0.5 + random / 2);
+/** A deadline for `runAbortable` by this clock. */
+export function createDeadline<T>(clock: Clock, timeoutMs: number, onLate: () => T): Deadline<T> {
+  return { timeoutMs, onLate, after: (delayMs, callback) => clock.after(delayMs, callback) };
 }

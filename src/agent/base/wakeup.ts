@@ -1,3 +1,4 @@
+import { onAbort } from "../../lib/async/abort.ts";
 import type { Clock } from "./clock.ts";
 
 /**
@@ -26,12 +27,12 @@ export class Wakeup {
       await new Promise<void>((resolve) => {
         const end = () => {
           cancel();
-          signal.removeEventListener("abort", end);
+          unlisten();
           this.#wake = undefined;
           resolve();
         };
         const cancel = this.#clock.after(timeoutMs, end);
-        signal.addEventListener("abort", end, { once: true });
+        const unlisten = onAbort(signal, end);
         this.#wake = end;
       });
     }

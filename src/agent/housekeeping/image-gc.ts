@@ -1,5 +1,5 @@
 import type { Log } from "../../lib/log.ts";
-import { isAborted } from "../base/aborted.ts";
+import { isAborted } from "../../lib/async/abort.ts";
 import { type Clock, delay } from "../base/clock.ts";
 import type { DiskPort, DiskUsage, PulledImage } from "../ports/disk-port.ts";
 

@@ -3,7 +3,7 @@ import { SYNC_WAIT_MS_MAX } from "../../contracts/agent-protocol/protocol.ts";
 import type { SyncResult } from "../../contracts/agent-protocol/sync.ts";
 import type { ReportedVolume, UnreadableVolume } from "../../contracts/api/volumes.ts";
 import type { Log } from "../../lib/log.ts";
-import { isAborted } from "../base/aborted.ts";
+import { isAborted } from "../../lib/async/abort.ts";
 import { type Clock, delay } from "../base/clock.ts";
 import type { Reason } from "../../contracts/common/primitives.ts";
 import type { LocalVolume, VolumePort } from "../ports/volume-port.ts";

@@ -1,10 +1,9 @@
-import { setMaxListeners } from "node:events";
 import { SETS_PER_HOST_MAX } from "../../contracts/agent-protocol/protocol.ts";
 import type { Sync } from "../../contracts/agent-protocol/sync.ts";
+import { onAbort, runAbortable, untilAborted } from "../../lib/async/abort.ts";
 import type { Log } from "../../lib/log.ts";
-import { aborted } from "../base/aborted.ts";
 import { type AgentLimits, defaultAgentLimits } from "../base/agent-limits.ts";
-import { type Clock, delay } from "../base/clock.ts";
+import { type Clock, createDeadline } from "../base/clock.ts";
 import type { DockerHealth } from "../housekeeping/docker-health.ts";
 import { Housekeeping, type HousekeepingOptions } from "../housekeeping/housekeeping.ts";
 import { resyncPeriodically, forwardEvents } from "./resync.ts";
@@ -47,7 +46,7 @@ export interface AgentOptions {
   log: Log;
   clock: Clock;
   /** In [0, 1). */
-  random?: () => number;
+  random: () => number;
   limits?: Partial<AgentLimits>;
 }
 
@@ -109,7 +108,7 @@ class HostAgent implements Agent {
     this.#options = options;
     this.#limits = { ...defaultAgentLimits, ...options.limits };
     this.#clock = options.clock;
-    this.#random = options.random ?? Math.random;
+    this.#random = options.random;
     this.#log = options.log;
     const { port, api, log, state, machine, volumes, disk, previousHosts } = options;
     this.#housekeeping = new Housekeeping({
@@ -140,7 +139,13 @@ class HostAgent implements Agent {
     });
     this.#persisted = new PersistedState(state, undefined, log);
     this.#refusals = this.#createRefusals();
-    this.#streams = new LogStreams({ port, api, log, streamsMax: this.#limits.streamsMax });
+    this.#streams = new LogStreams({
+      port,
+      api,
+      clock: this.#clock,
+      log,
+      streamsMax: this.#limits.streamsMax,
+    });
     this.#previousHosts =
       previousHosts &&
       new PreviousHosts({
@@ -149,8 +154,6 @@ class HostAgent implements Agent {
         log,
         onRemoved: () => this.#housekeeping.volumes?.checkSoon(),
       });
-    // Every set and every call in flight adds a listener.
-    setMaxListeners(0, this.#stopping.signal, this.#cancelled.signal);
   }
 
   status(): AgentStatus {
@@ -172,13 +175,11 @@ class HostAgent implements Agent {
     const runners = this.#createRunners();
     if (this.#persisted.isHostDeleted) runners.fence();
     this.#runners = runners;
-    const stop = () => this.#stopping.abort(new Error("the agent stops"));
-    if (signal.aborted) stop();
-    signal.addEventListener("abort", stop, { once: true });
+    const unlisten = onAbort(signal, () => this.#stopping.abort(new Error("the agent stops")));
     try {
       await this.#runLoops(runners);
     } finally {
-      signal.removeEventListener("abort", stop);
+      unlisten();
     }
   }
 
@@ -211,7 +212,7 @@ class HostAgent implements Agent {
         this.#stopping.abort(new Error("the agent stops"));
       }),
     );
-    await aborted(signal);
+    await untilAborted(signal);
     cancelStartupHold();
     await this.#settle(runners);
     if (this.#refusals.status === "accepted") await this.#reporter.sendLast();
@@ -384,10 +385,8 @@ class HostAgent implements Agent {
 
   /** Waits for the steps in progress, and aborts them at the deadline. */
   async #settle(runners: SetRunners): Promise<void> {
-    const isLate = new AbortController();
-    const deadline = delay(this.#clock, this.#limits.stopDeadlineMs, isLate.signal);
-    await Promise.race([runners.settled(), deadline]);
-    isLate.abort();
+    const deadline = createDeadline(this.#clock, this.#limits.stopDeadlineMs, () => undefined);
+    await runAbortable({ deadline }, () => runners.settled());
     this.#cancelled.abort(new Error("the agent stops"));
     const others = [this.#streams.settled(), this.#previousHosts?.settled()];
     await Promise.all([runners.settled(), ...others]);

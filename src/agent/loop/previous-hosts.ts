@@ -1,5 +1,5 @@
 import type { Log } from "../../lib/log.ts";
-import { isAborted } from "../base/aborted.ts";
+import { isAborted } from "../../lib/async/abort.ts";
 import type { PreviousHostsPort } from "../ports/previous-hosts-port.ts";
 
 export interface PreviousHostsOptions {

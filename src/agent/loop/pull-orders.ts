@@ -1,6 +1,6 @@
 import type { Sync } from "../../contracts/agent-protocol/sync.ts";
 import type { Log } from "../../lib/log.ts";
-import { isAborted } from "../base/aborted.ts";
+import { isAborted } from "../../lib/async/abort.ts";
 import type { AgentLimits } from "../base/agent-limits.ts";
 import { type Clock, delay } from "../base/clock.ts";
 import type { SyncAnswer } from "../ports/control-plane.ts";

@@ -2,8 +2,8 @@ import { createEmptySync } from "../reporting/send-sync.ts";
 import type { Sync } from "../../contracts/agent-protocol/sync.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Agent } from "./agent.ts";
-import { isAborted } from "../base/aborted.ts";
-import { type Clock, delay } from "../base/clock.ts";
+import { isAborted, runAbortable } from "../../lib/async/abort.ts";
+import { type Clock, createDeadline, delay } from "../base/clock.ts";
 import { type ControlPlane, NotAdmittedError } from "../ports/control-plane.ts";
 import type { AgentState, StateStore } from "../ports/state-store.ts";
 import { Refusals, type RefusalsOptions } from "./refusals.ts";
@@ -167,14 +167,16 @@ function logIdle(
 async function reportEnd(options: AdmittedAgentOptions): Promise<void> {
   const { api, clock, log, isMachineStopping } = options;
   if (!(await isMachineStopping())) return;
-  const controller = new AbortController();
-  const cancel = clock.after(END_TIMEOUT_MS, () => controller.abort(new Error("the agent stops")));
+  const onLate = () => {
+    throw new Error("the agent stops");
+  };
+  const deadline = createDeadline(clock, END_TIMEOUT_MS, onLate);
   try {
-    await api.sync(await createBareSync(options), controller.signal, { isEnding: true });
+    await runAbortable({ deadline }, async (signal) => {
+      await api.sync(await createBareSync(options), signal, { isEnding: true });
+    });
   } catch (error) {
     log.info({ err: error }, "the control plane does not know that the agent ends");
-  } finally {
-    cancel();
   }
 }
 

@@ -1,8 +1,9 @@
 import type { DesiredSet } from "../../contracts/agent-protocol/desired-set.ts";
 import type { UnsupportedSet } from "../../contracts/agent-protocol/read-desired-sets.ts";
-import { observeRetryMs } from "../base/backoff.ts";
+import { linkAbort } from "../../lib/async/abort.ts";
+import { callBackoff, computeBackoffMs } from "../base/backoff.ts";
 import type { ObservedLocalSet } from "../model/local-set.ts";
-import { readMoment } from "../base/clock.ts";
+import { readClock } from "../base/clock.ts";
 import { probeContainers } from "./probe-containers.ts";
 import {
   isPointless,
@@ -113,7 +114,7 @@ export class SetRunner {
       enterGeneration(this.#history, desired, (specKey) =>
         this.#context.hasRunBefore(this.#setId, specKey),
       );
-      noteObserved(this.#history, desired, this.#observed, readMoment(this.#context.clock));
+      noteObserved(this.#history, desired, this.#observed, readClock(this.#context.clock));
       this.#persist();
     }
     const isWanted = (unsupported ?? desired)?.desired === "running";
@@ -221,7 +222,7 @@ export class SetRunner {
   }
 
   async #observe(): Promise<boolean> {
-    const { port, limits, cancelled, clock, log } = this.#context;
+    const { port, limits, cancelled, clock, random, log } = this.#context;
     this.#isStale = false;
     try {
       const observe = () => port.observeSet(this.#setId, cancelled);
@@ -234,7 +235,8 @@ export class SetRunner {
       this.#observationsFailedInRow++;
       log.warn({ err: error, setId: this.#setId }, "cannot observe the set");
       this.#noteUnseen(error);
-      this.#sleepUntil(clock.nowMs() + observeRetryMs(this.#observationsFailedInRow));
+      const waitMs = computeBackoffMs(callBackoff, this.#observationsFailedInRow, random());
+      this.#sleepUntil(clock.nowMs() + waitMs);
       return false;
     }
   }
@@ -257,7 +259,7 @@ export class SetRunner {
     this.#epoch++;
     this.#observed = observed;
     if (this.#desired) {
-      noteObserved(this.#history, this.#desired, observed, readMoment(this.#context.clock));
+      noteObserved(this.#history, this.#desired, observed, readClock(this.#context.clock));
       this.#persist();
     }
   }
@@ -317,9 +319,7 @@ export class SetRunner {
   async #takeStep(action: Step): Promise<void> {
     const { clock, cancelled, log } = this.#context;
     const desired = this.#desired;
-    const abort = new AbortController();
-    const onCancel = () => abort.abort(new Error("the agent stops"));
-    cancelled.addEventListener("abort", onCancel, { once: true });
+    const { controller: abort, unlink } = linkAbort(cancelled);
     this.#step = { action, abort };
     const startedAtMs = clock.nowMs();
     const fields = { setId: this.#setId, generation: desired?.generation, action: action.kind };
@@ -348,7 +348,7 @@ export class SetRunner {
       if (failure) this.#noteFailure(failure, action.kind);
       logUndoneStep(log, { ...fields, durationMs: durationMs() }, error, failure);
     } finally {
-      cancelled.removeEventListener("abort", onCancel);
+      unlink();
       this.#step = undefined;
       this.#isAwake = true;
       if (action.kind !== "probe") {
@@ -382,7 +382,7 @@ export class SetRunner {
 
   #noteResized(failure: StepFailure | undefined): void {
     const { clock, random } = this.#context;
-    noteResized(this.#history, failure, { ...readMoment(clock), random: random() });
+    noteResized(this.#history, failure, { ...readClock(clock), random: random() });
   }
 
   #noteFailure(failure: StepFailure, during: StepKind): void {
@@ -391,6 +391,6 @@ export class SetRunner {
     const isStarting = during !== "stop-all" && during !== "remove";
     const hasRun = () => hasRunBefore(this.#setId);
     const mayGiveUp = isStarting && !isBoundToHost(this.#desired, this.#observed, hasRun);
-    noteFailure(this.#history, failure, { ...readMoment(clock), mayGiveUp, random: random() });
+    noteFailure(this.#history, failure, { ...readClock(clock), mayGiveUp, random: random() });
   }
 }

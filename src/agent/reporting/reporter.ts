@@ -1,9 +1,9 @@
 import type { ObservedSet } from "../../contracts/agent-protocol/observed-set.ts";
 import type { Sync } from "../../contracts/agent-protocol/sync.ts";
 import type { Log } from "../../lib/log.ts";
-import { isAborted } from "../base/aborted.ts";
+import { isAborted, runAbortable } from "../../lib/async/abort.ts";
 import type { AgentLimits } from "../base/agent-limits.ts";
-import { type Clock, delay } from "../base/clock.ts";
+import { type Clock, createDeadline, delay } from "../base/clock.ts";
 import { waitBeforeRetry } from "./retry-delay.ts";
 import type { Housekeeping } from "../housekeeping/housekeeping.ts";
 import type { SyncAnswer } from "../ports/control-plane.ts";
@@ -134,16 +134,11 @@ export class Reporter {
   async sendLast(): Promise<void> {
     if (this.#queue.isEmpty) return;
     const { clock, log, limits } = this.#options;
-    const controller = new AbortController();
-    const cancel = clock.after(limits.lastReportTimeoutMs, () =>
-      controller.abort(new Error("the agent stops")),
-    );
+    const deadline = createDeadline(clock, limits.lastReportTimeoutMs, failLate);
     try {
-      await this.#send(controller.signal);
+      await runAbortable({ deadline }, (signal) => this.#send(signal));
     } catch (error) {
       log.warn({ err: error }, "final report failed");
-    } finally {
-      cancel();
     }
   }
 
@@ -193,4 +188,8 @@ export class Reporter {
       if (state === "absent" && this.#options.onAbsent(setId, generation)) this.forget(setId);
     }
   }
+}
+
+function failLate(): never {
+  throw new Error("the agent stops");
 }

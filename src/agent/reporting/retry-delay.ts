@@ -1,5 +1,6 @@
 import type { Log } from "../../lib/log.ts";
-import { callBackoffMs, type Clock, delay } from "../base/clock.ts";
+import { callBackoff, computeBackoffMs } from "../base/backoff.ts";
+import { type Clock, delay } from "../base/clock.ts";
 import { ControlPlaneError, NotAdmittedError } from "../ports/control-plane.ts";
 
 const WAIT_MS_MAX = 60_000;
@@ -13,7 +14,10 @@ const WAIT_MS_MAX = 60_000;
 export function retryDelayMs(error: unknown, failuresInRow: number, random: number): number {
   if (error instanceof NotAdmittedError) throw error;
   const askedMs = error instanceof ControlPlaneError ? (error.retryAfterMs ?? 0) : 0;
-  return Math.min(Math.max(askedMs, callBackoffMs(failuresInRow, random)), WAIT_MS_MAX);
+  return Math.min(
+    Math.max(askedMs, computeBackoffMs(callBackoff, failuresInRow, random)),
+    WAIT_MS_MAX,
+  );
 }
 
 /** Logs a failed sync and waits before its retry, at least for `pauseMs` if that is longer. */

@@ -1,8 +1,8 @@
 import type { LastRun } from "../ports/state-store.ts";
 import type { Reason } from "../../contracts/common/primitives.ts";
 import type { HealthCheck } from "../../contracts/api/set-template.ts";
-import { backoffMs } from "../base/backoff.ts";
-import type { Moment } from "../base/clock.ts";
+import { computeBackoffMs, repeatBackoff } from "../base/backoff.ts";
+import type { ClockReading } from "../base/clock.ts";
 import type { ObservedContainer, ObservedLocalSet } from "../model/local-set.ts";
 import { describeBytes } from "../../lib/text/describe-bytes.ts";
 
@@ -118,7 +118,7 @@ export function getRunId(seen: ObservedContainer): string | undefined {
 export function noteContainer(
   known: ContainerHistory,
   seen: ObservedContainer,
-  { isWanted, hasRun, now }: { isWanted: boolean; hasRun: boolean; now: Moment },
+  { isWanted, hasRun, now }: { isWanted: boolean; hasRun: boolean; now: ClockReading },
 ): boolean {
   const { nowMs, wallMs } = now;
   const run = getRunId(seen);
@@ -136,7 +136,7 @@ export function noteContainer(
   if (!known.hasExited || isFirstSight) return false;
   const ranMs = nowMs - known.runSeenAtMs;
   known.exitsInRow = ranMs >= STABLE_AFTER_MS ? 1 : known.exitsInRow + 1;
-  known.restartAtMs = nowMs + backoffMs(known.exitsInRow);
+  known.restartAtMs = nowMs + computeBackoffMs(repeatBackoff, known.exitsInRow);
   return true;
 }
 

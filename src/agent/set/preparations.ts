@@ -1,5 +1,5 @@
 import type { Reason } from "../../contracts/common/primitives.ts";
-import { backoffMs } from "../base/backoff.ts";
+import { computeBackoffMs, repeatBackoff } from "../base/backoff.ts";
 
 /** A set that needs no preparation for this long is stable. */
 const STABLE_AFTER_MS = 60_000;
@@ -32,7 +32,7 @@ export function notePrepared(history: Prepared, nowMs: number): void {
 /** The earliest time of the next preparation. */
 export function nextPreparationAtMs({ preparations: { inRow, lastAtMs } }: Prepared): number {
   if (inRow < IMMEDIATE_IN_ROW_MAX) return lastAtMs;
-  return lastAtMs + backoffMs(inRow - IMMEDIATE_IN_ROW_MAX + 1);
+  return lastAtMs + computeBackoffMs(repeatBackoff, inRow - IMMEDIATE_IN_ROW_MAX + 1);
 }
 
 /** The reason for a set that waits for its next preparation; undefined without a backoff. */

@@ -4,7 +4,7 @@ import { localSet } from "../../../test/support/agent/local-set.ts";
 import { VirtualClock } from "../../../test/support/agent/virtual-clock.ts";
 import { desiredSetStates } from "../../contracts/api/sets.ts";
 import { SimulatedEngine } from "../../host-adapters/simulated/simulated-engine.ts";
-import { readMoment } from "../base/clock.ts";
+import { readClock } from "../base/clock.ts";
 import type { ObservedLocalSet } from "../model/local-set.ts";
 import { noteFailedRuns, noteProbe } from "./container-history.ts";
 import { reconcile, type SetAction } from "./reconcile.ts";
@@ -116,7 +116,7 @@ async function converge(chosen: Scenario, isOver: () => boolean) {
   const steps: SetAction[] = [];
   const look = (): ObservedLocalSet | undefined => {
     const observed = engine.observeSet(hostId, set.setId);
-    noteObserved(history, set, observed, readMoment(clock));
+    noteObserved(history, set, observed, readClock(clock));
     return observed;
   };
   for (;;) {
@@ -196,7 +196,7 @@ describe("reconcile, from any observation", () => {
         enterGeneration(history, set, () => chosen.hasRun);
         for (let step = 0; step < 50; step++) {
           const observed = engine.observeSet(hostId, set.setId);
-          noteObserved(history, set, observed, readMoment(clock));
+          noteObserved(history, set, observed, readClock(clock));
           const { action } = reconcile(set, observed, history, clock.nowMs());
           if (action.kind === "none") return;
           if (action.kind === "wait") await clock.pass(action.untilMs - clock.nowMs());

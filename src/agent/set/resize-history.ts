@@ -1,6 +1,6 @@
 import type { Reason } from "../../contracts/common/primitives.ts";
-import { backoffMs } from "../base/backoff.ts";
-import type { Moment } from "../base/clock.ts";
+import { computeBackoffMs, repeatBackoff } from "../base/backoff.ts";
+import type { ClockReading } from "../base/clock.ts";
 import type { StepFailure } from "../model/step-failure.ts";
 
 /**
@@ -36,14 +36,14 @@ export function newResizeHistory(): ResizeHistory {
 export function noteResized(
   history: { resize: ResizeHistory },
   failure: StepFailure | undefined,
-  { nowMs, wallMs, random }: Moment & { random: number },
+  { nowMs, wallMs, random }: ClockReading & { random: number },
 ): void {
   const { triesInRow, refusals } = history.resize;
   const isRefusal = failure !== undefined && !failure.isUnavailable;
   history.resize = {
     triesInRow: triesInRow + 1,
     refusals: refusals + (isRefusal ? 1 : 0),
-    retryAtMs: nowMs + Math.round(backoffMs(triesInRow + 1) * (1 + random / 4)),
+    retryAtMs: nowMs + computeBackoffMs(repeatBackoff, triesInRow + 1, random),
     failure: failure && { ...failure.reason, at: new Date(wallMs).toISOString() },
   };
 }

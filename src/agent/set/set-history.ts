@@ -1,7 +1,7 @@
 import type { Reason } from "../../contracts/common/primitives.ts";
 import type { DesiredSetState } from "../../contracts/api/sets.ts";
-import { backoffMs } from "../base/backoff.ts";
-import type { Moment } from "../base/clock.ts";
+import { computeBackoffMs, stepBackoff } from "../base/backoff.ts";
+import type { ClockReading } from "../base/clock.ts";
 import {
   changeContainer,
   type ContainerHistory,
@@ -143,7 +143,7 @@ export function noteObserved(
   history: SetHistory,
   desired: DesiredLocalSet,
   observed: ObservedLocalSet | undefined,
-  now: Moment,
+  now: ClockReading,
 ): void {
   if (!observed) return;
   if (areLimitsApplied(desired.template, observed)) history.resize = newResizeHistory();
@@ -161,8 +161,7 @@ export function noteObserved(
 }
 
 /**
- * Records a failed step. The next step waits 1 s doubling to 60 s, and up to a quarter longer
- * (`random` is in [0, 1)).
+ * Records a failed step. The next step waits as `stepBackoff` says (`random` is in [0, 1)).
  *
  * The agent gives up a set that has not run yet after the third failure in a row, or after a
  * permanent failure. It also gives up if the daemon does not answer for a minute.
@@ -170,7 +169,7 @@ export function noteObserved(
 export function noteFailure(
   history: SetHistory,
   failure: StepFailure,
-  { mayGiveUp, nowMs, wallMs, random }: Moment & { mayGiveUp: boolean; random: number },
+  { mayGiveUp, nowMs, wallMs, random }: ClockReading & { mayGiveUp: boolean; random: number },
 ): void {
   history.failure = { ...failure.reason, at: new Date(wallMs).toISOString() };
   if (failure.isUnavailable) {
@@ -181,7 +180,7 @@ export function noteFailure(
     history.failedAttempts++;
   }
   const inRow = failure.isUnavailable ? history.unavailableInRow : history.failedAttempts;
-  history.retryAtMs = nowMs + Math.round(backoffMs(inRow) * (1 + random / 4));
+  history.retryAtMs = nowMs + computeBackoffMs(stepBackoff, inRow, random);
   if (!mayGiveUp || history.hasRun) return;
   history.gaveUp = failure.isUnavailable
     ? nowMs - (history.unavailableSinceMs ?? nowMs) >= UNAVAILABLE_MS_MAX

@@ -15,7 +15,7 @@ interface Subject {
   history: SetHistory;
 }
 
-interface Moment {
+interface Circumstances {
   nowMs: number;
   /** The observation is current. */
   isSeen: boolean;
@@ -26,10 +26,10 @@ interface Moment {
 /** The verdict on a set whose description this agent cannot read, and the report of it. */
 export function judgeUnsupported(
   subject: Subject,
-  moment: Moment,
+  circumstances: Circumstances,
 ): { verdict: Verdict; report: ObservedSet } {
-  const verdict = reconcileUnsupported(subject, moment.nowMs);
-  return { verdict, report: reportUnsupported(subject, verdict, moment) };
+  const verdict = reconcileUnsupported(subject, circumstances.nowMs);
+  return { verdict, report: reportUnsupported(subject, verdict, circumstances) };
 }
 
 /**
@@ -65,7 +65,7 @@ function reconcileUnsupported(
 function reportUnsupported(
   { order, known, observed, history }: Subject,
   verdict: Verdict,
-  { isSeen, hasRun }: Moment,
+  { isSeen, hasRun }: Circumstances,
 ): ObservedSet {
   const { state, reason } = verdict;
   const isBound = observed !== undefined || hasRun || (order.restoreVolumeId ?? null) !== null;

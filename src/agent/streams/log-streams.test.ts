@@ -24,7 +24,7 @@ function host({ streamsMax = 2 } = {}) {
     },
   };
   const port = createSimulatedSetPort(engine, "host_one");
-  const streams = new LogStreams({ port, api, log: silentLog, streamsMax });
+  const streams = new LogStreams({ port, api, clock: systemClock, log: silentLog, streamsMax });
   const stopping = new AbortController();
   const ask = (streamId: string, container = "app", follow = false) =>
     streams.serve([{ streamId, setId: set.setId, container, follow, tail: 10 }], stopping.signal);

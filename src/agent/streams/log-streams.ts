@@ -1,11 +1,17 @@
 import type { LogStreamRequest } from "../../contracts/agent-protocol/log-stream-request.ts";
+import { linkAbort } from "../../lib/async/abort.ts";
 import type { Log } from "../../lib/log.ts";
+import { type Clock, delay } from "../base/clock.ts";
 import type { ControlPlane } from "../ports/control-plane.ts";
 import type { SetPort } from "../ports/set-port.ts";
+
+/** An upload waits this long for its first chunk, or for the error of a log that cannot open. */
+const FIRST_CHUNK_MS = 1_000;
 
 export interface LogStreamsOptions {
   port: SetPort;
   api: ControlPlane;
+  clock: Clock;
   log: Log;
   streamsMax: number;
 }
@@ -40,9 +46,7 @@ export class LogStreams {
 
   async #send(request: LogStreamRequest, isFull: boolean, signal: AbortSignal): Promise<void> {
     const { api, log, streamsMax } = this.#options;
-    const abort = new AbortController();
-    const onAbort = () => abort.abort(signal.reason);
-    signal.addEventListener("abort", onAbort, { once: true });
+    const { controller: abort, unlink } = linkAbort(signal);
     try {
       if (isFull) {
         const error = `The host already streams ${streamsMax} logs. Try again when one has ended.`;
@@ -54,7 +58,7 @@ export class LogStreams {
       if (!signal.aborted)
         log.warn({ err: error, streamId: request.streamId }, "log stream failed");
     } finally {
-      signal.removeEventListener("abort", onAbort);
+      unlink();
       abort.abort(new Error("the upload has ended"));
     }
   }
@@ -63,7 +67,7 @@ export class LogStreams {
    * Reports a log that cannot be opened to the reader. A log that fails later aborts the upload.
    */
   async #upload(request: LogStreamRequest, signal: AbortSignal): Promise<void> {
-    const { api, port } = this.#options;
+    const { api, port, clock } = this.#options;
     const { streamId, setId, container, tail, follow } = request;
     const source = port.logs(setId, container, { tail, follow }, signal)[Symbol.asyncIterator]();
     const first = source.next().then(
@@ -71,7 +75,7 @@ export class LogStreams {
       (error: unknown) => ({ error }),
     );
     // A quiet container may print nothing for long, so the upload starts without its first chunk.
-    const early = await Promise.race([first, soon()]);
+    const early = await Promise.race([first, delay(clock, FIRST_CHUNK_MS, signal)]);
     if (early && "error" in early) {
       const error = early.error instanceof Error ? early.error.message : String(early.error);
       await api.uploadStream(streamId, { chunks: nothing(), error }, signal);
@@ -101,8 +105,4 @@ async function* continued(
 // An upload without content; its query string has the error.
 async function* nothing(): AsyncGenerator<Uint8Array> {
   // yields nothing
-}
-
-function soon(): Promise<undefined> {
-  return new Promise((resolve) => setTimeout(() => resolve(undefined), 1_000));
 }

@@ -38,6 +38,7 @@ import {
   NotAdmittedError,
   RefusedError,
 } from "../../agent/ports/control-plane.ts";
+import { runAbortable } from "../../lib/async/abort.ts";
 import { truncate } from "../../lib/text/truncate.ts";
 
 /** Time for an answer beyond the wait that a call requests. */
@@ -138,43 +139,35 @@ async function post(
     headers?: Record<string, string> | undefined;
   },
 ): Promise<unknown> {
-  signal.throwIfAborted();
-  const controller = new AbortController();
-  const onAbort = () => controller.abort(signal.reason);
-  signal.addEventListener("abort", onAbort, { once: true });
   const nonce = randomBytes(nonceBytes).toString("base64url");
-  const timer = setTimeout(() => {
-    controller.abort(new ControlPlaneError(`the API did not answer within ${timeoutMs} ms`, {}));
-  }, timeoutMs);
-  try {
-    const response = await request(apiUrl + path, {
-      dispatcher,
-      method: "POST",
-      headers: {
-        authorization: `Bearer ${bearer}`,
-        "content-type": "application/json",
-        [NONCE_HEADER]: nonce,
-        ...headers,
-      },
-      body: JSON.stringify(body),
-      headersTimeout: timeoutMs,
-      bodyTimeout: callTimeoutMs,
-      signal: controller.signal,
-    });
-    const text = await readText(response.body);
-    if (response.statusCode >= 300) throw toFailure({ ...response, text }, { bearer, nonce });
-    return JSON.parse(text) as unknown;
-  } catch (error) {
-    if (controller.signal.aborted && controller.signal.reason instanceof Error) {
-      throw controller.signal.reason;
+  const onLate = (): never => {
+    throw new ControlPlaneError(`the API did not answer within ${timeoutMs} ms`, {});
+  };
+  return runAbortable({ signal, deadline: { timeoutMs, onLate } }, async (callSignal) => {
+    try {
+      const response = await request(apiUrl + path, {
+        dispatcher,
+        method: "POST",
+        headers: {
+          authorization: `Bearer ${bearer}`,
+          "content-type": "application/json",
+          [NONCE_HEADER]: nonce,
+          ...headers,
+        },
+        body: JSON.stringify(body),
+        headersTimeout: timeoutMs,
+        bodyTimeout: callTimeoutMs,
+        signal: callSignal,
+      });
+      const text = await readText(response.body);
+      if (response.statusCode >= 300) throw toFailure({ ...response, text }, { bearer, nonce });
+      return JSON.parse(text) as unknown;
+    } catch (error) {
+      if (error instanceof ControlPlaneError) throw error;
+      const detail = error instanceof Error ? error.message : String(error);
+      throw new ControlPlaneError(`the API cannot be reached: ${detail}`, { cause: error });
     }
-    if (error instanceof ControlPlaneError) throw error;
-    const detail = error instanceof Error ? error.message : String(error);
-    throw new ControlPlaneError(`the API cannot be reached: ${detail}`, { cause: error });
-  } finally {
-    clearTimeout(timer);
-    signal.removeEventListener("abort", onAbort);
-  }
+  });
 }
 
 async function readText(body: AsyncIterable<unknown>): Promise<string> {

@@ -1,5 +1,5 @@
-import { setMaxListeners } from "node:events";
 import { AgentError, type AgentPhase } from "../../agent/base/agent-error.ts";
+import { runAbortable } from "../../lib/async/abort.ts";
 import { truncate } from "../../lib/text/truncate.ts";
 
 /**
@@ -32,37 +32,15 @@ export function callDocker<T>(
   signal: AbortSignal,
   call: (abortSignal: AbortSignal) => Promise<T>,
 ): Promise<T> {
-  return new Promise<T>((resolve, reject) => {
-    const controller = new AbortController();
-    const end = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", onAbort);
-    };
-    const onAbort = () => {
-      end();
-      reject(toAbortError(signal));
-      controller.abort();
-    };
-    const timer = setTimeout(() => {
-      end();
-      reject(unavailable(phase, `Docker did not answer within ${timeoutMs} ms`));
-      controller.abort();
-    }, timeoutMs);
-    if (signal.aborted) return onAbort();
-    // Node warns of a leak at eleven listeners, but an agent has one call in flight for each set.
-    setMaxListeners(0, signal);
-    signal.addEventListener("abort", onAbort, { once: true });
-    call(controller.signal).then(
-      (value) => {
-        end();
-        resolve(value);
-      },
-      (error: unknown) => {
-        end();
-        reject(toAgentError(error, phase));
-      },
-    );
-    return undefined;
+  const onLate = (): never => {
+    throw unavailable(phase, `Docker did not answer within ${timeoutMs} ms`);
+  };
+  return runAbortable({ signal, deadline: { timeoutMs, onLate } }, async (abortSignal) => {
+    try {
+      return await call(abortSignal);
+    } catch (error) {
+      throw toAgentError(error, phase);
+    }
   });
 }
 
@@ -113,11 +91,6 @@ export async function settleAll(calls: readonly Promise<unknown>[]): Promise<voi
   );
   if (errors.length === 0) return;
   throw errors.find((error) => error instanceof AgentError && !error.temporary) ?? errors[0];
-}
-
-/** The reason of an aborted signal as an Error. */
-export function toAbortError(signal: AbortSignal): Error {
-  return signal.reason instanceof Error ? signal.reason : new Error("aborted");
 }
 
 function toAgentError(error: unknown, phase: AgentPhase): unknown {

@@ -1,5 +1,6 @@
 import type { IncomingMessage } from "node:http";
 import { AgentError } from "../../agent/base/agent-error.ts";
+import { onAbort } from "../../lib/async/abort.ts";
 import { callDocker } from "./call-docker.ts";
 import { demultiplex } from "./demultiplex.ts";
 import type { DockerContext } from "./docker-context.ts";
@@ -27,14 +28,13 @@ export async function* containerLogs(
   const output = await callDocker({ phase: "observe", timeoutMs: openTimeoutMs }, signal, () =>
     openLogs(context, { dockerId: found.dockerId, tail, follow }),
   );
-  const close = () => output.destroy();
-  signal.addEventListener("abort", close, { once: true });
+  const stopClosing = onAbort(signal, () => output.destroy());
   try {
     yield* demultiplex(output);
   } catch (error) {
     if (!signal.aborted) throw error;
   } finally {
-    signal.removeEventListener("abort", close);
+    stopClosing();
     output.destroy();
   }
 }

@@ -1,7 +1,8 @@
 import type Docker from "dockerode";
 import type { HealthCheck } from "../../contracts/api/set-template.ts";
 import type { ProbeResult } from "../../agent/model/local-set.ts";
-import { callDocker, dockerMessage, dockerStatus, toAbortError } from "./call-docker.ts";
+import { onAbort, runAbortable } from "../../lib/async/abort.ts";
+import { callDocker, dockerMessage, dockerStatus } from "./call-docker.ts";
 import { demultiplex } from "./demultiplex.ts";
 import type { DockerContext } from "./docker-context.ts";
 import { killProbeProcesses } from "./probe-processes.ts";
@@ -96,27 +97,19 @@ async function readOutput(
   timeoutMs: number,
   signal: AbortSignal,
 ): Promise<string | undefined> {
-  const late = new AbortController();
-  const isLate = () => late.signal.aborted;
-  const close = () => stream.destroy();
-  const timer = setTimeout(() => {
-    late.abort();
-    close();
-  }, timeoutMs);
-  signal.addEventListener("abort", close, { once: true });
-  const retained: Uint8Array[] = [];
-  let bytes = 0;
-  try {
-    for await (const chunk of demultiplex(stream)) {
-      if (bytes < outputBytesMax) retained.push(chunk.subarray(0, outputBytesMax - bytes));
-      bytes += chunk.length;
+  const deadline = { timeoutMs, onLate: () => undefined };
+  return runAbortable<string | undefined>({ signal, deadline }, async (readSignal) => {
+    const stopClosing = onAbort(readSignal, () => stream.destroy());
+    const retained: Uint8Array[] = [];
+    let bytes = 0;
+    try {
+      for await (const chunk of demultiplex(stream)) {
+        if (bytes < outputBytesMax) retained.push(chunk.subarray(0, outputBytesMax - bytes));
+        bytes += chunk.length;
+      }
+    } finally {
+      stopClosing();
     }
-  } catch (error) {
-    if (!isLate() && !signal.aborted) throw error;
-  } finally {
-    clearTimeout(timer);
-    signal.removeEventListener("abort", close);
-  }
-  if (signal.aborted) throw toAbortError(signal);
-  return isLate() ? undefined : Buffer.concat(retained).toString().trim();
+    return Buffer.concat(retained).toString().trim();
+  });
 }

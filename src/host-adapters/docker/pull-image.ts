@@ -6,13 +6,8 @@ import type {
   RegistryCredentials,
 } from "../../agent/model/registry-credentials.ts";
 import { DOCKER_HUB, findRegistry } from "../../contracts/common/image-registry.ts";
-import {
-  callDocker,
-  dockerMessage,
-  dockerStatus,
-  toAbortError,
-  findRefusal,
-} from "./call-docker.ts";
+import { linkAbort, runAbortable } from "../../lib/async/abort.ts";
+import { callDocker, dockerMessage, dockerStatus, findRefusal } from "./call-docker.ts";
 import { readProgress } from "./progress.ts";
 
 /**
@@ -93,15 +88,9 @@ export function createPullImage(
     const shared = inFlight.get(key) ?? startPull(reference, tenant);
     inFlight.set(key, shared);
     shared.waiters += 1;
-    let onAbort = () => {};
-    const aborted = new Promise<never>((_resolve, reject) => {
-      onAbort = () => reject(toAbortError(signal));
-    });
-    signal.addEventListener("abort", onAbort, { once: true });
     try {
-      await Promise.race([shared.done, aborted]);
+      await runAbortable({ signal }, () => shared.done);
     } finally {
-      signal.removeEventListener("abort", onAbort);
       shared.waiters -= 1;
       if (shared.waiters === 0) {
         if (inFlight.get(key) === shared) inFlight.delete(key);
@@ -127,11 +116,12 @@ interface Pull {
 
 async function pullImage(docker: Docker, pull: Pull, signal: AbortSignal): Promise<void> {
   const { reference, credential, idleTimeoutMs } = pull;
-  const idle = new AbortController();
-  const timer = setTimeout(() => idle.abort(toIdleError(reference, idleTimeoutMs)), idleTimeoutMs);
-  const either = AbortSignal.any([signal, idle.signal]);
+  const { controller, unlink } = linkAbort(signal);
+  const onIdle = () => controller.abort(toIdleError(reference, idleTimeoutMs));
+  const timer = setTimeout(onIdle, idleTimeoutMs);
+  const call = { phase: "image" as const, timeoutMs: pullTimeoutMs };
   try {
-    await callDocker({ phase: "image", timeoutMs: pullTimeoutMs }, either, async (abortSignal) => {
+    await callDocker(call, controller.signal, async (abortSignal) => {
       const progress = await docker.createImage(credential && toAuthConfig(credential), {
         ...pullQuery(reference),
         abortSignal,
@@ -144,6 +134,7 @@ async function pullImage(docker: Docker, pull: Pull, signal: AbortSignal): Promi
     throw isUnreachable ? error : toPullError(pull, dockerMessage(error), findRefusal(error));
   } finally {
     clearTimeout(timer);
+    unlink();
   }
 }
 

@@ -1,12 +1,13 @@
 import { setTimeout as delay } from "node:timers/promises";
+import { computeBackoffMs } from "../../agent/base/backoff.ts";
+import { linkAbort } from "../../lib/async/abort.ts";
 import { callDocker } from "./call-docker.ts";
 import { labels } from "./container-labels.ts";
 import { negotiateApi } from "./docker-api.ts";
 import type { DockerContext } from "./docker-context.ts";
 
 const openTimeoutMs = 20_000;
-const backoffMsMin = 100;
-const backoffMsMax = 5_000;
+const reopenBackoff = { minMs: 100, maxMs: 5_000 };
 /** An event has about 1 KB. A longer line is not an event. */
 const lineCharsMax = 2 ** 20;
 const watched = ["create", "start", "die", "oom", "destroy", "update", "pause", "unpause"];
@@ -27,12 +28,12 @@ export async function watchEvents(
   listener: EventListener,
   signal: AbortSignal,
 ): Promise<void> {
-  let backoffMs = backoffMsMin;
+  let endsInRow = 0;
   const isEnded = () => signal.aborted;
   while (!isEnded()) {
     try {
       await readEvents(context, listener, signal, () => {
-        backoffMs = backoffMsMin;
+        endsInRow = 0;
         listener.onOpen?.();
       });
     } catch (error) {
@@ -42,10 +43,9 @@ export async function watchEvents(
       context.index.setLive(false);
       context.forgetEnvironment();
     }
-    await delay(backoffMs * (0.5 + Math.random() / 2), undefined, { signal }).catch(
-      () => undefined,
-    );
-    backoffMs = Math.min(backoffMs * 2, backoffMsMax);
+    endsInRow++;
+    const waitMs = computeBackoffMs(reopenBackoff, endsInRow, Math.random());
+    await delay(waitMs, undefined, { signal }).catch(() => undefined);
   }
 }
 
@@ -58,9 +58,7 @@ async function readEvents(
   const { docker, hostId, details, index } = context;
   const label = [`${labels.host}=${hostId}`];
   const filters = JSON.stringify({ type: ["container"], event: watched, label });
-  const controller = new AbortController();
-  const close = () => controller.abort();
-  signal.addEventListener("abort", close, { once: true });
+  const { controller, unlink } = linkAbort(signal);
   try {
     // The stream outlives the call that opens it, so it has a signal of its own. The client's types
     // lack that option.
@@ -96,7 +94,7 @@ async function readEvents(
       }
     }
   } finally {
-    signal.removeEventListener("abort", close);
+    unlink();
     controller.abort();
   }
 }

@@ -1,6 +1,6 @@
 import { readFile, statfs } from "node:fs/promises";
 import { cpus } from "node:os";
-import { setTimeout as delay } from "node:timers/promises";
+import { runAbortable } from "../../lib/async/abort.ts";
 import type { Reason, ResourceAmounts } from "../../contracts/common/primitives.ts";
 import type { MachinePort } from "../../agent/ports/machine-port.ts";
 import type { VolumeCapacity } from "../../agent/ports/volume-port.ts";
@@ -114,20 +114,16 @@ const noCapacity: VolumeCapacity = {
 async function measureVolumes(
   volumes: MachineVolumes,
 ): Promise<VolumeCapacity & { reason: Reason | null }> {
-  const late = new AbortController();
+  const onLate = (): never => {
+    throw new Error(`the capacity for volumes was not measured within ${capacityTimeoutMs} ms`);
+  };
+  const deadline = { timeoutMs: capacityTimeoutMs, onLate };
   try {
-    const capacity = await Promise.race([
-      volumes.capacity(AbortSignal.timeout(capacityTimeoutMs)),
-      delay(capacityTimeoutMs, undefined, { signal: late.signal, ref: false }).then(() => {
-        throw new Error(`the capacity for volumes was not measured within ${capacityTimeoutMs} ms`);
-      }),
-    ]);
+    const capacity = await runAbortable({ deadline }, (signal) => volumes.capacity(signal));
     const reason = capacity.isMetadataFull ? metadataFull : unreadableReason(capacity.unreadable);
     return { ...capacity, reason };
   } catch (error) {
     return { ...noCapacity, reason: toStepFailure(error, "observe").reason };
-  } finally {
-    late.abort();
   }
 }
 

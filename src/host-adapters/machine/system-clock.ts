@@ -1,13 +1,8 @@
 import type { Clock } from "../../agent/base/clock.ts";
-
-/** Longer timers overflow in Node and would fire immediately. */
-const timerMsMax = 2 ** 31 - 1;
+import { callAfter } from "../../lib/async/call-after.ts";
 
 export const systemClock: Clock = {
   nowMs: () => performance.now(),
   wallMs: () => Date.now(),
-  after(delayMs, callback) {
-    const timer = setTimeout(callback, Math.min(Math.max(delayMs, 0), timerMsMax));
-    return () => clearTimeout(timer);
-  },
+  after: callAfter,
 };

@@ -1,4 +1,5 @@
 import { AgentError } from "../../agent/base/agent-error.ts";
+import { untilAborted } from "../../lib/async/abort.ts";
 import { delay } from "../../agent/base/clock.ts";
 import type { LocalSetSpec, ObservedLocalSet } from "../../agent/model/local-set.ts";
 import type { SetPort } from "../../agent/ports/set-port.ts";
@@ -144,12 +145,5 @@ function failLate(timeoutMs: number): never {
   throw new AgentError("docker-unavailable", `Docker did not answer within ${timeoutMs} ms`, {
     phase: "observe",
     temporary: true,
-  });
-}
-
-function untilAborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve();
-    return signal.addEventListener("abort", () => resolve(), { once: true });
   });
 }

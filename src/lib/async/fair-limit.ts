@@ -1,3 +1,5 @@
+import { type CallAfter, callAfter } from "./call-after.ts";
+
 /** Bounds of a FairLimit. */
 export interface FairLimitOptions {
   /** Calls that may run at a time, without slow ones. */
@@ -9,7 +11,7 @@ export interface FairLimitOptions {
   /** Calls of one key that may run at a time, including slow ones. */
   callsPerKeyMax: number;
   /** Calls back once after `delayMs`, and returns a function that cancels it. */
-  after?: (delayMs: number, callback: () => void) => () => void;
+  after?: CallAfter;
 }
 
 /** Runs a call of this key as soon as the limit allows it. */
@@ -83,9 +85,4 @@ export function createFairLimit(options: FairLimitOptions): FairLimit {
       admitWaiting();
     }
   };
-}
-
-function callAfter(delayMs: number, callback: () => void): () => void {
-  const timer = setTimeout(callback, delayMs);
-  return () => clearTimeout(timer);
 }

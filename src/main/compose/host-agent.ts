@@ -153,6 +153,7 @@ function createAgentOptions(
     registryCredentials,
     agentVersion: version,
     clock: systemClock,
+    random: Math.random,
     port: createDockerSetPort({
       docker,
       hostId,

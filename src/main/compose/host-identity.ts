@@ -3,7 +3,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import type { Dispatcher } from "undici";
 import type { HostIdentity, StateFile } from "../../host-adapters/state-file/state-file.ts";
 import { enrollHost } from "../../host-adapters/control-plane-client/control-plane.ts";
-import { callBackoffMs } from "../../agent/base/clock.ts";
+import { callBackoff, computeBackoffMs } from "../../agent/base/backoff.ts";
 import { ControlPlaneError, RefusedError } from "../../agent/ports/control-plane.ts";
 import type { MachinePort } from "../../agent/ports/machine-port.ts";
 import type { AgentSettings } from "../../config/host-agent.ts";
@@ -78,7 +78,9 @@ async function enrollUntilAnswered(
     } catch (error) {
       if (!isUnreachable(error) || signal.aborted) throw error;
       log.warn({ err: error, failuresInRow }, "enrollment failed, retrying");
-      await pause(callBackoffMs(failuresInRow, Math.random()), undefined, { signal });
+      await pause(computeBackoffMs(callBackoff, failuresInRow, Math.random()), undefined, {
+        signal,
+      });
     }
   }
 }

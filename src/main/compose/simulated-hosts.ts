@@ -163,6 +163,7 @@ function createSimulatedAgent(
   return createAgent({
     hostId,
     agentVersion: "simulated",
+    random: Math.random,
     clock: systemClock,
     port: createSimulatedSetPort(engine, hostId, options.intercept),
     api: createSharedControlPlane(

@@ -83,6 +83,7 @@ export async function startSimulatedAgent(
     createAgent({
       hostId,
       agentVersion: "test",
+      random: Math.random,
       clock: systemClock,
       port: { ...port, memoryUsage: async () => found.memory ?? {} },
       api,

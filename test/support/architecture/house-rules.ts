@@ -105,6 +105,19 @@ export const houseRules: readonly HouseRule[] = [
     "the scheduler core has no clock, no randomness and no I/O",
   ),
   forbid(
+    "agent-clock",
+    (file) => isCode(file) && moduleOf(file.path) === "agent",
+    /\b(?:performance|setTimeout|setInterval|setImmediate|Date\s*\.\s*now|Math\s*\.\s*random)\b|\bnew\s+Date\s*\(\s*\)/,
+    "the agent has the time from its Clock, and random numbers from its options",
+  ),
+  forbid(
+    "abort-listener",
+    (file) => isCode(file) && ["agent", "host-adapters"].includes(moduleOf(file.path) ?? ""),
+    // On Node 20 each AbortSignal.any of a signal that lives on leaks memory, 67 bytes to 2.8 KiB.
+    /\b(?:addEventListener|AbortSignal\s*\.\s*any)\b/,
+    "wait for the abort of a signal with onAbort or runAbortable, which remove their listener",
+  ),
+  forbid(
     "named-columns",
     (file) => isCode(file) && file.path.startsWith("src/db/queries/"),
     // A bare selection, and an insert by the builder, name each column of the table.
