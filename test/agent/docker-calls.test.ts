@@ -2,7 +2,7 @@ import { writeFile } from "node:fs/promises";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from "vitest";
 import { createDockerDisk } from "../../src/host-adapters/docker/docker-disk.ts";
 import { createDockerRoot } from "../../src/host-adapters/docker/docker-root.ts";
-import { createDockerSetPort } from "../../src/host-adapters/docker/docker-set-port.ts";
+import { composeSetEngine } from "../../src/main/compose/set-engine.ts";
 import type { LocalSetSpec } from "../../src/agent/model/local-set.ts";
 import type { SetPort } from "../../src/agent/ports/set-port.ts";
 import { newId } from "../../src/lib/ids.ts";
@@ -22,7 +22,7 @@ beforeAll(async () => {
 afterAll(() => proxy.close());
 beforeEach(() => {
   hostId = newId("host");
-  port = createDockerSetPort({ docker: proxy.docker, hostId, log: silentLog });
+  port = composeSetEngine({ docker: proxy.docker, hostId, log: silentLog });
 });
 afterEach(async () => {
   proxy.hangs = () => false;
@@ -112,7 +112,7 @@ it("a set is prepared completely although its containers change without the port
   await run(set);
   const after = await port.observeSet(set.setId, signal);
   expect(after?.containers.map(({ state }) => state)).toEqual(["running", "running"]);
-  const other = createDockerSetPort({ docker: proxy.docker, hostId, log: silentLog });
+  const other = composeSetEngine({ docker: proxy.docker, hostId, log: silentLog });
   await other.remove(set.setId, signal);
   await run(set);
   expect((await port.observeSet(set.setId, signal))?.containers).toHaveLength(2);
@@ -208,7 +208,7 @@ it("calls have the newest version of the API that both know, after each reconnec
     request === "GET /version"
       ? (answer) => ({ ...(answer as object), ApiVersion: "1.60", MinAPIVersion: "1.70" })
       : undefined;
-  const tooNew = createDockerSetPort({ docker: proxy.docker, hostId, log: silentLog });
+  const tooNew = composeSetEngine({ docker: proxy.docker, hostId, log: silentLog });
   await expect(tooNew.observe(signal)).rejects.toMatchObject({
     code: "not-supported",
     message: expect.stringContaining("1.70"),

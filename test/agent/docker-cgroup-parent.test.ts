@@ -1,6 +1,6 @@
 import Docker from "dockerode";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { createDockerSetPort } from "../../src/host-adapters/docker/docker-set-port.ts";
+import { composeSetEngine } from "../../src/main/compose/set-engine.ts";
 import type { LocalSetSpec } from "../../src/agent/model/local-set.ts";
 import type { SetPort } from "../../src/agent/ports/set-port.ts";
 import { specHash } from "../../src/agent/model/spec-hash.ts";
@@ -16,7 +16,7 @@ let port: SetPort;
 
 beforeEach(() => {
   hostId = newId("host");
-  port = createDockerSetPort({ docker, hostId, log: silentLog });
+  port = composeSetEngine({ docker, hostId, log: silentLog });
 });
 afterEach(() => removeHost(docker, hostId));
 

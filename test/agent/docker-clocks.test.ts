@@ -2,7 +2,7 @@ import { systemClock } from "../../src/host-adapters/machine/system-clock.ts";
 import { setTimeout as delay } from "node:timers/promises";
 import Docker from "dockerode";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { createDockerSetPort } from "../../src/host-adapters/docker/docker-set-port.ts";
+import { composeSetEngine } from "../../src/main/compose/set-engine.ts";
 import { createLinuxMachine } from "../../src/host-adapters/machine/linux-machine.ts";
 import { createAgent } from "../../src/agent/loop/agent.ts";
 import type { ControlPlane } from "../../src/agent/ports/control-plane.ts";
@@ -83,7 +83,7 @@ function startAgent(): { stop(): Promise<void> } {
     agentVersion: "test",
     random: Math.random,
     clock: systemClock,
-    port: createDockerSetPort({ docker: shifting.docker, hostId, log: silentLog }),
+    port: composeSetEngine({ docker: shifting.docker, hostId, log: silentLog }),
     api,
     state: {
       load: async () => saved,

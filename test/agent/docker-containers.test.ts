@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import Docker from "dockerode";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { createDockerSetPort } from "../../src/host-adapters/docker/docker-set-port.ts";
+import { composeSetEngine } from "../../src/main/compose/set-engine.ts";
 import type { LocalSetSpec } from "../../src/agent/model/local-set.ts";
 import type { SetPort } from "../../src/agent/ports/set-port.ts";
 import { newId } from "../../src/lib/ids.ts";
@@ -19,7 +19,7 @@ let port: SetPort;
 
 beforeEach(() => {
   hostId = newId("host");
-  port = createDockerSetPort({ docker, hostId, log: silentLog });
+  port = composeSetEngine({ docker, hostId, log: silentLog });
 });
 afterEach(() => removeHost(docker, hostId));
 
@@ -256,7 +256,7 @@ it("kills for lack of memory are counted while the container keeps running", asy
   expect(app).toMatchObject({ state: "running", oomKilled: false });
   // The limit is in whole pages.
   expect(app.memoryPeakBytes).toBeGreaterThan((app.limits?.memoryBytes ?? NaN) - 4_096);
-  const again = createDockerSetPort({ docker, hostId, log: silentLog });
+  const again = composeSetEngine({ docker, hostId, log: silentLog });
   const [adopted] = (await again.observeSet(set.setId, signal))?.containers ?? [];
   expect(adopted).toMatchObject({ oomKills: 2 });
   watching.abort();

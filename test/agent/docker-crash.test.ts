@@ -4,7 +4,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import Docker from "dockerode";
 import { afterEach, expect, it } from "vitest";
-import { createDockerSetPort } from "../../src/host-adapters/docker/docker-set-port.ts";
+import { composeSetEngine } from "../../src/main/compose/set-engine.ts";
 import type { LocalSetSpec } from "../../src/agent/model/local-set.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
@@ -35,7 +35,7 @@ it("the next agent converges without duplicates or remains after kill -9 between
   const sets = [localSet({ names: ["app", "side"] }), localSet(), localSet()];
   for (let round = 0; round < 14; round++) {
     await workAndDie(sets, 30 + round * 83);
-    const port = createDockerSetPort({ docker, hostId, log: silentLog });
+    const port = composeSetEngine({ docker, hostId, log: silentLog });
     // Calls of the killed process may still be in progress in the daemon, stops included. So repeat
     // the steps until the sets run, like the agent.
     const all = await waitUntil(
@@ -69,7 +69,7 @@ it("the next agent converges without duplicates or remains after kill -9 between
     const observed = await port.observe(signal);
     expect(observed.map(({ setId }) => setId).sort()).toEqual(sets.map((set) => set.setId).sort());
   }
-  const last = createDockerSetPort({ docker, hostId, log: silentLog });
+  const last = composeSetEngine({ docker, hostId, log: silentLog });
   for (const { setId } of await last.observe(signal)) await last.remove(setId, signal);
   expect(await last.observe(signal)).toEqual([]);
   expect(await leftCgroups(hostId)).toEqual([]);

@@ -2,7 +2,7 @@ import { readdir, readlink, stat } from "node:fs/promises";
 import Docker from "dockerode";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from "vitest";
 import { createDockerRoot } from "../../src/host-adapters/docker/docker-root.ts";
-import { createDockerSetPort } from "../../src/host-adapters/docker/docker-set-port.ts";
+import { composeSetEngine } from "../../src/main/compose/set-engine.ts";
 import type { LocalSetSpec } from "../../src/agent/model/local-set.ts";
 import type { SetPort } from "../../src/agent/ports/set-port.ts";
 import { newId } from "../../src/lib/ids.ts";
@@ -25,7 +25,7 @@ beforeAll(async () => {
 afterAll(() => daemon.close());
 beforeEach(() => {
   hostId = newId("host");
-  port = createDockerSetPort({ docker: daemon.docker, hostId, log: silentLog });
+  port = composeSetEngine({ docker: daemon.docker, hostId, log: silentLog });
 });
 afterEach(() => removeHost(daemon.docker, hostId));
 
@@ -61,7 +61,7 @@ it("a report never waits for a hung daemon, even if it hung before the agent sta
   await run(set);
   daemon.signal("SIGSTOP");
   try {
-    const late = createDockerSetPort({ docker: daemon.docker, hostId, log: silentLog });
+    const late = composeSetEngine({ docker: daemon.docker, hostId, log: silentLog });
     const startedAtMs = performance.now();
     expect(await late.memoryUsage()).toEqual({});
     expect(Object.keys(await port.memoryUsage())).toContain(set.setId);
@@ -149,7 +149,7 @@ it("the infra image is recreated after a prune", async () => {
 
 it("a daemon may start after the agent", async () => {
   await daemon.kill();
-  const early = createDockerSetPort({ docker: daemon.docker, hostId, log: silentLog });
+  const early = composeSetEngine({ docker: daemon.docker, hostId, log: silentLog });
   await expect(early.ping(1_000)).rejects.toMatchObject({ code: "docker-unavailable" });
   await expect(early.observe(signal)).rejects.toMatchObject({ temporary: true });
   await daemon.start();
@@ -160,7 +160,7 @@ it("a daemon may start after the agent", async () => {
 
 it("an address without a daemon is a temporary error", async () => {
   const docker = new Docker({ socketPath: "/run/berth-no-such.sock" });
-  const unreachable = createDockerSetPort({ docker, hostId, log: silentLog });
+  const unreachable = composeSetEngine({ docker, hostId, log: silentLog });
   await expect(unreachable.prepare(localSet(), signal)).rejects.toMatchObject({
     code: "docker-unavailable",
     temporary: true,

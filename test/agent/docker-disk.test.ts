@@ -4,7 +4,7 @@ import { pack } from "tar-stream";
 import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
 import { createDockerDisk } from "../../src/host-adapters/docker/docker-disk.ts";
 import { createDockerRoot } from "../../src/host-adapters/docker/docker-root.ts";
-import { createDockerSetPort } from "../../src/host-adapters/docker/docker-set-port.ts";
+import { composeSetEngine } from "../../src/main/compose/set-engine.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { baseImage } from "../support/docker/docker.ts";
@@ -16,7 +16,7 @@ import { localSet } from "../support/agent/local-set.ts";
 const docker = new Docker();
 const { signal } = new AbortController();
 const hostId = newId("host");
-const port = createDockerSetPort({ docker, hostId, log: silentLog });
+const port = composeSetEngine({ docker, hostId, log: silentLog });
 const disk = createDockerDisk({
   docker,
   hostId,

@@ -1,6 +1,6 @@
 import Docker from "dockerode";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { createDockerSetPort } from "../../src/host-adapters/docker/docker-set-port.ts";
+import { composeSetEngine } from "../../src/main/compose/set-engine.ts";
 import type { SetPort } from "../../src/agent/ports/set-port.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
@@ -25,7 +25,7 @@ afterAll(async () => {
   await registry.close();
 });
 beforeEach(() => {
-  port = createDockerSetPort({ docker, hostId, log: silentLog });
+  port = composeSetEngine({ docker, hostId, log: silentLog });
 });
 
 /** Publishes the base image under a name of the registry. */
@@ -126,7 +126,7 @@ describe("through a proxy of Docker", () => {
   const missing = () => localSet({ image: `127.0.0.1:1/team/none:${newId("img")}` });
 
   it("a pull without progress ends, and a slow one with progress does not", async () => {
-    const impatient = createDockerSetPort({
+    const impatient = composeSetEngine({
       docker: proxy.docker,
       hostId,
       log: silentLog,
@@ -159,7 +159,7 @@ describe("through a proxy of Docker", () => {
     ["a page of a proxy", "error parsing HTTP 404 response body: not found: <html>"],
     ["limited", "toomanyrequests: You have reached your pull rate limit"],
   ])("a registry that answers %s is a temporary error", async (_what, message) => {
-    const port = createDockerSetPort({ docker: proxy.docker, hostId, log: silentLog });
+    const port = composeSetEngine({ docker: proxy.docker, hostId, log: silentLog });
     for (const line of [{ error: message }, { errorDetail: { message } }]) {
       proxy.answers = (request) => (isPull(request) ? { status: 200, lines: [line] } : undefined);
       await expect(port.pullImages(missing(), signal)).rejects.toMatchObject({

@@ -1,8 +1,8 @@
 import { readFile } from "node:fs/promises";
 import Docker from "dockerode";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { createDockerSetPort } from "../../src/host-adapters/docker/docker-set-port.ts";
-import { findBlockDevice } from "../../src/host-adapters/machine/block-device.ts";
+import { composeSetEngine } from "../../src/main/compose/set-engine.ts";
+import { findBlockDevice } from "../../src/lib/linux/block-device.ts";
 import { createVolumes } from "../../src/host-adapters/volumes/volumes.ts";
 import type { LocalSetSpec, ObservedLocalSet } from "../../src/agent/model/local-set.ts";
 import type { SetPort } from "../../src/agent/ports/set-port.ts";
@@ -40,7 +40,7 @@ beforeEach(async () => {
     purgesEarly: false,
     log: silentLog,
   });
-  port = createDockerSetPort({ docker, hostId, log: silentLog, volumes });
+  port = composeSetEngine({ docker, hostId, log: silentLog, volumes });
 });
 afterEach(async () => {
   await removeHost(docker, hostId);

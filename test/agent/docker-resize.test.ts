@@ -1,7 +1,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import Docker from "dockerode";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { createDockerSetPort } from "../../src/host-adapters/docker/docker-set-port.ts";
+import { composeSetEngine } from "../../src/main/compose/set-engine.ts";
 import type { LocalSetSpec, ObservedLocalSet } from "../../src/agent/model/local-set.ts";
 import type { SetPort } from "../../src/agent/ports/set-port.ts";
 import { areLimitsApplied } from "../../src/agent/model/set-limits.ts";
@@ -20,7 +20,7 @@ let isVersion2: boolean;
 
 beforeEach(async () => {
   hostId = newId("host");
-  port = createDockerSetPort({ docker, hostId, log: silentLog });
+  port = composeSetEngine({ docker, hostId, log: silentLog });
   isVersion2 = (await docker.info()).CgroupVersion === "2";
 });
 afterEach(() => removeHost(docker, hostId));

@@ -3,8 +3,8 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from "vitest";
-import { createSetCgroups } from "../../src/host-adapters/cgroups/create-set-cgroups.ts";
-import { createDockerSetPort } from "../../src/host-adapters/docker/docker-set-port.ts";
+import { createSetCgroups } from "../../src/host-adapters/cgroups/create-cgroups.ts";
+import { composeSetEngine } from "../../src/main/compose/set-engine.ts";
 import { createLinuxMachine } from "../../src/host-adapters/machine/linux-machine.ts";
 import { createVolumes } from "../../src/host-adapters/volumes/volumes.ts";
 import { createAgent } from "../../src/agent/loop/agent.ts";
@@ -99,7 +99,7 @@ function startAgent(): { stop(): Promise<void> } {
     agentVersion: "test",
     random: Math.random,
     clock: systemClock,
-    port: createDockerSetPort({ docker: daemon.docker, hostId, log: silentLog, volumes }),
+    port: composeSetEngine({ docker: daemon.docker, hostId, log: silentLog, volumes }),
     api,
     state,
     machine: createLinuxMachine({ dockerRoot: () => "/", reservePercent }),

@@ -1,6 +1,6 @@
 import Docker from "dockerode";
 import { dockerLimits } from "../../src/host-adapters/docker/container-specs.ts";
-import { createDockerSetPort } from "../../src/host-adapters/docker/docker-set-port.ts";
+import { composeSetEngine } from "../../src/main/compose/set-engine.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { describeSetPort } from "../contract/set-port.ts";
@@ -11,7 +11,7 @@ describeSetPort("Docker", async () => {
   const docker = new Docker();
   const hostIds = [newId("host"), newId("host")] as const;
   const [port, otherHost] = hostIds.map((hostId) =>
-    createDockerSetPort({ docker, hostId, log: silentLog }),
+    composeSetEngine({ docker, hostId, log: silentLog }),
   );
   if (!port || !otherHost) throw new Error("two hosts were created");
   return {

@@ -4,7 +4,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import Docker from "dockerode";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { dockerName } from "../../src/host-adapters/docker/container-labels.ts";
-import { createDockerSetPort } from "../../src/host-adapters/docker/docker-set-port.ts";
+import { composeSetEngine } from "../../src/main/compose/set-engine.ts";
 import { createVolumes } from "../../src/host-adapters/volumes/volumes.ts";
 import { AgentError } from "../../src/agent/base/agent-error.ts";
 import { INFRA_CONTAINER } from "../../src/agent/model/container-names.ts";
@@ -45,7 +45,7 @@ describe("sets with a volume on Docker", () => {
   function openPorts(store = harness.openStore()): void {
     const options = { root: harness.root, fileSystem: harness.fileSystem, retentionMs: 3_600_000 };
     volumes = createVolumes({ store, ...options, purgesEarly: false, log: silentLog });
-    port = createDockerSetPort({ docker, hostId, log: silentLog, volumes });
+    port = composeSetEngine({ docker, hostId, log: silentLog, volumes });
   }
 
   const withVolume = (changes: LocalSetChanges = {}): LocalSetSpec =>

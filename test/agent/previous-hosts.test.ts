@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import Docker from "dockerode";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { createDockerSetPort } from "../../src/host-adapters/docker/docker-set-port.ts";
+import { composeSetEngine } from "../../src/main/compose/set-engine.ts";
 import type { LocalSetSpec } from "../../src/agent/model/local-set.ts";
 import { type AgentSettings, loadAgentSettings } from "../../src/config/host-agent.ts";
 import { newId } from "../../src/lib/ids.ts";
@@ -114,7 +114,7 @@ async function openVolumes(hostId: string) {
 
 async function startOn(hostId: string, set: LocalSetSpec) {
   const volumes = await openVolumes(hostId);
-  const port = createDockerSetPort({ docker, hostId, log, volumes });
+  const port = composeSetEngine({ docker, hostId, log, volumes });
   await port.prepare(set, signal);
   await port.start(set, ["app"], signal);
   return volumes;

@@ -2,7 +2,7 @@ import { inspect } from "node:util";
 import Docker from "dockerode";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { RegistryCredentials } from "../../src/agent/model/registry-credentials.ts";
-import { createDockerSetPort } from "../../src/host-adapters/docker/docker-set-port.ts";
+import { composeSetEngine } from "../../src/main/compose/set-engine.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { localSet } from "../support/agent/local-set.ts";
@@ -21,7 +21,7 @@ const hostId = newId("host");
 const { first, second } = registryLogins;
 const credentials = new RegistryCredentials();
 const options = { hostId, log: silentLog, registryCredentials: credentials };
-const port = createDockerSetPort({ docker, ...options });
+const port = composeSetEngine({ docker, ...options });
 let registry: ImageRegistry;
 let image: string;
 
@@ -88,7 +88,7 @@ it.each(["unauthorized: access", "toomanyrequests: wait", "manifest unknown:"])(
   "no error contains the password that a registry repeats: %s",
   async (fault) => {
     const proxy = await startDockerProxy();
-    const impolite = createDockerSetPort({ ...options, docker: proxy.docker });
+    const impolite = composeSetEngine({ ...options, docker: proxy.docker });
     storeFor("food");
     const message = `${fault} for ${first.username}:${first.password}`;
     const answers = [

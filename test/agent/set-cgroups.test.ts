@@ -5,7 +5,7 @@ import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import Docker from "dockerode";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { createSetCgroups } from "../../src/host-adapters/cgroups/create-set-cgroups.ts";
+import { createSetCgroups } from "../../src/host-adapters/cgroups/create-cgroups.ts";
 import type { SetCgroups } from "../../src/host-adapters/cgroups/set-cgroups.ts";
 import {
   createSystemdCgroups,

@@ -1,7 +1,7 @@
 import { parseArgs } from "node:util";
 import Docker from "dockerode";
 import { ensureDocker } from "../support/docker/docker.ts";
-import { createDockerSetPort } from "../../src/host-adapters/docker/docker-set-port.ts";
+import { composeSetEngine } from "../../src/main/compose/set-engine.ts";
 import { createLinuxMachine } from "../../src/host-adapters/machine/linux-machine.ts";
 import { systemClock } from "../../src/host-adapters/machine/system-clock.ts";
 import { UsageReports } from "../../src/agent/reporting/usage-reports.ts";
@@ -51,7 +51,7 @@ async function measureReport(docker: Docker, hostId: string): Promise<number> {
   const reservePercent = { cpu: 5, memory: 5, rootfs: 5 };
   const reports = new UsageReports({
     machine: createLinuxMachine({ dockerRoot: () => "/", reservePercent }),
-    port: createDockerSetPort({ docker, hostId, log: silentLog }),
+    port: composeSetEngine({ docker, hostId, log: silentLog }),
     disk: () => undefined,
     clockReason: () => undefined,
     fault: () => undefined,

@@ -45,6 +45,7 @@ export async function runStraight(
         infraContainer(hostId, set, {
           image: infraImage,
           cgroupParent: "",
+          dockerNetwork: "bridge",
           canPrivilege,
           dataPath: undefined,
         }),

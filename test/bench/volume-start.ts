@@ -5,7 +5,7 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import Docker from "dockerode";
-import { createDockerSetPort } from "../../src/host-adapters/docker/docker-set-port.ts";
+import { composeSetEngine } from "../../src/main/compose/set-engine.ts";
 import { makeFileSystem } from "../../src/host-adapters/volumes/file-systems.ts";
 import { createLvmStore } from "../../src/host-adapters/volumes/lvm-store.ts";
 import { mountDevice, removeMountPoint, unmount } from "../../src/host-adapters/volumes/mounts.ts";
@@ -86,7 +86,7 @@ async function measureStarts(hostId: string, rounds: number): Promise<Record<str
     controlPlaneTimeMs: Date.parse("2100-01-01"),
     wantedVolumeIds: new Set(),
   });
-  const port = createDockerSetPort({ docker, hostId, log: silentLog, volumes });
+  const port = composeSetEngine({ docker, hostId, log: silentLog, volumes });
   const start = async (set: LocalSetSpec): Promise<number> => {
     const startedAtMs = performance.now();
     await port.prepare(set, signal);

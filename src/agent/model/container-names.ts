@@ -3,3 +3,7 @@
  * (contracts/api/set-template.ts).
  */
 export const INFRA_CONTAINER = "infra";
+
+export function isInfra(container: { name: string }): boolean {
+  return container.name === INFRA_CONTAINER;
+}

@@ -6,7 +6,8 @@ import { CPU_PERIOD_US, toCpuWeight } from "../../agent/model/set-limits.ts";
 import { cgroupFailed } from "./cgroup-failed.ts";
 import { finiteOr } from "./finite-or.ts";
 import { readIo, writeIo } from "./io-limits.ts";
-import { checkMemory, memoryInUse } from "./memory-in-use.ts";
+import { memoryInUse } from "../../agent/model/memory-in-use.ts";
+import { checkMemory } from "./check-memory.ts";
 import {
   readLimits,
   readMemoryCharge,

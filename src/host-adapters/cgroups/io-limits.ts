@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import type { IoLimits } from "../../contracts/api/set-template.ts";
 import { ioLimitNames } from "../../agent/model/set-limits.ts";
+import type { DeviceIo } from "../../agent/ports/cgroup-port.ts";
 import { finiteOr } from "./finite-or.ts";
 import { type CgroupPlace, readCgroupFile } from "./read-cgroup.ts";
 import { writeExisting } from "./write-existing.ts";
@@ -12,12 +13,6 @@ const names = {
   readOpsPerSecond: ["blkio.throttle.read_iops_device", "riops"],
   writeOpsPerSecond: ["blkio.throttle.write_iops_device", "wiops"],
 } as const satisfies Record<keyof IoLimits, readonly [string, string]>;
-
-/** Limits that apply to each of the devices. */
-export interface DeviceIo {
-  devices: readonly string[];
-  limits: IoLimits;
-}
 
 /**
  * Reads a cgroup's limits, one entry for each device; no entries if the cgroup does not exist.

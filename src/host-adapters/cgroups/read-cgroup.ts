@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Limits } from "../../agent/model/local-set.ts";
+import type { MemoryEvents } from "../../agent/ports/cgroup-port.ts";
 import { CPU_PERIOD_US, toCpuShares } from "../../agent/model/set-limits.ts";
 
 /**
@@ -55,14 +56,6 @@ export function readLimits(place: CgroupPlace): Limits | undefined {
 function toLimit(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   return text === "max" ? Infinity : Number(text);
-}
-
-/** Memory counters of a cgroup since its creation. */
-export interface MemoryEvents {
-  /** Processes that the kernel killed because the cgroup had no memory left. */
-  oomKills: number;
-  /** Highest charge, page cache included; undefined if the kernel does not report it. */
-  peakBytes: number | undefined;
 }
 
 /** Undefined if the cgroup does not exist. */

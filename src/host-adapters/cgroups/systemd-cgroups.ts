@@ -5,7 +5,7 @@ import type { Limits } from "../../agent/model/local-set.ts";
 import { isLimited, toCpuWeight } from "../../agent/model/set-limits.ts";
 import { cgroupFailed } from "./cgroup-failed.ts";
 import { readIo, writeIo } from "./io-limits.ts";
-import { checkMemory, isMemoryHeld } from "./memory-in-use.ts";
+import { checkMemory, isMemoryHeld } from "./check-memory.ts";
 import {
   type CgroupPlace,
   readLimits,

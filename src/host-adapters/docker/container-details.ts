@@ -3,38 +3,14 @@ import { callDocker, dockerStatus } from "./call-docker.ts";
 import { createFairLimit } from "../../lib/async/fair-limit.ts";
 import type { Limits } from "../../agent/model/local-set.ts";
 import { CPU_PERIOD_US, CPU_SHARES_PER_CORE } from "../../agent/model/set-limits.ts";
-import { findBlockDevice } from "../machine/block-device.ts";
-import { addressIn, type ListedContainer } from "./container-labels.ts";
+import { findBlockDevice } from "../../lib/linux/block-device.ts";
+import type { ContainerDetails, ListedContainer } from "../../agent/ports/container-port.ts";
+import { addressIn } from "./container-labels.ts";
 import { type InspectAnswer, inspectAnswer, parseAnswer } from "./docker-answers.ts";
-import type { MemoryEvents } from "../cgroups/read-cgroup.ts";
-import { type ContainerProcess, readContainerProcess } from "./container-process.ts";
+import type { MemoryEvents } from "../../agent/ports/cgroup-port.ts";
+import { readContainerProcess } from "./container-process.ts";
 import { readStartFailure } from "./start-failure.ts";
-import { OomKills, type OutOfMemory } from "./oom-kills.ts";
-
-/**
- * Facts about a container that Docker's list lacks, or has later than the events (Docker 20.10),
- * such as its exit.
- */
-export interface ContainerDetails extends OutOfMemory {
-  dockerState: string;
-  address: string | undefined;
-  exitCode: number | undefined;
-  /** The reason why the command could not be executed, from Docker's init. */
-  startFailure: string | undefined;
-  startedAt: string | undefined;
-  finishedAt: string | undefined;
-  /** Undefined while it does not run. */
-  process: ContainerProcess | undefined;
-  /** Docker's parent of the container's cgroup (SetCgroups.parentOf), since its creation. */
-  cgroupParent: string | undefined;
-  /** Docker's limits. The kernel's may differ: see readContainer of SetCgroups. */
-  limits: Limits;
-  /**
-   * Device numbers of its set's volume; undefined without a volume, and before the volume is
-   * mounted.
-   */
-  volumeDevice: string | undefined;
-}
+import { OomKills } from "./oom-kills.ts";
 
 export interface ContainerDetailsCache {
   /** Undefined if the container no longer exists. */

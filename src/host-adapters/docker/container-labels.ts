@@ -1,6 +1,6 @@
-import { INFRA_CONTAINER } from "../../agent/model/container-names.ts";
 import type { LocalSetSpec, StopSignalSource } from "../../agent/model/local-set.ts";
 import { specHash } from "../../agent/model/spec-hash.ts";
+import type { ListedContainer } from "../../agent/ports/container-port.ts";
 import type { ListedAnswer } from "./docker-answers.ts";
 
 /**
@@ -26,31 +26,8 @@ export const labels = {
  */
 const setIdPattern = /^[a-z0-9_]{1,64}$/;
 
-/** A container of this host's sets, from Docker's list. */
-export interface ListedContainer {
-  dockerId: string;
-  setId: string;
-  tenant: string;
-  name: string;
-  /** Start order; -1 for the infra container, so that it comes first. */
-  index: number;
-  generation: number;
-  specHash: string;
-  restartGeneration: number;
-  /** Undefined for infra containers, and for containers of earlier releases. */
-  stopSignalSource: StopSignalSource | undefined;
-  dockerState: string;
-  /** "container:<id>" of the infra container, for a business container. */
-  networkMode: string;
-  address: string | undefined;
-}
-
 export function dockerName(setId: string, container: string): string {
   return `berth-${setId}-${container}`;
-}
-
-export function isInfra(container: { name: string }): boolean {
-  return container.name === INFRA_CONTAINER;
 }
 
 export function labelsFor(
@@ -89,7 +66,7 @@ export function parseListed(hostId: string, info: ListedAnswer): ListedContainer
     restartGeneration: toInteger(info.Labels[labels.restart]),
     stopSignalSource: toStopSignalSource(info.Labels[labels.stopSignal]),
     dockerState: info.State,
-    networkMode: info.HostConfig.NetworkMode,
+    infraId: /^container:(.+)$/.exec(info.HostConfig.NetworkMode)?.[1],
     address: addressIn(info.NetworkSettings),
   };
 }

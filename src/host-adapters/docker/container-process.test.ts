@@ -1,6 +1,6 @@
 import { readlink } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
-import { hasOtherNetwork, readContainerProcess } from "./container-process.ts";
+import { readContainerProcess } from "./container-process.ts";
 
 const unprivilegedUid = 65_534;
 const noPid = 2 ** 22 + 1;
@@ -20,16 +20,6 @@ describe("the process of a container", () => {
   it("is unknown if it has ended or does not run", async () => {
     expect(await readContainerProcess(0)).toBeUndefined();
     expect(await readContainerProcess(noPid)).toBeUndefined();
-  });
-
-  it("is cut off in another namespace, or if its namespace has lost its interfaces", () => {
-    const infra = { id: "b:1:1", network: "net:[1]", interfaces: "lo,eth0" };
-    const business = { ...infra, id: "b:2:1" };
-    expect(hasOtherNetwork(business, infra)).toBe(false);
-    expect(hasOtherNetwork({ ...business, network: "net:[2]" }, infra)).toBe(true);
-    const unreadable = { ...business, network: undefined };
-    expect(hasOtherNetwork(unreadable, infra)).toBe(false);
-    expect(hasOtherNetwork({ ...unreadable, interfaces: "lo" }, infra)).toBe(true);
   });
 
   it("has an identity even if the agent may not read its namespaces", async () => {

@@ -1,17 +1,5 @@
 import { readFile, readlink } from "node:fs/promises";
-
-/** The main process of a running container, by facts of the kernel that no clock changes. */
-export interface ContainerProcess {
-  /** Unique over the life of the machine: the boot, the PID, and the ticks from boot to start. */
-  id: string;
-  /**
-   * Its network namespace, such as "net:[4026532281]". Undefined if the agent may not read it,
-   * without CAP_SYS_PTRACE for example.
-   */
-  network: string | undefined;
-  /** The names of its network interfaces. */
-  interfaces: string;
-}
+import type { ContainerProcess } from "../../agent/ports/container-port.ts";
 
 /** Position of the start time in the fields of /proc/<pid>/stat after the name of the command. */
 const startTimePosition = 19;
@@ -39,16 +27,6 @@ export async function readContainerProcess(pid: number): Promise<ContainerProces
     if (isCode(error, "ENOENT", "ESRCH", "EINVAL")) return undefined;
     throw error;
   }
-}
-
-/**
- * True if the processes have different networks. When infra ends, its namespace loses all
- * interfaces but the loopback, so their names show the difference as well.
- */
-export function hasOtherNetwork(one: ContainerProcess, other: ContainerProcess): boolean {
-  return one.network !== undefined && other.network !== undefined
-    ? one.network !== other.network
-    : one.interfaces !== other.interfaces;
 }
 
 export function isCode(error: unknown, ...codes: string[]): boolean {

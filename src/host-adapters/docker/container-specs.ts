@@ -83,6 +83,7 @@ export function infraContainer(
   options: {
     image: string;
     cgroupParent: string;
+    dockerNetwork: string;
     canPrivilege: boolean;
     /** The host's path of the volume's data; undefined without a volume. */
     dataPath: string | undefined;
@@ -101,7 +102,7 @@ export function infraContainer(
     StopTimeout: 2,
     HostConfig: {
       ...privilege(options.canPrivilege),
-      NetworkMode: "bridge",
+      NetworkMode: options.dockerNetwork,
       IpcMode: "shareable",
       ShmSize: sharedMemoryBytes(set.template),
       ...(set.template.extraHosts ? { ExtraHosts: formatHosts(set.template.extraHosts) } : {}),

@@ -1,6 +1,6 @@
 import type Docker from "dockerode";
-import type { HealthCheck } from "../../contracts/api/set-template.ts";
 import type { ProbeResult } from "../../agent/model/local-set.ts";
+import type { ExecCheck } from "../../agent/ports/container-port.ts";
 import { onAbort, runAbortable } from "../../lib/async/abort.ts";
 import { callDocker, dockerMessage, dockerStatus } from "./call-docker.ts";
 import { demultiplex } from "./demultiplex.ts";
@@ -11,36 +11,37 @@ const outputBytesMax = 1_024;
 const setupTimeoutMs = 10_000;
 const setup = { phase: "health" as const, timeoutMs: setupTimeoutMs };
 
-interface ProbedContainer {
+type ProbeContext = Pick<DockerContext, "docker" | "log">;
+
+/** A running command of a check. */
+interface ProbeRun {
   setId: string;
-  dockerId: string;
+  exec: Docker.Exec;
+  check: ExecCheck;
 }
 
-/**
- * Runs the check's command in the container, and retains the first KiB of its output for the
- * detail. A command that is late or aborted leaves no process.
- */
+/** ContainerPort.probe on Docker. It retains the first KiB of the output for the detail. */
 export async function probeByExec(
-  context: DockerContext,
-  container: ProbedContainer,
-  health: HealthCheck,
+  context: ProbeContext,
+  { setId, dockerId }: { setId: string; dockerId: string },
+  check: ExecCheck,
   signal: AbortSignal,
 ): Promise<ProbeResult> {
-  const timeoutMs = health.timeoutSeconds * 1_000;
-  const command = health.exec?.command ?? [];
+  const { command } = check;
   try {
     const exec = await callDocker(setup, signal, (abortSignal) =>
-      context.docker.getContainer(container.dockerId).exec({
-        Cmd: command,
+      context.docker.getContainer(dockerId).exec({
+        Cmd: [...command],
         AttachStdout: true,
         AttachStderr: true,
         abortSignal,
       }),
     );
-    const output = await runExec(context, container, { exec, timeoutMs }, signal);
+    const output = await runExec(context, { setId, exec, check }, signal);
     const state = await callDocker(setup, signal, () => exec.inspect());
     if (output === undefined) {
-      await killProcesses(context, container, state.Pid);
+      await killProbeProcesses(state.Pid, check.listProcesses);
+      const timeoutMs = check.timeoutSeconds * 1_000;
       return { healthy: false, detail: `"${command[0]}" took more than ${timeoutMs} ms` };
     }
     if (state.ExitCode === 0) return { healthy: true };
@@ -55,40 +56,27 @@ export async function probeByExec(
 
 /** The first KiB of the output; undefined if the command does not end in time. */
 async function runExec(
-  context: DockerContext,
-  container: ProbedContainer,
-  { exec, timeoutMs }: { exec: Docker.Exec; timeoutMs: number },
+  { log }: ProbeContext,
+  run: ProbeRun,
   signal: AbortSignal,
 ): Promise<string | undefined> {
+  const { setId, exec, check } = run;
   try {
     const stream = await callDocker(setup, signal, () => exec.start({ Detach: false, Tty: false }));
-    return await readOutput(stream, timeoutMs, signal);
+    return await readOutput(stream, check.timeoutSeconds * 1_000, signal);
   } catch (error) {
     // The command may run on without a reader. This must not wait for `signal`, which is aborted.
-    await killAborted(context, container, exec).catch((killError: unknown) => {
-      context.log.warn({ err: killError, setId: container.setId }, "cannot end a health check");
+    await killAborted(run).catch((killError: unknown) => {
+      log.warn({ err: killError, setId }, "cannot end a health check");
     });
     throw error;
   }
 }
 
-async function killAborted(
-  context: DockerContext,
-  container: ProbedContainer,
-  exec: Docker.Exec,
-): Promise<void> {
+async function killAborted({ exec, check }: ProbeRun): Promise<void> {
   const { signal } = new AbortController();
   const state = await callDocker(setup, signal, () => exec.inspect());
-  await killProcesses(context, container, state.Pid);
-}
-
-async function killProcesses(
-  context: DockerContext,
-  { setId, dockerId }: ProbedContainer,
-  leader: number,
-): Promise<void> {
-  const { cgroups } = await context.environment();
-  await killProbeProcesses(leader, () => cgroups.listProcesses(setId, dockerId));
+  await killProbeProcesses(state.Pid, check.listProcesses);
 }
 
 /** The first KiB of the output; undefined if the stream does not end in time. */

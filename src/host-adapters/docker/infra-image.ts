@@ -6,7 +6,7 @@ import { AgentError } from "../../agent/base/agent-error.ts";
 import { callDocker } from "./call-docker.ts";
 import { readProgress } from "./progress.ts";
 import type { PullImage } from "./pull-image.ts";
-import { hasImage } from "./set-images.ts";
+import { hasImage } from "./has-image.ts";
 
 /** The key of the agent's own pulls in the limit of pulls, which no tenant has. */
 const ownTenant = "";

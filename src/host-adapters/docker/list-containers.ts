@@ -1,6 +1,7 @@
 import type { AgentPhase } from "../../agent/base/agent-error.ts";
 import { callDocker } from "./call-docker.ts";
-import { labels, parseListed, type ListedContainer } from "./container-labels.ts";
+import type { ListedContainer } from "../../agent/ports/container-port.ts";
+import { labels, parseListed } from "./container-labels.ts";
 import { containersAnswer, parseAnswer } from "./docker-answers.ts";
 import type { DockerContext } from "./docker-context.ts";
 

@@ -1,14 +1,5 @@
-import type { MemoryEvents } from "../cgroups/read-cgroup.ts";
-
-/** Memory exhaustion in one run of a container. */
-export interface OutOfMemory {
-  /** Processes that the kernel killed for lack of memory. */
-  oomKills: number;
-  /** Highest memory usage, page cache included; undefined if it was not observed. */
-  memoryPeakBytes: number | undefined;
-  /** True if the main process was one of them. */
-  oomKilled: boolean;
-}
+import type { MemoryEvents } from "../../agent/ports/cgroup-port.ts";
+import type { OutOfMemory } from "../../agent/ports/container-port.ts";
 
 /** One run of a container, from Docker's inspect. */
 export interface ContainerRun {

@@ -19,16 +19,16 @@ const sysctlSettleMs = 1_000;
 const refusalLinesMax = 20;
 
 /**
- * Starts the infra container, unless it runs, and waits until it has applied the set's sysctls.
+ * ContainerPort.startInfra on Docker: it waits until infra has applied the set's sysctls.
  * Business containers may read them at their start. Without sysctls it does not wait.
  */
 export async function startInfra(
   context: DockerContext,
   set: LocalSetSpec,
-  { infraId, isRunning }: { infraId: string; isRunning: boolean },
+  { dockerId, isRunning }: { dockerId: string; isRunning: boolean },
   signal: AbortSignal,
 ): Promise<void> {
-  const container = context.docker.getContainer(infraId);
+  const container = context.docker.getContainer(dockerId);
   if (!isRunning) {
     await context.startLimit(set.tenant, () =>
       callDocker({ phase: "prepare", timeoutMs: startTimeoutMs }, signal, (abortSignal) =>
@@ -39,7 +39,7 @@ export async function startInfra(
     );
   }
   if (Object.keys(set.template.sysctls).length === 0) return;
-  await waitForSysctls(context, infraId, signal);
+  await waitForSysctls(context, dockerId, signal);
 }
 
 /**

@@ -1,4 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
+import type { ContainerListener } from "../../agent/ports/container-port.ts";
 import { computeBackoffMs } from "../../agent/base/backoff.ts";
 import { linkAbort } from "../../lib/async/abort.ts";
 import { callDocker } from "./call-docker.ts";
@@ -12,20 +13,15 @@ const reopenBackoff = { minMs: 100, maxMs: 5_000 };
 const lineCharsMax = 2 ** 20;
 const watched = ["create", "start", "die", "oom", "destroy", "update", "pause", "unpause"];
 
-interface EventListener {
-  onChange: (setId: string) => void;
-  onOpen?: (() => void) | undefined;
-}
-
 /**
- * SetPort.watch on Docker's event stream. It reopens the stream after a failure, with a delay that
- * doubles from 0.1 to 5 s. While the stream is open, container details are cached
+ * ContainerPort.watch on Docker's event stream. It reopens the stream after a failure, with a delay
+ * that doubles from 0.1 to 5 s. While the stream is open, container details are cached
  * (ContainerDetailsCache), and the containers of each set are known (ContainerIndex). A daemon that
  * restarts ends the stream, so each end and each start of it invalidate the facts about the daemon.
  */
 export async function watchEvents(
   context: DockerContext,
-  listener: EventListener,
+  listener: ContainerListener,
   signal: AbortSignal,
 ): Promise<void> {
   let endsInRow = 0;
@@ -41,7 +37,7 @@ export async function watchEvents(
     } finally {
       context.details.setLive(false);
       context.index.setLive(false);
-      context.forgetEnvironment();
+      context.forgetFacts();
     }
     endsInRow++;
     const waitMs = computeBackoffMs(reopenBackoff, endsInRow, Math.random());
@@ -51,7 +47,7 @@ export async function watchEvents(
 
 async function readEvents(
   context: DockerContext,
-  { onChange }: EventListener,
+  { onChange }: ContainerListener,
   signal: AbortSignal,
   onOpen: () => void,
 ): Promise<void> {
@@ -68,7 +64,7 @@ async function readEvents(
       docker.getEvents(options),
     );
     // A daemon that restarted before the stream was open may have another configuration.
-    context.forgetEnvironment();
+    context.forgetFacts();
     details.setLive(true);
     index.setLive(true);
     onOpen();

@@ -1,5 +1,5 @@
 import { readdir, readFile, readlink, stat } from "node:fs/promises";
-import { deviceNumbers } from "../machine/block-device.ts";
+import { deviceNumbers } from "../../lib/linux/block-device.ts";
 import { volumeError } from "./block-store.ts";
 
 /** One message names at most this many holders. */

@@ -1,7 +1,7 @@
 import { access, readFile, stat } from "node:fs/promises";
 import { z } from "zod";
 import { CommandError, runCommand } from "../exec.ts";
-import { deviceNumbers } from "../machine/block-device.ts";
+import { deviceNumbers } from "../../lib/linux/block-device.ts";
 import {
   type BlockListing,
   type BlockCapacity,

@@ -2,39 +2,15 @@ import { setTimeout as delay } from "node:timers/promises";
 import { assert } from "../../lib/assert.ts";
 import type { Log } from "../../lib/log.ts";
 import type { LocalSetSpec } from "../../agent/model/local-set.ts";
+import type { SetVolumes } from "../../agent/ports/set-volumes.ts";
 import type { VolumePort, VolumeSpec } from "../../agent/ports/volume-port.ts";
 
 const listTimeoutMs = 10_000;
 
 /**
- * The volumes of sets, for the adapter that runs their containers. Reads never fail: while the
- * volumes cannot be listed (for example without their group), they return the last known values. So
- * sets without a volume are not affected.
- */
-export interface SetVolumes {
-  getDataPath(set: LocalSetSpec): string;
-  /**
-   * Creates or mounts the set's volume. It tries to grow a smaller one, but a set starts although
-   * that fails: `resize` reports the reason.
-   */
-  ensure(set: LocalSetSpec, signal: AbortSignal): Promise<void>;
-  /** Ensures that the volume has the size of the template. */
-  resize(set: LocalSetSpec, signal: AbortSignal): Promise<void>;
-  /** Rejects if the set may still have a volume outside the trash. */
-  trash(setId: string, signal: AbortSignal): Promise<void>;
-  /**
-   * Bytes of a set's live volume; 0 while it is being created. Undefined if it has none, or if that
-   * is unknown.
-   */
-  sizeOf(setId: string, signal: AbortSignal): Promise<number | undefined>;
-  /** Lists all volumes again and returns the ids of sets with a volume outside the trash. */
-  reload(signal: AbortSignal): Promise<string[]>;
-}
-
-/**
  * Caches which sets have a volume. Every observation of a set asks, LVM takes tens of milliseconds,
- * and only this adapter changes a set's volume. The resync of the whole host corrects the cache all
- * the same.
+ * and only the set engine changes a set's volume. The resync of the whole host corrects the cache
+ * all the same.
  */
 export function createSetVolumes(port: VolumePort, log: Log): SetVolumes {
   let sizes = new Map<string, number>();

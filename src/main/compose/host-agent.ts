@@ -3,7 +3,7 @@ import Docker from "dockerode";
 import { Agent as HttpAgent } from "undici";
 import { createDockerDisk } from "../../host-adapters/docker/docker-disk.ts";
 import { createDockerRoot, type DockerRoot } from "../../host-adapters/docker/docker-root.ts";
-import { createDockerSetPort } from "../../host-adapters/docker/docker-set-port.ts";
+import { composeSetEngine } from "./set-engine.ts";
 import {
   type HostIdentity,
   openStateFile,
@@ -154,7 +154,7 @@ function createAgentOptions(
     agentVersion: version,
     clock: systemClock,
     random: Math.random,
-    port: createDockerSetPort({
+    port: composeSetEngine({
       docker,
       hostId,
       log,

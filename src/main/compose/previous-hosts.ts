@@ -1,5 +1,5 @@
 import type Docker from "dockerode";
-import { createDockerSetPort } from "../../host-adapters/docker/docker-set-port.ts";
+import { composeSetEngine } from "./set-engine.ts";
 import { adoptVolumes } from "../../host-adapters/volumes/adopt-volumes.ts";
 import type { PreviousHostsPort } from "../../agent/ports/previous-hosts-port.ts";
 import type { AgentSettings } from "../../config/host-agent.ts";
@@ -20,7 +20,7 @@ export function createPreviousHosts(
       const previousLog = log.child({ previousHostId });
       const place = { hostId: previousHostId, log: previousLog };
       const volumes = await openHostVolumes(settings, place);
-      const sets = createDockerSetPort({
+      const sets = composeSetEngine({
         ...place,
         docker,
         infraImage: settings.BERTH_INFRA_IMAGE,

@@ -1,5 +1,5 @@
 import Docker from "dockerode";
-import { createDockerSetPort } from "../../../src/host-adapters/docker/docker-set-port.ts";
+import { composeSetEngine } from "../../../src/main/compose/set-engine.ts";
 import type { LocalSetSpec } from "../../../src/agent/model/local-set.ts";
 import { silentLog } from "../../../src/lib/log.ts";
 
@@ -9,7 +9,7 @@ import { silentLog } from "../../../src/lib/log.ts";
  */
 const [hostId = "", setsJson = "[]"] = process.argv.slice(2);
 const sets = JSON.parse(setsJson) as LocalSetSpec[];
-const port = createDockerSetPort({ docker: new Docker(), hostId, log: silentLog });
+const port = composeSetEngine({ docker: new Docker(), hostId, log: silentLog });
 const { signal } = new AbortController();
 
 async function churn(set: LocalSetSpec, position: number): Promise<void> {

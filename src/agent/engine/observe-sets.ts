@@ -1,15 +1,14 @@
+import { isInfra } from "../model/container-names.ts";
 import type {
   Limits,
   ObservedContainer,
   ObservedIo,
   ObservedLocalSet,
-} from "../../agent/model/local-set.ts";
-import { isInfra, type ListedContainer } from "./container-labels.ts";
-import type { ContainerDetails } from "./container-details.ts";
-import { hasOtherNetwork } from "./container-process.ts";
-import { observeIo } from "./container-io.ts";
-import type { DockerContext } from "./docker-context.ts";
-import { listContainers } from "./list-containers.ts";
+} from "../model/local-set.ts";
+import type { ContainerDetails, ListedContainer } from "../ports/container-port.ts";
+import type { EngineContext } from "./engine-context.ts";
+import { observeIo } from "./limit-io.ts";
+import { hasLostNetwork } from "./lost-network.ts";
 import { markIfMisplaced } from "./misplaced-containers.ts";
 
 /**
@@ -17,15 +16,15 @@ import { markIfMisplaced } from "./misplaced-containers.ts";
  * hangs in Docker makes only its own set unseen.
  */
 export async function observeSets(
-  context: DockerContext,
+  context: EngineContext,
   signal: AbortSignal,
   onUnseen: (setId: string, error: unknown) => void = rethrow,
 ): Promise<ObservedLocalSet[]> {
-  const { cgroups } = await context.environment();
+  const { cgroups } = context;
   // Read cgroups and volumes first: the removal of a set deletes its containers before these.
   const remains = [...(await cgroups.list()), ...((await context.volumes?.reload(signal)) ?? [])];
   const bySet = new Map<string, ListedContainer[]>(remains.map((setId) => [setId, []]));
-  for (const container of await listContainers(context, { phase: "observe" }, signal)) {
+  for (const container of await context.containers.list({ phase: "observe" }, signal)) {
     const ofSet = bySet.get(container.setId);
     if (ofSet) ofSet.push(container);
     else bySet.set(container.setId, [container]);
@@ -49,12 +48,12 @@ function rethrow(_setId: string, error: unknown): never {
 }
 
 export async function observeSet(
-  context: DockerContext,
+  context: EngineContext,
   setId: string,
   signal: AbortSignal,
 ): Promise<ObservedLocalSet | undefined> {
-  const { cgroups } = await context.environment();
-  const containers = await listContainers(context, { setId, phase: "observe" }, signal);
+  const { cgroups } = context;
+  const containers = await context.containers.list({ setId, phase: "observe" }, signal);
   if (containers.length === 0) {
     const volumeBytes = await context.volumes?.sizeOf(setId, signal);
     if (volumeBytes === undefined && !(await cgroups.list()).includes(setId)) return undefined;
@@ -62,32 +61,18 @@ export async function observeSet(
   return toObservedSet(context, setId, containers, signal);
 }
 
-/**
- * True for a business container in a different network namespace than its infra container. It began
- * in a previous run of infra, and is unreachable. Start times do not show that, because the
- * wall clock may have been stepped between them.
- */
-export function hasLostNetwork(
-  details: ContainerDetails | undefined,
-  infra: ContainerDetails | undefined,
-): boolean {
-  if (!details?.process || !infra?.process) return false;
-  return hasOtherNetwork(details.process, infra.process);
-}
-
 async function toObservedSet(
-  context: DockerContext,
+  context: EngineContext,
   setId: string,
   listed: readonly ListedContainer[],
   signal: AbortSignal,
 ): Promise<ObservedLocalSet> {
-  const { cgroups } = await context.environment();
   const withDetails = await Promise.all(
     listed.map(async (line) => {
-      const details = await context.details.get(line, signal);
+      const details = await context.containers.inspect(line, signal);
       if (!details) return { container: line, details };
       const { dockerState, address } = details;
-      const placed = markIfMisplaced(cgroups, line, details);
+      const placed = await markIfMisplaced(context, line, details);
       const container = { ...placed, dockerState, address };
       const [limits, io] = await Promise.all([
         readLimits(context, container, details),
@@ -106,7 +91,7 @@ async function toObservedSet(
     });
   return {
     setId,
-    limits: await cgroups.read(setId),
+    limits: await context.cgroups.read(setId),
     volumeBytes: await context.volumes?.sizeOf(setId, signal),
     generation: infra?.container.generation,
     infra: infra ? toObserved(infra.container, infra.details) : undefined,
@@ -126,12 +111,11 @@ function toInfraRun(
 
 /** The kernel's limits while the container runs, else those that Docker will apply. */
 export async function readLimits(
-  context: DockerContext,
+  { cgroups }: EngineContext,
   { setId, dockerId, dockerState }: ListedContainer,
   details: ContainerDetails,
 ): Promise<Limits> {
   if (dockerState !== "running") return details.limits;
-  const { cgroups } = await context.environment();
   return (await cgroups.readContainer(setId, dockerId)) ?? details.limits;
 }
 

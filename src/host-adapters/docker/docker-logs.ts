@@ -1,32 +1,30 @@
 import type { IncomingMessage } from "node:http";
-import { AgentError } from "../../agent/base/agent-error.ts";
+import type Docker from "dockerode";
+import type { LogPort } from "../../agent/ports/log-port.ts";
 import { onAbort } from "../../lib/async/abort.ts";
 import { callDocker } from "./call-docker.ts";
 import { demultiplex } from "./demultiplex.ts";
-import type { DockerContext } from "./docker-context.ts";
-import { listContainers } from "./list-containers.ts";
 
 const openTimeoutMs = 20_000;
-/**
- * Streams a container's output, demultiplexed, with backpressure. Without `follow` it ends with the
- * existing output. An aborted `signal` ends it without an error.
- */
-export async function* containerLogs(
-  context: DockerContext,
-  { setId, container }: { setId: string; container: string },
-  { tail, follow }: { tail: number; follow: boolean },
+
+/** LogPort on Docker. */
+export function createDockerLogs(docker: Docker): LogPort {
+  return { read: (dockerId, range, signal) => readLogs(docker, { dockerId, ...range }, signal) };
+}
+
+interface LogRange {
+  dockerId: string;
+  tail: number;
+  follow: boolean;
+}
+
+async function* readLogs(
+  docker: Docker,
+  range: LogRange,
   signal: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
-  const listed = await listContainers(context, { setId, phase: "observe" }, signal);
-  const found = listed.find(({ name }) => name === container);
-  if (!found) {
-    throw new AgentError("not-there", `the set has no container "${container}" on this host`, {
-      phase: "observe",
-      temporary: true,
-    });
-  }
   const output = await callDocker({ phase: "observe", timeoutMs: openTimeoutMs }, signal, () =>
-    openLogs(context, { dockerId: found.dockerId, tail, follow }),
+    openLogs(docker, range),
   );
   const stopClosing = onAbort(signal, () => output.destroy());
   try {
@@ -44,8 +42,8 @@ export async function* containerLogs(
  * follows.
  */
 async function openLogs(
-  { docker }: DockerContext,
-  { dockerId, tail, follow }: { dockerId: string; tail: number; follow: boolean },
+  docker: Docker,
+  { dockerId, tail, follow }: LogRange,
 ): Promise<IncomingMessage> {
   const query = new URLSearchParams({
     stdout: "1",

@@ -1,7 +1,5 @@
-import type { SetCgroups } from "../cgroups/set-cgroups.ts";
-import type { ContainerDetails } from "./container-details.ts";
-import type { ListedContainer } from "./container-labels.ts";
-import type { DockerContext } from "./docker-context.ts";
+import type { ContainerDetails, ListedContainer } from "../ports/container-port.ts";
+import type { EngineContext } from "./engine-context.ts";
 
 /** The hash of no specification, so that a container with it is outdated. */
 const outdatedHash = "outside-the-cgroup-of-its-set";
@@ -11,23 +9,23 @@ const outdatedHash = "outside-the-cgroup-of-its-set";
  * driver has changed. Docker cannot start such a container, or the set's limits do not apply to it.
  */
 export async function markMisplaced(
-  context: DockerContext,
+  context: EngineContext,
   containers: readonly ListedContainer[],
   signal: AbortSignal,
 ): Promise<ListedContainer[]> {
-  const { cgroups } = await context.environment();
   return Promise.all(
     containers.map(async (container) =>
-      markIfMisplaced(cgroups, container, await context.details.get(container, signal)),
+      markIfMisplaced(context, container, await context.containers.inspect(container, signal)),
     ),
   );
 }
 
-export function markIfMisplaced(
-  cgroups: SetCgroups,
+export async function markIfMisplaced(
+  { cgroups }: EngineContext,
   container: ListedContainer,
   details: ContainerDetails | undefined,
-): ListedContainer {
-  const isMisplaced = details && details.cgroupParent !== cgroups.parentOf(container.setId);
+): Promise<ListedContainer> {
+  const cgroupParent = await cgroups.parentOf(container.setId);
+  const isMisplaced = details && details.cgroupParent !== cgroupParent;
   return isMisplaced ? { ...container, specHash: outdatedHash } : container;
 }

@@ -1,0 +1,77 @@
+import { AgentError } from "../base/agent-error.ts";
+import { settleAll } from "../base/settle-all.ts";
+import { isInfra } from "../model/container-names.ts";
+import type { LocalSetSpec } from "../model/local-set.ts";
+import type { ListedContainer } from "../ports/container-port.ts";
+import type { EngineContext } from "./engine-context.ts";
+import { limitIo } from "./limit-io.ts";
+import { hasLostNetwork } from "./lost-network.ts";
+
+/** SetPort.start. */
+export async function startContainers(
+  context: EngineContext,
+  set: LocalSetSpec,
+  names: readonly string[],
+  signal: AbortSignal,
+): Promise<void> {
+  const listed = await context.containers.list({ setId: set.setId, phase: "start" }, signal);
+  const infra = listed.find(isInfra);
+  await settleAll(
+    names.map(async (name) => {
+      const container = listed.find((candidate) => candidate.name === name);
+      if (!container || !infra) {
+        throw new AgentError("not-prepared", `the container "${name}" does not exist yet`, {
+          phase: "start",
+          temporary: true,
+        });
+      }
+      await startContainer(context, set, { container, infra }, signal);
+    }),
+  );
+}
+
+/**
+ * Starts one container in the network of infra. A running one that has lost that network is stopped
+ * first.
+ */
+async function startContainer(
+  context: EngineContext,
+  set: LocalSetSpec,
+  { container, infra }: { container: ListedContainer; infra: ListedContainer },
+  signal: AbortSignal,
+): Promise<void> {
+  if (container.dockerState === "running") {
+    if (!(await isWithoutNetwork(context, container, infra, signal))) return;
+    await context.containers.stop(container.dockerId, {}, signal);
+  }
+  await context.containers.start(container, signal);
+  await limitIoFromStart(context, set, { ...container, dockerState: "running" }, signal);
+}
+
+/**
+ * Limits block I/O after a start, when there is no limit to remove. A failure does not fail the
+ * start: the next observation finds the missing limit.
+ */
+async function limitIoFromStart(
+  context: EngineContext,
+  set: LocalSetSpec,
+  container: ListedContainer,
+  signal: AbortSignal,
+): Promise<void> {
+  if (!set.template.io) return;
+  await limitIo(context, set, container, signal).catch((error: unknown) => {
+    signal.throwIfAborted();
+    context.log.warn({ err: error, setId: set.setId }, "cannot limit block I/O after the start");
+  });
+}
+
+async function isWithoutNetwork(
+  { containers }: EngineContext,
+  container: ListedContainer,
+  infra: ListedContainer,
+  signal: AbortSignal,
+): Promise<boolean> {
+  if (infra.dockerState !== "running") return true;
+  const details = await containers.inspect(container, signal);
+  return hasLostNetwork(details, await containers.inspect(infra, signal));
+}

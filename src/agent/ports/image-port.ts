@@ -1,0 +1,21 @@
+/**
+ * The images of the daemon. A call rejects with AgentError. DiskPort (disk-port.ts) deletes unused
+ * images.
+ */
+export interface ImagePort {
+  /** True if the daemon has the image. */
+  has(reference: string, signal: AbortSignal): Promise<boolean>;
+  /**
+   * Pulls an image from the registry in its name. Concurrent pulls of one image by one tenant share
+   * one pull. The adapter limits the pulls of the host, and tenants take turns.
+   *
+   * Codes: image-not-found (permanent), image-unavailable (temporary), docker-unavailable.
+   */
+  pull(image: { reference: string; tenant: string }, signal: AbortSignal): Promise<void>;
+  /** Lists the references of all images, sorted. */
+  list(signal: AbortSignal): Promise<string[]>;
+  /** The reference of the infra image, which the daemon had at the first call. */
+  infraImage(): Promise<string>;
+  /** Creates the infra image again if the daemon has lost it, and returns its reference. */
+  restoreInfraImage(): Promise<string>;
+}

@@ -1,0 +1,61 @@
+import type Docker from "dockerode";
+import type { RegistryCredentials } from "../../agent/model/registry-credentials.ts";
+import type { ImagePort } from "../../agent/ports/image-port.ts";
+import type { Log } from "../../lib/log.ts";
+import { callDocker } from "./call-docker.ts";
+import { imagesAnswer, parseAnswer } from "./docker-answers.ts";
+import { hasImage } from "./has-image.ts";
+import { ensureInfraImage } from "./infra-image.ts";
+import { createPullImage } from "./pull-image.ts";
+import { createMarkingPull, isMark } from "./pulled-images.ts";
+import { rememberSuccess } from "./remember-success.ts";
+
+const listTimeoutMs = 20_000;
+
+export interface DockerImagesOptions {
+  docker: Docker;
+  log: Log;
+  /**
+   * Reference of the infra image. Without it, the adapter builds one from the BusyBox at
+   * `busyboxPath`.
+   */
+  infraImage?: string | undefined;
+  /** A statically linked BusyBox. */
+  busyboxPath: string;
+  /** Deadline of a pull that makes no progress. */
+  pullIdleTimeoutMs?: number | undefined;
+  /** Credentials of private registries. Without them, all pulls are anonymous. */
+  registryCredentials?: RegistryCredentials | undefined;
+}
+
+/** ImagePort on Docker. It marks the images that it pulls (pulled-images.ts). */
+export function createDockerImages(options: DockerImagesOptions): ImagePort {
+  const { docker, log, busyboxPath } = options;
+  const pullImage = createPullImage(docker, options);
+  const markingPull = createMarkingPull(docker, pullImage, log);
+  const { signal } = new AbortController();
+  const infra = rememberSuccess(() => {
+    const wanted = { configured: options.infraImage, busyboxPath, pullImage };
+    return ensureInfraImage(docker, wanted, signal);
+  });
+  return {
+    has: (reference, callSignal) => hasImage(docker, reference, callSignal),
+    pull: ({ reference, tenant }, callSignal) => markingPull(reference, tenant, callSignal),
+    list: (callSignal) => listImages(docker, callSignal),
+    infraImage: infra.get,
+    restoreInfraImage: infra.renew,
+  };
+}
+
+async function listImages(docker: Docker, signal: AbortSignal): Promise<string[]> {
+  const answer = await callDocker(
+    { phase: "image", timeoutMs: listTimeoutMs },
+    signal,
+    (abortSignal) => docker.listImages({ abortSignal }),
+  );
+  const call = { call: "GET /images/json", phase: "image" as const };
+  const references = parseAnswer(imagesAnswer, answer, call).flatMap(({ RepoTags }) => RepoTags);
+  return [...new Set(references)]
+    .filter((name) => name !== "<none>:<none>" && !isMark(name))
+    .sort();
+}

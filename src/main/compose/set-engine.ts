@@ -1,0 +1,81 @@
+import type Docker from "dockerode";
+import { createSetEngine } from "../../agent/engine/set-engine.ts";
+import type { RegistryCredentials } from "../../agent/model/registry-credentials.ts";
+import type { SetPort } from "../../agent/ports/set-port.ts";
+import type { VolumePort } from "../../agent/ports/volume-port.ts";
+import { createCgroups } from "../../host-adapters/cgroups/create-cgroups.ts";
+import { createBridgeNetwork } from "../../host-adapters/docker/bridge-network.ts";
+import { createDockerContainers } from "../../host-adapters/docker/docker-containers.ts";
+import { createDockerDaemon } from "../../host-adapters/docker/docker-daemon.ts";
+import { createDockerImages } from "../../host-adapters/docker/docker-images.ts";
+import { createDockerLogs } from "../../host-adapters/docker/docker-logs.ts";
+import { createSetVolumes } from "../../host-adapters/volumes/set-volumes.ts";
+import type { Log } from "../../lib/log.ts";
+
+export interface DockerSetsOptions {
+  docker: Docker;
+  hostId: string;
+  log: Log;
+  /**
+   * Reference of the infra image. Without it, the adapter builds one from the BusyBox at
+   * `busyboxPath`.
+   */
+  infraImage?: string | undefined;
+  /** A statically linked BusyBox. */
+  busyboxPath?: string;
+  /** Mount point of the cgroup file systems. */
+  cgroupRoot?: string;
+  /** Concurrent container starts on this host; further starts wait. */
+  startsMax?: number;
+  /** Deadline of a pull that makes no progress. */
+  pullIdleTimeoutMs?: number;
+  /** Credentials of private registries. Without them, all pulls are anonymous. */
+  registryCredentials?: RegistryCredentials | undefined;
+  /** Without it, the engine refuses sets with a volume. */
+  volumes?: VolumePort | undefined;
+}
+
+/**
+ * Composes the set engine of this machine from Docker, cgroups and volumes. It immediately builds
+ * the infra image in the background, so that no set's start waits for it.
+ */
+export function composeSetEngine(options: DockerSetsOptions): SetPort {
+  const { docker, hostId, log, volumes } = options;
+  const daemon = createDockerDaemon({ docker, log });
+  const cgroups = createCgroups({
+    hostId,
+    root: options.cgroupRoot ?? "/sys/fs/cgroup",
+    manager: {
+      find: async () => (await daemon.facts()).cgroupManager,
+      known: () => daemon.knownFacts()?.cgroupManager,
+    },
+  });
+  const images = createDockerImages({
+    docker,
+    log,
+    infraImage: options.infraImage,
+    busyboxPath: options.busyboxPath ?? "/bin/busybox",
+    pullIdleTimeoutMs: options.pullIdleTimeoutMs,
+    registryCredentials: options.registryCredentials,
+  });
+  Promise.all([daemon.facts(), images.infraImage()]).catch((error: unknown) => {
+    log.warn({ err: error }, "Docker is not ready yet");
+  });
+  return createSetEngine({
+    containers: createDockerContainers({
+      docker,
+      daemon,
+      hostId,
+      log,
+      startsMax: options.startsMax,
+      readMemoryEvents: (setId, dockerId) => cgroups.containerMemoryEvents(setId, dockerId),
+    }),
+    images,
+    cgroups,
+    daemon,
+    network: createBridgeNetwork(),
+    logs: createDockerLogs(docker),
+    volumes: volumes && createSetVolumes(volumes, log),
+    log,
+  });
+}
