@@ -1,5 +1,5 @@
 import path from "node:path";
-import { compositionRoot, importTable } from "./import-table.ts";
+import { compositionRoot, importTable, siblingTable } from "./import-table.ts";
 import type { ImportStatement } from "./parse-source.ts";
 import { isTestFile, moduleOf, type SourceFile } from "./source-file.ts";
 
@@ -19,13 +19,36 @@ export function findImportViolations(file: SourceFile): Violation[] {
   if (rule === undefined) {
     return [{ path: file.path, rule: "unknown-folder", detail: `src/${from} is not in the table` }];
   }
+  const folder = folderOf(file.path);
+  const siblings = siblingTable[from];
+  if (siblings !== undefined && folder !== undefined && !(nameOf(folder) in siblings)) {
+    return [{ path: file.path, rule: "unknown-folder", detail: `${folder} is not in the table` }];
+  }
   return file.imports
-    .filter((statement) => !isAllowed(file, from, statement))
+    .filter(
+      (statement) => !isAllowed(file, from, statement) || !isSiblingAllowed(file, from, statement),
+    )
     .map(({ specifier }) => ({
       path: file.path,
       rule: "import-table",
-      detail: `${from} must not import ${specifier}`,
+      detail: `${folder ?? from} must not import ${specifier}`,
     }));
+}
+
+/** True for all imports but those of the same first-level folder that `siblingTable` omits. */
+function isSiblingAllowed(file: SourceFile, from: string, { specifier }: ImportStatement): boolean {
+  const folder = folderOf(file.path);
+  if (folder === undefined || isTestFile(file) || !specifier.startsWith(".")) return true;
+  const allowed = siblingTable[from]?.[nameOf(folder)];
+  const target = resolveImport(file.path, specifier);
+  if (allowed === undefined || moduleOf(target) !== from) return true;
+  return [nameOf(folder), ...allowed].some(
+    (entry) => target === `src/${from}/${entry}` || target.startsWith(`src/${from}/${entry}/`),
+  );
+}
+
+function nameOf(folder: string): string {
+  return path.posix.basename(folder);
 }
 
 function isAllowed(file: SourceFile, from: string, statement: ImportStatement): boolean {

@@ -72,5 +72,41 @@ export const importTable: Readonly<Record<string, ImportRule>> = {
   },
 };
 
+const agentOrder = [
+  "base",
+  "model",
+  "ports",
+  "engine",
+  "set",
+  "housekeeping",
+  "reporting",
+  "streams",
+  "loop",
+] as const;
+/** Folders that implement the ports. No one of them imports another one. */
+const adapters = [
+  "docker",
+  "cgroups",
+  "volumes",
+  "machine",
+  "state-file",
+  "control-plane-client",
+  "simulated",
+] as const;
+
+/**
+ * For each second-level folder of these folders of `src`: the other folders and files of the same
+ * folder that it may import. Their test files may import all of them.
+ */
+export const siblingTable: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>> = {
+  agent: {
+    ...Object.fromEntries(agentOrder.map((name, place) => [name, agentOrder.slice(0, place)])),
+    // The engine and the pure decision about a set do not know each other.
+    engine: ["base", "model", "ports"],
+    set: ["base", "model", "ports"],
+  },
+  "host-adapters": Object.fromEntries(adapters.map((name) => [name, ["exec.ts"]])),
+};
+
 /** Composition roots: they import everything, and no folder imports them. */
 export const compositionRoot = "main";
