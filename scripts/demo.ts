@@ -4,11 +4,11 @@ import { mkdir } from "node:fs/promises";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { parse } from "yaml";
 import type { Host } from "../src/contracts/api/hosts.ts";
 import type { Volume } from "../src/contracts/api/volumes.ts";
 import { DemoBerth, request } from "./lib/demo-berth.ts";
 import { watchEvents } from "./lib/demo-events.ts";
+import { compareWithDocker, deploy, describePhases, type FirstSet } from "./lib/demo-first-set.ts";
 import {
   demoImage,
   importDemoImage,
@@ -18,7 +18,7 @@ import {
   removeContainers,
   removeNewImages,
 } from "./lib/demo-image.ts";
-import { manifest, REPLICAS_MAX, REPLICAS_MIN, SERVICE } from "./lib/demo-manifest.ts";
+import { REPLICAS_MAX, REPLICAS_MIN, SERVICE } from "./lib/demo-manifest.ts";
 import { DemoScreen } from "./lib/demo-screen.ts";
 import { alertDelivery, describeAnswer, describeEvent } from "./lib/demo-story.ts";
 import { pause, readPage, untilAnswering, untilLeft, type WebAnswer } from "./lib/demo-watch.ts";
@@ -32,8 +32,7 @@ const STABILIZATION_SECONDS = 3;
 const STEP_DEADLINE_MS = 90_000;
 const PURGE_DEADLINE_MS = 30_000;
 
-interface Figures {
-  firstSetRunningMs: number;
+interface Figures extends FirstSet {
   scaledOutTo: number;
   firstNewSetMs: number;
   scaleOutMs: number;
@@ -55,6 +54,7 @@ async function showBerth(screen: DemoScreen, berth: DemoBerth, traces: Traces): 
   const startedAtMs = Date.now();
   await berth.start();
   screen.good(`API, job worker and host agent in one process, ready after ${since(startedAtMs)}`);
+  screen.line(`phases: ${describePhases(berth.startMs)}`);
   screen.line("with an embedded Postgres and an embedded Redis, without configuration");
   const host = await untilHostReady(berth);
   traces.hostId = host.id;
@@ -64,14 +64,17 @@ async function showBerth(screen: DemoScreen, berth: DemoBerth, traces: Traces): 
   await fillFurther(berth);
 
   screen.heading("An image, built here from BusyBox and imported into Docker");
+  const importedAtMs = Date.now();
   await importDemoImage();
-  screen.good(`${demoImage}: a web server`);
+  screen.good(`${demoImage}: a web server, imported in ${Date.now() - importedAtMs} ms`);
 
   const { known } = traces;
   traces.isDeployed = true;
-  const firstSetRunningMs = await deploy(screen, berth, known);
+  const first = await deploy(screen, berth, known, STEP_DEADLINE_MS);
+  await showCommand(screen, berth, ["get", "sets"]);
+  const compared = await compareWithDocker(screen, host.id, first.firstSetRunningMs);
   const out = await scaleOutAndIn(screen, berth, known);
-  return { firstSetRunningMs, ...out };
+  return { ...first, ...compared, ...out };
 }
 
 async function untilHostReady(berth: DemoBerth): Promise<Host> {
@@ -97,42 +100,11 @@ async function fillFurther(berth: DemoBerth): Promise<void> {
   });
 }
 
-/**
- * Creates the service over REST, and waits until each set answers at its own address. Returns the
- * time to the first answer.
- */
-async function deploy(
-  screen: DemoScreen,
-  berth: DemoBerth,
-  known: Map<string, WebAnswer>,
-): Promise<number> {
-  screen.heading(`A service of ${REPLICAS_MIN} sets`);
-  for (const line of manifest.trimEnd().split("\n")) screen.line(line);
-  screen.line();
-  const zeroMs = Date.now();
-  await berth.request("POST", "/v1/services", parse(manifest));
-  screen.moment(Date.now() - zeroMs, "POST /v1/services: accepted", "key");
-  let firstMs = 0;
-  await untilAnswering(berth, {
-    service: SERVICE,
-    count: REPLICAS_MIN,
-    known,
-    deadlineMs: STEP_DEADLINE_MS,
-    onAnswer: (answer) => {
-      firstMs ||= answer.atMs - zeroMs;
-      screen.moment(answer.atMs - zeroMs, describeAnswer(answer), "good");
-    },
-  });
-  screen.line();
-  await showCommand(screen, berth, ["get", "sets"]);
-  return firstMs;
-}
-
 async function scaleOutAndIn(
   screen: DemoScreen,
   berth: DemoBerth,
   known: Map<string, WebAnswer>,
-): Promise<Omit<Figures, "firstSetRunningMs">> {
+): Promise<Omit<Figures, keyof FirstSet>> {
   screen.heading("A hook, and an alert that triggers it");
   const { hook, token } = await berth.request<CreatedHook>(
     "POST",

@@ -11,16 +11,26 @@ const STOP_DEADLINE_MS = 20_000;
 const REQUEST_TIMEOUT_MS = 30_000;
 const mainFile = fileURLToPath(new URL("../../src/main/all-in-one.ts", import.meta.url));
 
+interface ReadyLine {
+  apiUrl: string;
+  adminTokenFile: string;
+  startMs: Record<string, number>;
+}
+
 /** A Berth for the demo: one process, a free port, and all data in a temporary folder. */
 export class DemoBerth {
   readonly dataDir: string;
   apiUrl = "";
   adminToken = "";
+  /** Milliseconds of the phases of Berth's start. */
+  startMs: Record<string, number> = {};
+  readonly #logFile: string;
   readonly #log: WriteStream;
   #process: ChildProcess | undefined;
 
   private constructor(dataDir: string, logFile: string) {
     this.dataDir = dataDir;
+    this.#logFile = logFile;
     this.#log = createWriteStream(logFile, { flags: "a" });
   }
 
@@ -51,10 +61,11 @@ export class DemoBerth {
     child.stderr.pipe(this.#log, { end: false });
     const ready = await this.#readReadyLine(child);
     this.apiUrl = ready.apiUrl;
+    this.startMs = ready.startMs;
     this.adminToken = (await readFile(ready.adminTokenFile, "utf8")).trim();
   }
 
-  async #readReadyLine(child: ChildProcess): Promise<{ apiUrl: string; adminTokenFile: string }> {
+  async #readReadyLine(child: ChildProcess): Promise<ReadyLine> {
     return await new Promise((resolve, reject) => {
       const timer = setTimeout(
         () => reject(new Error(`Berth was not ready within ${READY_DEADLINE_MS / 1000} s`)),
@@ -67,7 +78,7 @@ export class DemoBerth {
         this.#log.write(`${line}\n`);
         if (!line.includes('"ready":true')) return;
         clearTimeout(timer);
-        resolve(JSON.parse(line) as { apiUrl: string; adminTokenFile: string });
+        resolve(JSON.parse(line) as ReadyLine);
       });
     });
   }
@@ -75,6 +86,14 @@ export class DemoBerth {
   /** Sends one request as the admin of the tenant "default". Throws with the problem's detail. */
   async request<T>(method: string, pathname: string, body?: unknown): Promise<T> {
     return await request<T>(this.apiUrl + pathname, method, this.adminToken, body);
+  }
+
+  /** Time of the last line of Berth's log that contains all these texts; undefined without one. */
+  async timeOfLogLine(...texts: readonly string[]): Promise<number | undefined> {
+    const lines = (await readFile(this.#logFile, "utf8")).split("\n");
+    const line = lines.findLast((candidate) => texts.every((text) => candidate.includes(text)));
+    if (line === undefined) return undefined;
+    return Date.parse((JSON.parse(line) as { time: string }).time);
   }
 
   /** Stops Berth and waits for its exit; its containers stay. */

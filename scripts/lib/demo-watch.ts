@@ -1,7 +1,7 @@
 import type { BerthSet } from "../../src/contracts/api/sets.ts";
 import type { DemoBerth } from "./demo-berth.ts";
 
-const POLL_MS = 25;
+export const POLL_MS = 25;
 const PROBE_TIMEOUT_MS = 400;
 
 export interface WebAnswer {

@@ -12,6 +12,7 @@ import { type DataFolder, ensureAdminSecret, openDataFolder } from "./compose/da
 import { startHostAgent } from "./compose/host-agent.ts";
 import { createMetrics } from "./compose/metrics.ts";
 import { startEmbeddedRedis } from "./compose/embedded-redis.ts";
+import { measurePhases } from "./compose/measure-phases.ts";
 import { type ProcessContext, runProcess } from "./compose/run-process.ts";
 import { toControlSettings } from "./compose/to-control-settings.ts";
 import { createApiApp, serveHttp } from "./compose/serve-http.ts";
@@ -23,13 +24,17 @@ import { createApiApp, serveHttp } from "./compose/serve-http.ts";
  */
 await runProcess("all-in-one", loadConfig, async ({ agent, ...config }, context) => {
   const { shutdown } = context;
+  const phases = measurePhases();
+  phases.end("code");
   const folder = await openDataFolder(config.BERTH_DATA_DIR);
   shutdown.add("data folder", () => folder.release());
   const redis = {
     redisTarget: await openRedisTarget(config, folder, context),
     redisPrefix: config.BERTH_REDIS_PREFIX,
   };
+  phases.end("redis");
   const database = await openDatabase(config, folder);
+  phases.end("database");
   const plane = await openControlPlane(
     { database, ...redis, settings: toControlSettings(config) },
     context,
@@ -55,7 +60,9 @@ await runProcess("all-in-one", loadConfig, async ({ agent, ...config }, context)
     context,
   );
   await folder.announce(apiUrl);
-  const ready = { apiUrl, adminTokenFile: folder.adminTokenFile };
+  phases.end("api");
+  const { durationsMs: startMs } = phases;
+  const ready = { apiUrl, adminTokenFile: folder.adminTokenFile, startMs };
   if (!config.BERTH_AGENT_ENABLED) return ready;
   const { hostId } = await startHostAgent(
     {
@@ -69,6 +76,7 @@ await runProcess("all-in-one", loadConfig, async ({ agent, ...config }, context)
     },
     context,
   );
+  phases.end("enroll");
   return { ...ready, hostId };
 });
 

@@ -242,7 +242,7 @@ class Volumes implements VolumePort {
     obtained: BlockVolume,
     signal: AbortSignal,
   ): Promise<{ volume: BlockVolume; mounted: MountedFileSystem }> {
-    const { store, fileSystem } = this.#options;
+    const { store, fileSystem, log } = this.#options;
     const { volumeId, sizeBytes } = obtained;
     const device = await store.attach(volumeId, signal);
     let volume = obtained;
@@ -258,6 +258,8 @@ class Volumes implements VolumePort {
       await mountDevice({ device, type, mountPoint }, signal);
     }
     const mounted = { device, mountPoint, type: (await readMounts()).get(mountPoint) };
+    if (obtained.tags.state === "new")
+      log.info({ volumeId, setId: obtained.tags.setId, sizeBytes, type }, "volume created");
     return { volume, mounted };
   }
 
