@@ -193,6 +193,7 @@ function emptyHost(i: number, amounts: readonly number[]): HostSnapshot {
     unreported: nothing,
     reclaimableVolumeBytes: 0,
     images: [],
+    features: [],
   };
 }
 

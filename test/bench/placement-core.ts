@@ -143,6 +143,7 @@ function filledHost(i: number, random: () => number): HostSnapshot {
     unreported: { cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 },
     reclaimableVolumeBytes: 0,
     images: [],
+    features: [],
   };
 }
 

@@ -310,6 +310,7 @@ class HostAgent implements Agent {
       api,
       log: this.#log,
       counts: this.#counts,
+      capabilities: this.#reporter.capabilities,
       onBareAnswer: (answer: SyncAnswer) => {
         startRetentions?.(answer);
         return this.#accept(answer);

@@ -55,14 +55,20 @@ export class RefusedError extends ControlPlaneError {
 /** The answer to a sync, with its sets as far as this agent can read them. */
 export type SyncAnswer = SyncResult & Partial<Omit<ReadDesiredSets, "sets">>;
 
+export interface SyncOptions {
+  /** The machine shuts down, and this boot sends no more syncs. */
+  isEnding?: boolean;
+  /** Without it, the sync says nothing about the capabilities of the agent. */
+  capabilitiesVersion?: string;
+}
+
 /** The API from the agent's side. Each method makes one attempt; its caller waits and retries. */
 export interface ControlPlane {
   /**
    * Sends one sync. The call has a deadline of its own beyond `waitMs`. Rejects with
    * NotAdmittedError, ControlPlaneError, or the reason of an aborted `signal`.
-   * @param options `isEnding`: the machine shuts down, and this boot sends no more syncs
    */
-  sync(body: Sync, signal: AbortSignal, options?: { isEnding?: boolean }): Promise<SyncAnswer>;
+  sync(body: Sync, signal: AbortSignal, options?: SyncOptions): Promise<SyncAnswer>;
   /**
    * Streams a log to its reader, with backpressure from the reader. `error` states why the log is
    * incomplete. Resolves after the last chunk, or when the reader disconnects.

@@ -11,6 +11,7 @@ import type { MachinePort } from "../ports/machine-port.ts";
 import type { SetPort } from "../ports/set-port.ts";
 import { type ReportBatch, ReportQueue } from "./report-queue.ts";
 import { reportableImages, reportableVolumes } from "./reportable.ts";
+import { CapabilityReports } from "./capability-reports.ts";
 import { ClockSkew } from "./clock-skew.ts";
 import { UsageReports, type UsageReportsOptions } from "./usage-reports.ts";
 import { DatabaseChanges } from "./database-changes.ts";
@@ -19,6 +20,8 @@ import { Wakeup } from "../base/wakeup.ts";
 /** Bounds of one report: sets, and characters of their reports. The API accepts 8 MiB. */
 const REPORTS_PER_SYNC_MAX = 1_000;
 const REPORT_CHARS_PER_SYNC_MAX = 2 ** 20;
+
+const noTest = { docker: null, selfTest: null };
 
 export interface ReporterOptions {
   machine: MachinePort;
@@ -48,6 +51,7 @@ export interface ReporterOptions {
 export class Reporter {
   readonly usage: UsageReports;
   readonly clockSkew: ClockSkew;
+  readonly capabilities: CapabilityReports;
   readonly #options: ReporterOptions;
   readonly #queue: ReportQueue;
   readonly #wakeup: Wakeup;
@@ -61,6 +65,10 @@ export class Reporter {
     this.#wakeup = new Wakeup(clock);
     this.#databaseChanges = new DatabaseChanges(clock, options.random);
     this.clockSkew = new ClockSkew(clock, log);
+    this.capabilities = new CapabilityReports({
+      tested: () => noTest,
+      onRequested: () => this.#wakeup.notify(),
+    });
     this.usage = new UsageReports({
       machine,
       port,

@@ -1,9 +1,12 @@
 import { describe, expect, it } from "vitest";
+import type { AgentCapabilities } from "../../contracts/agent-protocol/agent-capabilities.ts";
+import { ownFeatures } from "../../contracts/agent-protocol/agent-features.ts";
 import type { Sync, SyncResult } from "../../contracts/agent-protocol/sync.ts";
 import { syncBody } from "../../contracts/agent-protocol/sync.ts";
 import { newId } from "../../lib/ids.ts";
 import { silentLog } from "../../lib/log.ts";
-import { ControlPlaneError, RefusedError } from "../ports/control-plane.ts";
+import { ControlPlaneError, RefusedError, type SyncOptions } from "../ports/control-plane.ts";
+import { CapabilityReports } from "./capability-reports.ts";
 import { sendSync } from "./send-sync.ts";
 
 const amounts = { cpuMillis: 1, memoryBytes: 1, volumeBytes: 1, rootfsBytes: 1 };
@@ -60,6 +63,10 @@ async function send(
     },
     log: silentLog,
     counts,
+    capabilities: new CapabilityReports({
+      tested: () => ({ docker: null, selfTest: null }),
+      onRequested: () => undefined,
+    }),
     onBareAnswer: async (one: unknown) => bareAnswers.push(one),
   };
   const { signal } = new AbortController();
@@ -159,5 +166,61 @@ describe("a sync", () => {
     const { sent, outcome } = await send({}, () => error);
     expect(sent).toHaveLength(1);
     expect(outcome).toBe(error);
+  });
+});
+
+describe("the capabilities of an agent", () => {
+  /** Sends syncs to an API that answers each with the next of these. */
+  async function sendEach(answers: (Partial<SyncResult> | Error)[], changes: object[] = []) {
+    const sent: { capabilities: unknown; version: string | undefined }[] = [];
+    let tested: Parameters<typeof describeTest>[0] = { docker: null, selfTest: null };
+    let wakes = 0;
+    const capabilities = new CapabilityReports({
+      tested: () => tested,
+      onRequested: () => wakes++,
+    });
+    for (const [call, next] of answers.entries()) {
+      tested = { ...tested, ...changes[call] };
+      const api = {
+        sync: async (one: Sync, _signal: AbortSignal, options?: SyncOptions) => {
+          sent.push({ capabilities: one.capabilities, version: options?.capabilitiesVersion });
+          if (next instanceof Error) throw next;
+          return { ...answer, ...next };
+        },
+      };
+      const counts = { omittedParts: 0 };
+      const onBareAnswer = async () => undefined;
+      const options = { api, log: silentLog, counts, capabilities, onBareAnswer };
+      await sendSync(options, body, new AbortController().signal).catch(() => undefined);
+    }
+    return { sent, wakes };
+  }
+  const describeTest = (one: Pick<AgentCapabilities, "docker" | "selfTest">) => one;
+
+  it("are sent once, after the API has requested them, and their version always", async () => {
+    const { sent, wakes } = await sendEach([{ sendCapabilities: true }, {}, {}]);
+    expect(sent.map((one) => one.capabilities !== undefined)).toEqual([false, true, false]);
+    expect(sent[1]?.capabilities).toEqual({
+      features: [...ownFeatures],
+      docker: null,
+      selfTest: null,
+    });
+    expect(new Set(sent.map(({ version }) => version)).size).toBe(1);
+    expect(wakes).toBe(1);
+  });
+
+  it("have another version after a change", async () => {
+    const { sent } = await sendEach(
+      [{}, {}],
+      [{}, { selfTest: { state: "passed", reason: null } }],
+    );
+    expect(sent[0]?.version).not.toBe(sent[1]?.version);
+  });
+
+  it("are not repeated after a refusal, so that an older API gets reports", async () => {
+    const refused = new ControlPlaneError("refused", { status: 400 });
+    const { sent } = await sendEach([{ sendCapabilities: true }, refused, {}]);
+    // The refused sync is followed by a bare one.
+    expect(sent.map((one) => one.capabilities !== undefined)).toEqual([false, true, false, false]);
   });
 });

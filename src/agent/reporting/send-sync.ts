@@ -7,6 +7,7 @@ import { AGENT_PROTOCOL_VERSION } from "../../contracts/agent-protocol/protocol.
 import { refusalStatuses } from "../../contracts/agent-protocol/refusal-proof.ts";
 import { type Sync, syncBody } from "../../contracts/agent-protocol/sync.ts";
 import type { Log } from "../../lib/log.ts";
+import type { CapabilityReports } from "./capability-reports.ts";
 import { type ControlPlane, ControlPlaneError, type SyncAnswer } from "../ports/control-plane.ts";
 
 const AGENT_VERSION_CHARACTERS_MAX = 64;
@@ -17,6 +18,7 @@ export interface SendSyncOptions {
   api: Pick<ControlPlane, "sync">;
   log: Log;
   counts: { omittedParts: number };
+  capabilities: Pick<CapabilityReports, "take" | "noteAnswer">;
   /** Called with the answer to a bare sync, which confirms no report. */
   onBareAnswer: (answer: SyncAnswer) => Promise<unknown>;
 }
@@ -27,22 +29,27 @@ export interface SendSyncOptions {
  * only, so it renews the lease and receives orders. Then the call rejects with the first error.
  */
 export async function sendSync(
-  { api, log, counts, onBareAnswer }: SendSyncOptions,
+  { api, log, counts, capabilities, onBareAnswer }: SendSyncOptions,
   body: Sync,
   signal: AbortSignal,
 ): Promise<SyncAnswer> {
+  const own = capabilities.take();
+  const options = { capabilitiesVersion: own.version };
   const { valid, omitted } = omitInvalidParts(body);
+  if (own.capabilities) valid.capabilities = own.capabilities;
   if (omitted.length > 0) {
     log.error({ omitted }, "a report omits parts that violate the protocol");
     counts.omittedParts += omitted.length;
   }
   try {
-    return await api.sync(valid, signal);
+    const answer = await api.sync(valid, signal, options);
+    capabilities.noteAnswer(answer);
+    return answer;
   } catch (error) {
     if (!isRefusedBody(error)) throw error;
     log.error({ err: error }, "the control plane refuses a report");
     try {
-      await onBareAnswer(await api.sync(toBare(valid), signal));
+      await onBareAnswer(await api.sync(toBare(valid), signal, options));
     } catch (bareError) {
       log.warn({ err: bareError }, "bare sync failed");
     }

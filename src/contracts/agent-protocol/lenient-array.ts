@@ -39,6 +39,11 @@ export function lenientList<S extends z.ZodType>(item: S, itemsMax: number) {
   return z.array(item.nullable()).max(itemsMax).check(clearInvalidItems);
 }
 
+/** A part of a report that is null if it is absent or invalid, so that it rejects no report. */
+export function nullIfInvalid<S extends z.ZodType>(part: S) {
+  return z.preprocess((value) => (part.safeParse(value).success ? value : null), part.nullable());
+}
+
 /** Amounts by name in a report, without the invalid entries. */
 export function lenientAmounts<S extends z.ZodType<string, string>>(name: S, entriesMax: number) {
   const amount = z.number().int().nonnegative();

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { reportedVolumeSchema, unreadableVolumeSchema } from "../api/volumes.ts";
 import { generationSchema, idSchema, timestamp } from "../common/primitives.ts";
+import { agentCapabilitiesSchema } from "./agent-capabilities.ts";
 import { admissions } from "./agent-identity.ts";
 import { desiredSetSchema } from "./desired-set.ts";
 import { hostUsageSchema } from "./host-usage.ts";
@@ -57,6 +58,8 @@ export const syncBody = z
      * to an API that has answered with `setsToRemove`, because an older one refuses the sync.
      */
     unlistedSets: z.array(idSchema("set")).max(SETS_PER_HOST_MAX).optional(),
+    /** Sent only after an answer with `sendCapabilities`, because an older API refuses the sync. */
+    capabilities: agentCapabilitiesSchema.optional(),
   })
   .meta({ id: "Sync" });
 export type Sync = z.infer<typeof syncBody>;
@@ -89,6 +92,8 @@ export const syncResultSchema = z
      * Missing if nothing says that they have changed, and from an API without encryption keys.
      */
     registryCredentials: z.array(registryCredentialSchema).max(CREDENTIALS_PER_SYNC_MAX).optional(),
+    /** Requests `capabilities` in the next sync: the API has stored none, or another version. */
+    sendCapabilities: z.boolean().optional(),
     leaseSeconds: z.number().int(),
     /**
      * The database server that answers. Another one may lack reports that the previous one has

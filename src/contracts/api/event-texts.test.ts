@@ -80,6 +80,12 @@ const samples: { [K in keyof typeof eventTexts]: readonly EventFacts<K>[] } = {
     { cause: "another-boot" },
     { cause: "newer-process" },
   ],
+  "host-self-test-failed": [silent, { reason: "The bridge network is missing." }],
+  "host-self-test-passed": [nothing],
+  "host-features-lost": [
+    { features: ["init"], sets: 1 },
+    { features: ["init", "tmpfs"], sets: 3 },
+  ],
   "host-machine-accepted": [nothing],
   "host-unknown-sets": [{ sets: 1 }, { sets: 3 }],
   "host-unknown-sets-deleted": [{ sets: 3 }],

@@ -221,6 +221,12 @@ export const eventTexts = {
         : "the database lost changes. Berth resends all sets."
     }`,
   "host-duplicated": (facts: { cause: Duplicate }) => duplicateText(facts.cause),
+  "host-self-test-failed": (facts: Reported) =>
+    `The self test of the agent failed, so the host takes no new sets: ${facts.reason ?? "no reason reported."}`,
+  "host-self-test-passed": (_facts: NoFacts) =>
+    "The self test of the agent passed again. The host takes new sets.",
+  "host-features-lost": (facts: { features: readonly string[]; sets: number }) =>
+    `The agent lacks features that it had: ${facts.features.join(", ")}. ${formatCount(facts.sets, "set")} of the host ${facts.sets === 1 ? "uses" : "use"} one of them. Upgrade the agent.`,
   "host-machine-accepted": (_facts: NoFacts) =>
     "An operator accepts another machine for this host: the one whose agent syncs next.",
   "host-unknown-sets": (facts: { sets: number }) =>

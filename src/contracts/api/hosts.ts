@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { hostCapabilitiesOrNull } from "./host-capabilities.ts";
 import {
   generationSchema,
   idSchema,
@@ -42,6 +43,9 @@ export const hostSchema = z
     draining: z.boolean(),
     generation: generationSchema,
     agentVersion: z.string(),
+    capabilities: hostCapabilitiesOrNull.describe(
+      "The capabilities of the agent and its machine. Null for an agent of an earlier release.",
+    ),
     allocatable: resourcesSchema,
     allocated: resourcesSchema,
     /** The last measurement of the host. Null before its first report. */

@@ -63,6 +63,8 @@ export const reasonTexts = {
     `The agent cannot save its state (${facts.detail}). Until it can, it applies only orders that stop or remove sets. Other sets run on.`,
   "agent-too-old": (facts: { detail: string }) =>
     `The agent of the host is too old for this set (${facts.detail}). Upgrade the agent.`,
+  "self-test-failed": (facts: { reason: string | null }) =>
+    `The self test of the agent failed, so the host takes no new sets: ${facts.reason ?? "no reason reported."} Running sets stay. The agent repeats the test.`,
   "unknown-sets": (facts: { sets: number }) =>
     `The host has ${formatCount(facts.sets, "set")} that the database does not know. Their containers continue to run. Save what you need, apply your manifests, then run \`berth delete unknown-sets HOST\`.`,
   "resize-refused": resizeRefusedText,

@@ -19,7 +19,6 @@ import {
 import type { Placement, PlacementRequest, Plan } from "../../scheduler/placement/model.ts";
 import { planPlacements } from "../../scheduler/placement/plan.ts";
 import { bindWork } from "../runtime/bind-work.ts";
-import { assertAgentsSupport } from "../runtime/agent-options.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { FleetCache } from "../placement/fleet-cache.ts";
 import { buildServiceRequests } from "../placement/placement-requests.ts";
@@ -85,7 +84,6 @@ export function createServicePlanner(ctx: ControlContext): ServicePlanner {
       try {
         if (body.kind !== "scale") assertSupported(ctx.settings, body.service);
         const { db } = bindWork(ctx, { kind: "request", owner: tenantId });
-        if (body.kind !== "scale") await assertAgentsSupport(db, body.service.template);
         const intent = await planIntent(db, tenantId, body);
         return await inTurn(() => planNext(db, intent));
       } finally {

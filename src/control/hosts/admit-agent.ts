@@ -8,25 +8,37 @@ import type { ControlContext } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { decideAdmission, isSettled } from "./decide-admission.ts";
 import type { HostCaller } from "./enroll-host.ts";
+import { noteCapabilities } from "./note-capabilities.ts";
+import { omitUnsupportedSets } from "./omit-unsupported-sets.ts";
 import { syncHost } from "./sync-host.ts";
 
 type SyncingAgent = AgentIdentity & { isEnding: boolean };
 
+/** A sync with what its headers say about the agent. */
+export interface AgentSync {
+  body: Sync;
+  /** Undefined for agents of older releases, which are always served. */
+  agent: SyncingAgent | undefined;
+  /** The version of the agent's capabilities. Undefined for agents of older releases. */
+  capabilitiesVersion: string | undefined;
+}
+
 /**
  * Handles one sync of an agent process. Only the process that manages the host is served. Another
  * one gets no desired sets, its report is not stored, and it does not renew the lease.
- * @param agent undefined for agents of older releases, which are always served
  */
 export async function syncAgent(
   ctx: ControlContext,
   caller: HostCaller,
-  { body, agent }: { body: Sync; agent: SyncingAgent | undefined },
+  { body, agent, capabilitiesVersion }: AgentSync,
   signal: AbortSignal,
 ): Promise<SyncResult> {
-  if (agent === undefined) return syncHost(ctx, caller, body, signal);
+  if (agent === undefined)
+    return syncWithCapabilities(ctx, caller, { body, capabilitiesVersion }, signal);
   const admission = await admitAgent(ctx, caller, agent);
   if (admission === "accepted") {
-    const answer = { ...(await syncHost(ctx, caller, body, signal)), admission };
+    const sync = { body, capabilitiesVersion };
+    const answer = { ...(await syncWithCapabilities(ctx, caller, sync, signal)), admission };
     const { machineId } = agent;
     if (!answer.full || machineId === undefined) return answer;
     const previousHosts = await listDeletedHosts(ctx.db, machineId, PREVIOUS_HOSTS_MAX);
@@ -45,6 +57,26 @@ export async function syncAgent(
     leaseSeconds: LEASE_SECONDS,
     serverTime: new Date().toISOString(),
   };
+}
+
+/** A sync whose answer requests the capabilities does not wait for changed sets. */
+async function syncWithCapabilities(
+  ctx: ControlContext,
+  caller: HostCaller,
+  { body, capabilitiesVersion }: Omit<AgentSync, "agent">,
+  signal: AbortSignal,
+): Promise<SyncResult> {
+  const { capabilities } = body;
+  const isCurrent = await noteCapabilities(ctx, caller, {
+    version: capabilitiesVersion,
+    capabilities,
+  });
+  if (isCurrent) {
+    const answer = await syncHost(ctx, caller, body, signal);
+    return capabilitiesVersion === undefined ? omitUnsupportedSets(answer) : answer;
+  }
+  const answer = await syncHost(ctx, caller, { ...body, waitMs: 0 }, signal);
+  return { ...answer, sendCapabilities: true };
 }
 
 async function admitAgent(

@@ -1,3 +1,4 @@
+import { countFailedSelfTests } from "../../db/queries/hosts/capabilities.ts";
 import { countHeldHosts } from "../../db/queries/hosts/lost-hosts.ts";
 import type { Host } from "../../contracts/api/hosts.ts";
 import { listHosts as listHostRows } from "../../db/queries/hosts/read-hosts.ts";
@@ -15,4 +16,9 @@ export async function listHosts(ctx: ControlContext, page: PageRequest): Promise
  */
 export function countHostsHeldFromFailover(ctx: ControlContext): Promise<number> {
   return countHeldHosts(ctx.db);
+}
+
+/** Counts the hosts that take no new sets because the self test of their agent failed. */
+export function countHostsWithFailedSelfTest(ctx: ControlContext): Promise<number> {
+  return countFailedSelfTests(ctx.db);
 }

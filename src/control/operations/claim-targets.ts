@@ -1,6 +1,8 @@
+import { listNeededFeatures } from "../../contracts/agent-protocol/agent-features.ts";
 import { listAllHostPools, tryLockFleetHosts } from "../../db/queries/placement/fleet.ts";
 import { insertClaims, type NewClaim } from "../../db/queries/operations/claims.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
+import { hasFeatures } from "../../scheduler/placement/filters.ts";
 import { reserveIfFits } from "../placement/growth.ts";
 import { toHostSnapshot, toPlanPolicy } from "../placement/host-snapshot.ts";
 import { capacityReason, type OperationDecision } from "./decide-operations.ts";
@@ -18,6 +20,9 @@ export async function claimTargets(
   decisions: readonly OperationDecision[],
 ): Promise<OperationDecision[]> {
   const wanted = decisions.flatMap((decision) => toClaim(decision) ?? []);
+  const neededBySetId = new Map(
+    decisions.map(({ operation, template }) => [operation.setId, listNeededFeatures(template)]),
+  );
   if (wanted.length === 0) return [...decisions];
   const pools = await listAllHostPools(tx);
   const rows = await tryLockFleetHosts(tx, [...new Set(wanted.map(({ hostId }) => hostId))]);
@@ -25,7 +30,11 @@ export async function claimTargets(
   const policy = toPlanPolicy(pools, 0);
   const fitting = wanted.filter((claim) => {
     const host = hosts.get(claim.hostId);
-    return host?.readiness === "ready" && reserveIfFits(host, policy, claim).ok;
+    return (
+      host?.readiness === "ready" &&
+      hasFeatures(host, neededBySetId.get(claim.setId) ?? []) &&
+      reserveIfFits(host, policy, claim).ok
+    );
   });
   const claimed = await insertClaims(tx, fitting);
   return decisions.map((decision) => {

@@ -41,13 +41,15 @@ export function toHostSnapshot(row: FleetHostRow): HostSnapshot {
     unreported: toResources(row.unreported),
     reclaimableVolumeBytes: row.reclaimableVolumeBytes,
     images: row.images,
+    features: row.features,
   };
 }
 
 function toReadiness(row: FleetHostRow): HostReadiness {
   if (row.state !== "ready") return row.state;
   if (row.draining) return "draining";
-  return row.cordoned ? "cordoned" : "ready";
+  if (row.cordoned) return "cordoned";
+  return row.isSelfTestFailed ? "self-test-failed" : "ready";
 }
 
 function toResources(amounts: readonly number[]): Resources {

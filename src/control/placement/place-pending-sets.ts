@@ -18,6 +18,7 @@ import { useCustomPlans } from "../../db/transaction.ts";
 import { assert } from "../../lib/assert.ts";
 import { watchWork } from "../../lib/async/watch-work.ts";
 import { newIds } from "../../lib/ids.ts";
+import { hasFeatures } from "../../scheduler/placement/filters.ts";
 import { explainRejection } from "../../scheduler/placement/explain.ts";
 import type {
   PlacementRequest,
@@ -319,18 +320,19 @@ async function admitOnLockedHosts(
   requests: readonly PlacementRequest[],
 ): Promise<PlacementInput[]> {
   if (planned.length === 0) return [];
-  const requestedBySetId = new Map(requests.map((request) => [request.setId, request.resources]));
+  const requestBySetId = new Map(requests.map((request) => [request.setId, request]));
   const hostIds = [...new Set(planned.map((placement) => placement.hostId))];
   const rows = await lockFleetHosts(tx, hostIds);
   const hosts = new Map(rows.map((row) => [row.id, toHostSnapshot(row)]));
   cache.forgetHosts(hostIds.filter((id) => !hosts.has(id)));
   return planned.filter(({ setId, hostId }) => {
     const host = hosts.get(hostId);
-    const requested = requestedBySetId.get(setId);
+    const request = requestBySetId.get(setId);
     return (
       host?.readiness === "ready" &&
-      requested !== undefined &&
-      reserveIfFits(host, policy, requested).ok
+      request !== undefined &&
+      hasFeatures(host, request.constraints.features) &&
+      reserveIfFits(host, policy, request.resources).ok
     );
   });
 }

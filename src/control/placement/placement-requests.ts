@@ -1,3 +1,7 @@
+import {
+  listFeaturesOf,
+  listNeededFeatures,
+} from "../../contracts/agent-protocol/agent-features.ts";
 import type { PlacementSpec } from "../../contracts/api/services.ts";
 import type { SetTemplate } from "../../contracts/api/set-template.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
@@ -33,7 +37,10 @@ export async function buildPlacementRequests(
       const rules = { ...spec, repelledBy: repelledBy.get(`${spec.tenantId}/${spec.name}`) ?? [] };
       return [
         revisionKey(spec),
-        { constraints: toConstraints(rules, serviceIds), images: spec.images },
+        {
+          constraints: toConstraints(rules, serviceIds, listFeaturesOf(spec)),
+          images: spec.images,
+        },
       ];
     }),
   );
@@ -89,7 +96,15 @@ export async function buildServiceRequests(
   const ids = new Map(found.map(({ name, id }) => [`${tenantId}/${name}`, id]));
   ids.set(`${tenantId}/${ownName}`, serviceId); // the rules may name the service before it exists
   const departing = placement.spread.length === 0 ? [] : await listDepartingSets(q, serviceId);
-  const constraints = toConstraints({ tenantId, placement, repelledBy, departing }, ids);
+  const rules = { tenantId, placement, repelledBy, departing };
+  // Sets of one template share the object, because the planner caches by it.
+  const byTemplate = new Map<SetTemplate, PlacementConstraints>();
+  const constraintsOf = (template: SetTemplate) => {
+    const known =
+      byTemplate.get(template) ?? toConstraints(rules, ids, listNeededFeatures(template));
+    byTemplate.set(template, known);
+    return known;
+  };
   return sets.map(({ setId, template, avoidHostIds, replacesOnHostId }) => ({
     setId,
     serviceId,
@@ -100,7 +115,7 @@ export async function buildServiceRequests(
       rootfsBytes: template.rootfsBytes,
     },
     priority,
-    constraints,
+    constraints: constraintsOf(template),
     images: template.containers.map(({ image }) => image),
     avoidHostIds,
     replacesOnHostId,
@@ -142,6 +157,7 @@ export function toConstraints(
     departing: readonly DepartingSets[];
   },
   serviceIds: ReadonlyMap<string, string>,
+  features: readonly string[],
 ): PlacementConstraints {
   const toIds = (names: readonly string[]) =>
     names.flatMap((name) => serviceIds.get(`${spec.tenantId}/${name}`) ?? []);
@@ -154,6 +170,7 @@ export function toConstraints(
     hostLabels: placement.hostLabels,
     tolerations: placement.tolerations,
     pool: placement.pool,
+    features,
     uncountedSets: sumUncountedSets(spec.departing),
   };
 }

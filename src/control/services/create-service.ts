@@ -15,7 +15,6 @@ import type { SetSize } from "../../db/queries/services/resizes.ts";
 import { withTx } from "../../db/transaction.ts";
 import { assert } from "../../lib/assert.ts";
 import { newId, newIds } from "../../lib/ids.ts";
-import { assertAgentsSupport } from "../runtime/agent-options.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { dispatchEffects } from "../runtime/unit-of-work.ts";
 import { assertGranted } from "../tenancy/grants.ts";
@@ -39,7 +38,6 @@ export async function createService(
   body: CreateService,
 ): Promise<ServiceChange> {
   assertSupported(ctx.settings, body);
-  await assertAgentsSupport(ctx.db, body.template);
   const service: ServiceRow = {
     id: newId("svc"),
     tenantId,

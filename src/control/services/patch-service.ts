@@ -18,7 +18,6 @@ import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import { updatePendingPriority } from "../../db/queries/sets/write-sets.ts";
 import { deleteUnusedRevisions, insertRevision } from "../../db/queries/services/revisions.ts";
 import { assert } from "../../lib/assert.ts";
-import { assertAgentsSupport } from "../runtime/agent-options.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { decideChangedService } from "../replicas/decide-service-replicas.ts";
@@ -48,7 +47,6 @@ export async function patchService(
   patch: PatchService,
 ): Promise<ServiceChange> {
   assertSupported(ctx.settings, patch);
-  await assertAgentsSupport(ctx.db, patch.template);
   return unitOfWork(ctx, async (tx) => {
     const service = await lockServiceByName(tx, tenantId, name);
     if (!service) throw notFound("service");

@@ -1,5 +1,7 @@
 import { notFound } from "../../contracts/common/app-error.ts";
+import { listNeededFeatures } from "../../contracts/agent-protocol/agent-features.ts";
 import { SETS_PER_HOST_MAX } from "../../contracts/agent-protocol/protocol.ts";
+import type { SetTemplate } from "../../contracts/api/set-template.ts";
 import type { BerthSet } from "../../contracts/api/sets.ts";
 import type { Volume } from "../../contracts/api/volumes.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
@@ -20,6 +22,7 @@ import {
 } from "../../db/queries/volumes/volumes.ts";
 import { assert } from "../../lib/assert.ts";
 import { newId } from "../../lib/ids.ts";
+import { hasFeatures } from "../../scheduler/placement/filters.ts";
 import { fitsHost } from "../../scheduler/placement/fits.ts";
 import type { HostSnapshot, Resources } from "../../scheduler/placement/model.ts";
 import type { ControlContext } from "../runtime/context.ts";
@@ -62,7 +65,7 @@ export async function restoreVolume(
       existing: amounts,
       restoresVolumes: true,
     });
-    const policyVersion = await assertCapacity(tx, volume, requested);
+    const policyVersion = await assertHostTakes(tx, volume, { template, requested });
     if (!(await isRestorable(tx, volumeId))) throw notTrashedError(volume);
     const generation = await updateService(tx, {
       ...service,
@@ -122,13 +125,13 @@ function assertMayRestore(
 }
 
 /**
- * Locks the volume's host, and checks with the planner's own function that the set fits (I2).
+ * Locks the volume's host, and checks with the planner's own functions that it takes the set (I2).
  * Returns the version of the policy that it applied.
  */
-async function assertCapacity(
+async function assertHostTakes(
   tx: Queryable,
   volume: Volume,
-  requested: Resources,
+  { template, requested }: { template: SetTemplate; requested: Resources },
 ): Promise<number> {
   const [pools, rows, trashedBytes] = await Promise.all([
     listAllHostPools(tx),
@@ -142,7 +145,16 @@ async function assertCapacity(
   assert(pool, `host pool ${row.pool} has a policy`);
   const host = withVolumeFree(toHostSnapshot(row), volume, trashedBytes);
   if (host.readiness !== "ready") {
-    throw volumeConflict(`Host ${volume.host.name} takes no sets now: it is ${host.readiness}.`);
+    const why =
+      host.readiness === "self-test-failed"
+        ? "the self test of its agent failed"
+        : `it is ${host.readiness}`;
+    throw volumeConflict(`Host ${volume.host.name} takes no sets now: ${why}.`);
+  }
+  if (!hasFeatures(host, listNeededFeatures(template))) {
+    throw volumeConflict(
+      `The agent of host ${volume.host.name}, which has the volume, is too old for an option of the template. Upgrade the agent, or omit the new options.`,
+    );
   }
   if ((await countHostSets(tx, host.id)) >= SETS_PER_HOST_MAX) {
     throw volumeConflict(

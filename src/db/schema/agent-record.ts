@@ -1,3 +1,4 @@
+import type { HostCapabilities } from "../../contracts/api/host-capabilities.ts";
 import type { Duplicate } from "../../contracts/api/hosts.ts";
 
 /** A duplicate that has not synced for this time has ended. An idle agent syncs every 30 s. */
@@ -25,4 +26,10 @@ export interface AgentRecord {
   /** Boots that must not manage the host: previous ones, and copies. The oldest is first. */
   otherBoots: string[];
   duplicates: Partial<Record<Duplicate, DuplicateRecord>>;
+}
+
+/** The capabilities of an agent, in the column `hosts.capabilities`. */
+export interface StoredCapabilities extends HostCapabilities {
+  /** The agent's hash of them. */
+  version: string;
 }

@@ -11,7 +11,7 @@ import {
 } from "drizzle-orm/pg-core";
 import { type HostState, hostStates } from "../../contracts/api/hosts.ts";
 import type { Reason } from "../../contracts/common/primitives.ts";
-import type { AgentRecord } from "./agent-record.ts";
+import type { AgentRecord, StoredCapabilities } from "./agent-record.ts";
 import { changedXid, int8, quoted, timestamptz } from "./columns.ts";
 
 type Percents = {
@@ -63,6 +63,8 @@ export const hosts = pgTable(
     agentVersion: text("agent_version").notNull(),
     /** The agent process that manages the host. Null until an agent with an identity syncs. */
     agent: jsonb("agent").$type<AgentRecord>(),
+    /** The capabilities of the agent and its machine. Null for an agent of an earlier release. */
+    capabilities: jsonb("capabilities").$type<StoredCapabilities>(),
     credentialHash: text("credential_hash").notNull(),
     leaseExpiresAt: timestamptz("lease_expires_at").notNull(),
     allocatableCpuMillis: int8("allocatable_cpu_millis").notNull(),

@@ -3,6 +3,10 @@ import { Readable } from "node:stream";
 import { type Dispatcher, request } from "undici";
 import { z } from "zod";
 import {
+  CAPABILITIES_HEADER,
+  UNKNOWN_CAPABILITIES,
+} from "../../contracts/agent-protocol/agent-capabilities.ts";
+import {
   AGENT_IDENTITY_HEADER,
   type AgentIdentity,
   encodeAgentIdentity,
@@ -86,12 +90,19 @@ export interface ControlPlaneOptions {
 export function createControlPlane(options: ControlPlaneOptions): ControlPlane {
   const target = { ...options, bearer: options.credential };
   return {
-    async sync(body, signal, { isEnding = false } = {}) {
+    async sync(
+      body,
+      signal,
+      { isEnding = false, capabilitiesVersion = UNKNOWN_CAPABILITIES } = {},
+    ) {
       const { identity } = options;
       const answer = await post(target, "/agent/v1/sync", body, {
         timeoutMs: body.waitMs + callTimeoutMs,
         signal,
-        headers: identity && { [AGENT_IDENTITY_HEADER]: encodeAgentIdentity(identity, isEnding) },
+        headers: {
+          [CAPABILITIES_HEADER]: capabilitiesVersion,
+          ...(identity && { [AGENT_IDENTITY_HEADER]: encodeAgentIdentity(identity, isEnding) }),
+        },
       });
       const { sets, admission, ...result } = parseAnswer(syncAnswerSchema, answer);
       if (admission === undefined) return { ...result, ...readDesiredSets(sets) };

@@ -5,7 +5,10 @@ import type { SweepRun } from "../../jobs/sweeps/repeat-sweep.ts";
 import type { EventStreamLag } from "../../db/queries/events/read-events.ts";
 import type { OutboxState } from "../../db/queries/runtime/outbox.ts";
 import { readEventStreamLag } from "../../control/events/event-stream-lag.ts";
-import { countHostsHeldFromFailover } from "../../control/hosts/list-hosts.ts";
+import {
+  countHostsHeldFromFailover,
+  countHostsWithFailedSelfTest,
+} from "../../control/hosts/list-hosts.ts";
 import { findLongestOverdueMs } from "../../control/placement/retry-pending.ts";
 import { readOutboxState } from "../../control/runtime/outbox.ts";
 import { withTimeout } from "../../lib/async/with-timeout.ts";
@@ -63,11 +66,7 @@ export function createMetrics({
     help: "Long polls and waits in progress in this process.",
     registers,
   });
-  const heldHosts = new Gauge({
-    name: "berth_replacement_held_hosts",
-    help: "Down hosts whose sets are not replaced because too many hosts went down together. Alert above 0.",
-    registers,
-  });
+  const hosts = createHostMetrics(registers);
   return {
     observeRequest: ({ operationId, status, durationMs }) =>
       requests.observe(
@@ -83,7 +82,8 @@ export function createMetrics({
       // If a count is late, the metric has its previous value.
       const reads = [
         countJobs(queues, jobs),
-        countHostsHeldFromFailover(ctx).then((count) => heldHosts.set(count)),
+        countHostsHeldFromFailover(ctx).then(hosts.setHeld),
+        countHostsWithFailedSelfTest(ctx).then(hosts.setFailedSelfTests),
         findLongestOverdueMs(ctx).then(dueWork.setPending),
         readOutboxState(ctx).then(dueWork.setOutbox),
         readEventStreamLag(ctx).then(dueWork.setHorizon),
@@ -99,6 +99,23 @@ export function createMetrics({
       );
       return await registry.metrics();
     },
+  };
+}
+
+function createHostMetrics(registers: Registry[]) {
+  const held = new Gauge({
+    name: "berth_replacement_held_hosts",
+    help: "Down hosts whose sets are not replaced because too many hosts went down together. Alert above 0.",
+    registers,
+  });
+  const failedSelfTests = new Gauge({
+    name: "berth_self_test_failed_hosts",
+    help: "Hosts that take no new sets because the self test of their agent failed. Alert above 0.",
+    registers,
+  });
+  return {
+    setHeld: (count: number) => held.set(count),
+    setFailedSelfTests: (count: number) => failedSelfTests.set(count),
   };
 }
 

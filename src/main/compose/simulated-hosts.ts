@@ -190,10 +190,10 @@ function createSharedControlPlane(
   const reporting = createControlPlane({ apiUrl, credential, dispatcher: target.reporting });
   let hasReported = false;
   return {
-    async sync(body, signal) {
+    async sync(body, signal, syncOptions) {
       const deadlineMs = performance.now() + body.waitMs + ANSWER_DEADLINE_MS;
       const result = await (body.waitMs > 0 ? waiting : reporting)
-        .sync(body, signal)
+        .sync(body, signal, syncOptions)
         .catch((error: unknown) => {
           if (performance.now() >= deadlineMs) onTimeout?.();
           throw error;

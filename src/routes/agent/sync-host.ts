@@ -3,6 +3,10 @@ import {
   AGENT_IDENTITY_HEADER,
   parseAgentIdentity,
 } from "../../contracts/agent-protocol/agent-identity.ts";
+import {
+  CAPABILITIES_HEADER,
+  parseCapabilitiesVersion,
+} from "../../contracts/agent-protocol/agent-capabilities.ts";
 import { syncBody, syncResultSchema } from "../../contracts/agent-protocol/sync.ts";
 import { syncAgent } from "../../control/hosts/admit-agent.ts";
 import { getHostCaller } from "../http/api-env.ts";
@@ -10,12 +14,18 @@ import { bodyProblems, jsonBody, jsonResponse, type OperationHandler } from "../
 import { problems } from "../http/problem.ts";
 import { hosts } from "../http/security.ts";
 
-const identityHeaders = z.object({
+const agentHeaders = z.object({
   [AGENT_IDENTITY_HEADER]: z
     .string()
     .optional()
     .describe(
       "The process that sends the sync, as URL-encoded members: `machine`, `boot`, `process`, `started`, and `ending` in its last sync. Of several processes, only one manages the host. Without the header, Berth cannot detect a second agent.",
+    ),
+  [CAPABILITIES_HEADER]: z
+    .string()
+    .optional()
+    .describe(
+      "A hash of the agent's capabilities, or `unknown`. If Berth has stored other ones, it answers with `sendCapabilities`. Without the header, the agent is of an earlier release, and Berth forgets the capabilities of the host.",
     ),
 });
 
@@ -27,7 +37,7 @@ export const syncHostRoute = createRoute({
   summary: "Report observed sets, and receive desired sets",
   description: "Renews the lease. Answers when a desired set changes, or after `waitMs`.",
   security: hosts,
-  request: { headers: identityHeaders, body: jsonBody(syncBody) },
+  request: { headers: agentHeaders, body: jsonBody(syncBody) },
   responses: {
     200: jsonResponse(syncResultSchema, "Desired sets changed since the accepted generation."),
     ...bodyProblems,
@@ -37,6 +47,7 @@ export const syncHostRoute = createRoute({
 
 export const syncHostHandler: OperationHandler<typeof syncHostRoute> = (ctx) => async (c) => {
   const agent = parseAgentIdentity(c.req.header(AGENT_IDENTITY_HEADER));
-  const sync = { body: c.req.valid("json"), agent };
+  const capabilitiesVersion = parseCapabilitiesVersion(c.req.header(CAPABILITIES_HEADER));
+  const sync = { body: c.req.valid("json"), agent, capabilitiesVersion };
   return c.json(await syncAgent(ctx, getHostCaller(c), sync, c.req.raw.signal), 200);
 };

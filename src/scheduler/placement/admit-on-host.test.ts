@@ -30,6 +30,7 @@ describe("a host admits a set", () => {
 
   it.each([
     { rule: "label", request: { constraints: toConstraints({ hostLabels: { disk: "ssd" } }) } },
+    { rule: "feature", request: { constraints: toConstraints({ features: ["init"] }) } },
     { rule: "pool", request: { constraints: toConstraints({ pool: "gpu" }) } },
     { rule: "avoided host", request: { avoidHostIds: ["h1"] } },
     {

@@ -32,6 +32,14 @@ const rejections: Record<string, Pick<Rejection, "reasons" | "hostsTotal">> = {
       { reason: "above-high-water-rootfs", hosts: 2 },
     ],
   },
+  "an agent that is too old on all hosts": {
+    hostsTotal: 3,
+    reasons: [{ reason: "agent-too-old", hosts: 3 }],
+  },
+  "a failed self test on the only host": {
+    hostsTotal: 1,
+    reasons: [{ reason: "host-self-test-failed", hosts: 1 }],
+  },
   "two causes at once": {
     hostsTotal: 3,
     reasons: [

@@ -7,7 +7,9 @@ const findings: Record<RejectReason, string> = {
   "host-draining": "host draining",
   "host-lost": "host lost",
   "host-unhealthy": "Docker daemon not responding",
+  "host-self-test-failed": "self test of the agent failed",
   "report-stale": "no recent usage report",
+  "agent-too-old": "agent too old for an option of the template",
   "other-pool": "other pool",
   "label-mismatch": "required label missing",
   "taint-not-tolerated": "taint not tolerated",
@@ -38,7 +40,10 @@ const remedies: Record<RejectReason, Remedy> = {
   "host-draining": "uncordon a host (berth uncordon HOST)",
   "host-lost": "restore the machine, its network or its agent, or enroll another host",
   "host-unhealthy": "restart the Docker daemon on the host",
+  "host-self-test-failed": "read the reason of the host (berth get hosts HOST), and correct it",
   "report-stale": "check that the agent runs and reaches the API (its log is on the host)",
+  "agent-too-old":
+    "upgrade the agents (berth get hosts -o wide shows their versions), or omit the new options",
   "other-pool": "add a host to the service's pool, or choose another pool in its placement",
   "label-mismatch": "label a host (berth label HOST KEY=VALUE), or change the service's hostLabels",
   "taint-not-tolerated":

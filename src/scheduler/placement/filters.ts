@@ -183,6 +183,7 @@ function eligibleHosts(table: HostTable, constraints: PlacementConstraints): Eli
     pool,
     Object.entries(hostLabels).sort(([a], [b]) => (a < b ? -1 : 1)),
     tolerations,
+    constraints.features,
   ]);
   const known = table.eligible.get(key);
   if (known) return known;
@@ -198,10 +199,19 @@ function eligibleHosts(table: HostTable, constraints: PlacementConstraints): Eli
   return eligible;
 }
 
+/** Whether the agent of a host has all these features. */
+export function hasFeatures(
+  host: Pick<HostSnapshot, "features">,
+  needed: readonly string[],
+): boolean {
+  return needed.every((feature) => host.features.includes(feature));
+}
+
 /** The reasons that rule a host out at any time and after any placement. */
 function permanentReasons(host: HostSnapshot, constraints: PlacementConstraints): RejectReason[] {
   const reasons: RejectReason[] = [];
   if (host.readiness !== "ready") reasons.push(`host-${host.readiness}`);
+  if (!hasFeatures(host, constraints.features)) reasons.push("agent-too-old");
   if (host.pool !== constraints.pool) reasons.push("other-pool");
   if (Object.entries(constraints.hostLabels).some(([key, value]) => host.labels[key] !== value)) {
     reasons.push("label-mismatch");

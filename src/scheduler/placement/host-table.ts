@@ -57,8 +57,8 @@ export interface HostTable {
   /** The eligible hosts by description. The table never removes an entry. */
   readonly eligible: Map<string, Eligible>;
   /**
-   * Applies changed amounts, readiness, report or images. Returns false if the host needs a new
-   * table.
+   * Applies changed amounts, readiness, report, images or features. Returns false if the host needs
+   * a new table.
    */
   update(host: HostSnapshot): boolean;
   /**
@@ -127,7 +127,8 @@ export function createHostTable(
       if (rank === undefined || !before || !isSameHost(before, host)) return false;
       hosts[rank] = host;
       fill(rank, host, before.readiness === "ready");
-      if (before.readiness !== host.readiness) eligible.clear();
+      if (before.readiness !== host.readiness || !isSameList(before.features, host.features))
+        eligible.clear();
       if (holders) updateHolders(holders, { rank, hostCount: hosts.length, before, after: host });
       return true;
     },

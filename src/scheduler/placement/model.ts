@@ -33,7 +33,13 @@ export interface Taint {
 }
 
 /** Only a `ready` host takes new sets. The other values are the reasons against it. */
-export type HostReadiness = "ready" | "cordoned" | "draining" | "lost" | "unhealthy";
+export type HostReadiness =
+  | "ready"
+  | "cordoned"
+  | "draining"
+  | "lost"
+  | "unhealthy"
+  | "self-test-failed";
 
 export interface HostSnapshot {
   id: string;
@@ -59,6 +65,8 @@ export interface HostSnapshot {
   reclaimableVolumeBytes: number;
   /** Image references on the host. */
   images: readonly string[];
+  /** The features of the host's agent. */
+  features: readonly string[];
 }
 
 /**
@@ -94,6 +102,8 @@ export interface PlacementConstraints {
   tolerations: readonly Taint[];
   /** The required host pool. */
   pool: string;
+  /** The features of agents that the template needs. */
+  features: readonly string[];
   /**
    * The number of departing sets that spread no longer counts, by host id. Such a set is ordered
    * deleted, or its replacement has a host.
@@ -137,7 +147,9 @@ export const rejectReasons = [
   "host-draining",
   "host-lost",
   "host-unhealthy",
+  "host-self-test-failed",
   "report-stale",
+  "agent-too-old",
   "other-pool",
   "label-mismatch",
   "taint-not-tolerated",

@@ -57,7 +57,13 @@ const hostArbitrary: fc.Arbitrary<Omit<HostSnapshot, "id">> = fc.record({
   rack: fc.constantFrom("r1", "r2"),
   labels: fc.constantFrom({}, { disk: "ssd" }, { disk: "hdd" }),
   taints: usually<HostSnapshot["taints"]>([], [{ key: "only", value: "batch" }]),
-  readiness: usually<HostSnapshot["readiness"]>("ready", "cordoned", "draining", "lost"),
+  readiness: usually<HostSnapshot["readiness"]>(
+    "ready",
+    "cordoned",
+    "draining",
+    "lost",
+    "self-test-failed",
+  ),
   allocatable: resources(60),
   allocated: resources(15),
   reported: fc.oneof(
@@ -68,6 +74,7 @@ const hostArbitrary: fc.Arbitrary<Omit<HostSnapshot, "id">> = fc.record({
   unreported: resources(5),
   reclaimableVolumeBytes: fc.integer({ min: 0, max: 30 }),
   images: fc.subarray(["app:1", "log:2"]),
+  features: usually<string[]>(["init", "tmpfs"], ["tmpfs"], []),
 });
 
 const hostsArbitrary = fc
@@ -88,6 +95,7 @@ const constraintsArbitrary: fc.Arbitrary<PlacementConstraints> = fc.record({
   hostLabels: usually<Record<string, string>>({}, { disk: "ssd" }),
   tolerations: fc.constantFrom([], [{ key: "only", value: "batch" }]),
   pool: usually("default", "gpu"),
+  features: usually<string[]>([], ["init"], ["init", "tmpfs"]),
   uncountedSets: fc.constant(new Map()),
 });
 
@@ -345,6 +353,9 @@ function createOracle(world: World) {
     if (host.pool !== constraints.pool) reasons.add("other-pool");
     for (const [key, value] of Object.entries(constraints.hostLabels)) {
       if (host.labels[key] !== value) reasons.add("label-mismatch");
+    }
+    for (const feature of constraints.features) {
+      if (!host.features.includes(feature)) reasons.add("agent-too-old");
     }
     for (const { key, value } of host.taints) {
       const isTolerated = constraints.tolerations.some((t) => t.key === key && t.value === value);

@@ -218,7 +218,7 @@ test("the waiting dry runs of one tenant do not block other tenants", async () =
 test("a capability that the operator does not permit is refused, in a dry run too", async () => {
   const f = await start();
   await f.enroll("h1");
-  await f.ctx.db.execute(sql`update hosts set agent = '{}'`);
+  await f.ctx.db.execute(sql`update hosts set capabilities = '{"features": ["cap-add"]}'`);
   const withCapability = (capability: "CHOWN" | "SYS_ADMIN") =>
     serviceBody(capability.toLowerCase().replace("_", "-"), {
       template: {

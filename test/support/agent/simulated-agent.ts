@@ -1,3 +1,7 @@
+import {
+  CAPABILITIES_HEADER,
+  UNKNOWN_CAPABILITIES,
+} from "../../../src/contracts/agent-protocol/agent-capabilities.ts";
 import { Agent as HttpAgent } from "undici";
 import { AgentError } from "../../../src/agent/base/agent-error.ts";
 import { createControlPlane } from "../../../src/host-adapters/control-plane-client/control-plane.ts";
@@ -56,12 +60,13 @@ export async function startSimulatedAgent(
   let stopping = new AbortController();
   const dispatcher = new HttpAgent();
   const direct: ControlPlane = {
-    async sync(body, signal) {
+    async sync(body, signal, { capabilitiesVersion = UNKNOWN_CAPABILITIES } = {}) {
       const failIfCut = () => {
         if (simulated.isCut) throw new ControlPlaneError("the connection is cut", {});
       };
       failIfCut();
-      const options = { token: credential, body, signal };
+      const headers = { [CAPABILITIES_HEADER]: capabilitiesVersion };
+      const options = { token: credential, headers, body, signal };
       const response = await test.request("POST", "/agent/v1/sync", options);
       failIfCut();
       if (response.status !== 200) throw new ControlPlaneError(await response.text(), {});

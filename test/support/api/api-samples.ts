@@ -144,6 +144,16 @@ export function sampleHost(changes: Partial<Host> = {}): Host {
     draining: false,
     generation: 9,
     agentVersion: "0.1.0",
+    capabilities: {
+      features: ["init", "tmpfs"],
+      docker: {
+        version: "28.0.1",
+        imageStore: "overlay2",
+        cgroupDriver: "systemd",
+        cgroupVersion: 2,
+      },
+      selfTest: { state: "passed", reason: null },
+    },
     allocatable: {
       cpuMillis: 64_000,
       memoryBytes: 256 * 2 ** 30,

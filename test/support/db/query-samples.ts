@@ -5,6 +5,7 @@ import * as states from "../../../src/db/queries/autoscaling/states.ts";
 import * as readEvents from "../../../src/db/queries/events/read-events.ts";
 import * as retention from "../../../src/db/queries/events/retention.ts";
 import * as writeEvents from "../../../src/db/queries/events/write-events.ts";
+import * as capabilities from "../../../src/db/queries/hosts/capabilities.ts";
 import * as fleetWatch from "../../../src/db/queries/hosts/fleet-watch.ts";
 import * as hostPools from "../../../src/db/queries/hosts/host-pools.ts";
 import * as lostHosts from "../../../src/db/queries/hosts/lost-hosts.ts";
@@ -291,7 +292,10 @@ const hosts: Samples = {
   ],
   useEnrollToken: (q) => [writeHosts.useEnrollToken(q, "tok")],
   lockAgentRecord: (q) => [agentRecords.lockAgentRecord(q, "host")],
-  hasAgentWithoutIdentity: (q) => [agentRecords.hasAgentWithoutIdentity(q)],
+  lockCapabilities: (q) => [capabilities.lockCapabilities(q, "host")],
+  storeCapabilities: (q) => [capabilities.storeCapabilities(q, "host", null)],
+  countSetsThatNeed: (q) => [capabilities.countSetsThatNeed(q, "host", ["init"])],
+  countFailedSelfTests: (q) => [capabilities.countFailedSelfTests(q)],
   updateAgentRecord: (q) => [agentRecords.updateAgentRecord(q, "host", null)],
   findHostLease: (q) => [
     writeHosts.findHostLease(q, { hostId: "host" }),

@@ -42,6 +42,7 @@ export function hostOf(id: string, some: Partial<HostSnapshot> = {}): HostSnapsh
     unreported: amounts(0),
     reclaimableVolumeBytes: 0,
     images: [],
+    features: [],
     ...some,
   };
 }
@@ -55,6 +56,7 @@ export function toConstraints(some: Partial<PlacementConstraints> = {}): Placeme
     hostLabels: {},
     tolerations: [],
     pool: "default",
+    features: [],
     uncountedSets: new Map(),
     ...some,
   };

@@ -25,18 +25,6 @@ export async function lockAgentRecord(
 }
 
 /**
- * True if a host that is not lost has an agent of the previous release. A host that never reported
- * does not count: its first sync shows the release of its agent.
- */
-export async function hasAgentWithoutIdentity(q: Queryable): Promise<boolean> {
-  const rows = await queryRows<unknown>(
-    q,
-    sql`select 1 from hosts where agent is null and reported_at is not null and state <> 'lost' limit 1`,
-  );
-  return rows.length > 0;
-}
-
-/**
  * Stores the record of the agent of a locked host. Without one, the next agent that syncs manages
  * the host. It changes no column that the planner reads.
  */

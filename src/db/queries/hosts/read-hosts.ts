@@ -1,4 +1,5 @@
 import { eq, gt, sql } from "drizzle-orm";
+import type { HostCapabilities } from "../../../contracts/api/host-capabilities.ts";
 import type { Duplicate, Host } from "../../../contracts/api/hosts.ts";
 import {
   type ReasonCode,
@@ -8,7 +9,7 @@ import {
 import type { Reason } from "../../../contracts/common/primitives.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { hosts } from "../../schema/hosts.ts";
-import { DUPLICATE_MS } from "../../schema/agent-record.ts";
+import { DUPLICATE_MS, type StoredCapabilities } from "../../schema/agent-record.ts";
 import { generationRefusedSql } from "./write-hosts.ts";
 
 /** SQL: why a second agent of a ready host is refused. Null without one in the last 5 minutes. */
@@ -33,6 +34,7 @@ const hostColumns = {
   isGenerationRefused: generationRefusedSql,
   duplicate: duplicateSql,
   agentVersion: hosts.agentVersion,
+  capabilities: hosts.capabilities,
   allocatable: {
     cpuMillis: hosts.allocatableCpuMillis,
     memoryBytes: hosts.allocatableMemoryBytes,
@@ -94,15 +96,16 @@ type HostRow = Awaited<ReturnType<typeof selectHosts>>[number];
 
 function toHost(hostRow: HostRow): Host {
   const { used, measured, reportedAt, acceptedGeneration, isGenerationRefused, ...rest } = hostRow;
-  const { duplicate, ...row } = rest;
+  const { duplicate, capabilities: stored, ...row } = rest;
   const refused = { acceptedGeneration, databaseGeneration: row.generation };
   return {
     ...row,
     reason: isGenerationRefused
       ? describe("generation-refused", refused)
       : duplicate === null
-        ? (row.reason ?? describeUnknownSets(row.unknownSets))
+        ? (row.reason ?? describeSelfTest(stored) ?? describeUnknownSets(row.unknownSets))
         : describe("host-duplicated", { cause: duplicate }),
+    capabilities: stored && toCapabilities(stored),
     reported: reportedAt && { used, ...measured, at: reportedAt.toISOString() },
     leaseExpiresAt: row.leaseExpiresAt.toISOString(),
     enrolledAt: row.enrolledAt.toISOString(),
@@ -111,6 +114,15 @@ function toHost(hostRow: HostRow): Host {
 
 function describe<C extends ReasonCode>(code: C, facts: ReasonFacts<C>): Reason {
   return { code, text: renderReasonText(code, facts) };
+}
+
+function toCapabilities({ features, docker, selfTest }: StoredCapabilities): HostCapabilities {
+  return { features, docker, selfTest };
+}
+
+function describeSelfTest(stored: StoredCapabilities | null): Reason | null {
+  if (stored?.selfTest?.state !== "failed") return null;
+  return describe("self-test-failed", { reason: stored.selfTest.reason?.text ?? null });
 }
 
 function describeUnknownSets({ length }: readonly string[]): Reason | null {

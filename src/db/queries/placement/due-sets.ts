@@ -1,4 +1,5 @@
 import { sql } from "drizzle-orm";
+import type { TemplateMembers } from "../../../contracts/agent-protocol/agent-features.ts";
 import type { PlacementSpec } from "../../../contracts/api/services.ts";
 import { assert } from "../../../lib/assert.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
@@ -20,8 +21,8 @@ export interface PendingSetRow {
   avoidHostIds: string[];
 }
 
-/** The placement rules of a service, and the images of one of its revisions. */
-export interface PlacementSpecRow {
+/** The placement rules of a service, and what one of its revisions needs of a host. */
+export interface PlacementSpecRow extends TemplateMembers {
   serviceId: string;
   revision: number;
   tenantId: string;
@@ -133,6 +134,9 @@ const setsAndSpecs = sql`
       'mayBeRepelled', exists (select 1 from services o where o.tenant_id = s.tenant_id and ${repellingServiceSql("o")}),
       'departing', case when s.placement->'spread' = '[]' then '[]' else ${selectDepartingSets(sql`s.id`)} end,
       'images', array(select c->>'image' from revisions r, jsonb_array_elements(r.template->'containers') c
+        where r.service_id = w.service_id and r.number = w.revision),
+      'members', array(select jsonb_object_keys(r.template) from revisions r where r.service_id = w.service_id and r.number = w.revision),
+      'options', array(select distinct jsonb_object_keys(c->'options') from revisions r, jsonb_array_elements(r.template->'containers') c
         where r.service_id = w.service_id and r.number = w.revision))), '[]')
     from (select distinct service_id, revision from due) w join services s on s.id = w.service_id) as specs`;
 

@@ -17,6 +17,9 @@ export interface FleetHostRow {
   cordoned: boolean;
   draining: boolean;
   images: string[];
+  /** The features of the agent. */
+  features: string[];
+  isSelfTestFailed: boolean;
   reportedAtMs: number | null;
   reclaimableVolumeBytes: number;
   /** This list and the next three: CPU in millicores; memory, volume and rootfs in bytes. */
@@ -32,6 +35,7 @@ export interface FleetHostRow {
  * The trigger hosts_stamp_changed_xid sets a new version if one of them changes, except the name.
  */
 const fleetHostColumns = sql`id, name, pool, zone, rack, labels, taints, state, cordoned, draining, images,
+  coalesce(capabilities->'features', '[]') as features, coalesce(capabilities->'selfTest'->>'state' = 'failed', false) as "isSelfTestFailed",
   (extract(epoch from reported_at) * 1000)::float8 as "reportedAtMs",
   reclaimable_volume_bytes::float8 as "reclaimableVolumeBytes",
   json_build_array(allocatable_cpu_millis, allocatable_memory_bytes, allocatable_volume_bytes, allocatable_rootfs_bytes) as allocatable,

@@ -1,0 +1,45 @@
+import { createHash } from "node:crypto";
+import type { AgentCapabilities } from "../../contracts/agent-protocol/agent-capabilities.ts";
+import { ownFeatures } from "../../contracts/agent-protocol/agent-features.ts";
+
+const VERSION_CHARACTERS = 16;
+
+export interface CapabilityReportsOptions {
+  /** The results of the last self test. */
+  tested: () => Pick<AgentCapabilities, "docker" | "selfTest">;
+  /** Called when the API requests the capabilities, so that a sync follows soon. */
+  onRequested: () => void;
+}
+
+/**
+ * Sends the agent's capabilities when the API requests them. Each sync has their version, by which
+ * the API notices a change, a rollback of the agent, and a database without them.
+ */
+export class CapabilityReports {
+  readonly #options: CapabilityReportsOptions;
+  #isRequested = false;
+
+  constructor(options: CapabilityReportsOptions) {
+    this.#options = options;
+  }
+
+  /** Returns the version of the capabilities, and the capabilities if they are requested. */
+  take(): { version: string; capabilities: AgentCapabilities | undefined } {
+    const capabilities = { features: [...ownFeatures], ...this.#options.tested() };
+    const version = createHash("sha256")
+      .update(JSON.stringify(capabilities))
+      .digest("hex")
+      .slice(0, VERSION_CHARACTERS);
+    const isRequested = this.#isRequested;
+    // After a failed sync, the next answer requests them again. So an API of an earlier release,
+    // which refuses them, refuses one sync only.
+    this.#isRequested = false;
+    return { version, capabilities: isRequested ? capabilities : undefined };
+  }
+
+  noteAnswer({ sendCapabilities = false }: { sendCapabilities?: boolean | undefined }): void {
+    if (!sendCapabilities) return;
+    this.#isRequested = true;
+    this.#options.onRequested();
+  }
+}

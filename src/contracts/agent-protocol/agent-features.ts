@@ -1,0 +1,109 @@
+import type { ContainerTemplate, SetTemplate } from "../api/set-template.ts";
+
+/**
+ * The features of agents that a set template may need. An agent reports those that it has, and the
+ * planner places a set only on hosts whose agents have all that its template needs.
+ *
+ * A feature stands for members of the template that agents of an earlier release do not know. Such
+ * an agent rejects a set with an unknown member, or even a whole answer.
+ */
+const agentFeatures = [
+  "init",
+  "read-only-rootfs",
+  "cap-add",
+  "cap-drop",
+  "ulimits",
+  "tmpfs",
+  "logging",
+  "shared-memory",
+  "extra-hosts",
+] as const;
+type AgentFeature = (typeof agentFeatures)[number];
+
+/** The features of the agent of this build. */
+export const ownFeatures: readonly string[] = agentFeatures;
+
+/** Each option of a container: the feature that it needs, or null if every agent knows it. */
+const optionFeatures: Readonly<
+  Record<keyof Required<ContainerTemplate["options"]>, AgentFeature | null>
+> = {
+  cpuPercent: null,
+  memoryPercent: null,
+  env: null,
+  command: null,
+  args: null,
+  workingDir: null,
+  user: null,
+  health: null,
+  restart: null,
+  stopSignal: null,
+  stopTimeoutSeconds: null,
+  init: "init",
+  readOnlyRootfs: "read-only-rootfs",
+  capAdd: "cap-add",
+  capDrop: "cap-drop",
+  ulimits: "ulimits",
+  tmpfs: "tmpfs",
+  logging: "logging",
+};
+
+/** Each member of a template, likewise. */
+const memberFeatures: Readonly<Record<keyof Required<SetTemplate>, AgentFeature | null>> = {
+  cpuMillis: null,
+  memoryBytes: null,
+  rootfsBytes: null,
+  io: null,
+  volume: null,
+  shmBytes: "shared-memory",
+  extraHosts: "extra-hosts",
+  sysctls: null,
+  networks: null,
+  containers: null,
+};
+
+/** The members of a template, and the options of all its containers, without values. */
+export interface TemplateMembers {
+  members: readonly string[];
+  options: readonly string[];
+}
+
+/** The features that a template needs, in alphabetical order. */
+export function listNeededFeatures(template: SetTemplate): string[] {
+  return listFeaturesOf({
+    members: listDefined(template),
+    options: template.containers.flatMap(({ options }) => listDefined(options)),
+  });
+}
+
+/** The features that a template with these members needs, in alphabetical order. */
+export function listFeaturesOf({ members, options }: TemplateMembers): string[] {
+  const needed = [
+    ...members.map((name) => memberFeatures[name as keyof SetTemplate]),
+    ...options.map((name) => optionFeatures[name as keyof ContainerTemplate["options"]]),
+  ];
+  return [...new Set(needed.filter((feature) => typeof feature === "string"))].sort();
+}
+
+/** The template without the members that need a feature, as every agent can read it. */
+export function omitFeatures(template: SetTemplate): SetTemplate {
+  const { containers, ...members } = template;
+  return {
+    ...pickKnown(members, memberFeatures),
+    containers: containers.map(({ options, ...container }) => ({
+      ...container,
+      options: pickKnown(options, optionFeatures),
+    })),
+  };
+}
+
+function pickKnown<T extends object>(
+  part: T,
+  features: Readonly<Record<string, AgentFeature | null>>,
+): T {
+  const known = Object.entries(part).filter(([name]) => (features[name] ?? null) === null);
+  return Object.fromEntries(known) as T;
+}
+
+function listDefined(part: object): string[] {
+  return Object.entries(part).flatMap(([name, value]) => (value === undefined ? [] : name));
+}

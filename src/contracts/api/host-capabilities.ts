@@ -1,0 +1,40 @@
+import { z } from "zod";
+import { orNull, reasonSchema } from "../common/primitives.ts";
+
+/** The name of a feature of an agent: see agent-features.ts. */
+export const featureSchema = z.string().regex(/^[a-z0-9][a-z0-9-]{0,63}$/);
+
+export const dockerFactsSchema = z.strictObject({
+  version: z.string().max(64),
+  imageStore: z
+    .string()
+    .max(64)
+    .describe(
+      "The storage driver of the daemon, such as `overlay2`, or its containerd snapshotter.",
+    ),
+  cgroupDriver: z.string().max(32),
+  cgroupVersion: z.number().int().min(1).max(9),
+});
+
+export const selfTestSchema = z.strictObject({
+  state: z.enum(["passed", "failed"]),
+  reason: reasonSchema
+    .nullable()
+    .describe("Why the host can run no set. Null after a passed test."),
+});
+export type SelfTest = z.infer<typeof selfTestSchema>;
+
+export const hostCapabilitiesSchema = z
+  .strictObject({
+    features: z
+      .array(featureSchema)
+      .describe(
+        "The features of the agent. Berth places a set only where the agent has all that it needs.",
+      ),
+    docker: dockerFactsSchema.nullable().describe("Null until the agent has read them."),
+    selfTest: selfTestSchema.nullable().describe("Null until the first self test has ended."),
+  })
+  .meta({ id: "HostCapabilities" });
+export type HostCapabilities = z.infer<typeof hostCapabilitiesSchema>;
+
+export const hostCapabilitiesOrNull = orNull(hostCapabilitiesSchema);

@@ -1,0 +1,89 @@
+import {
+  type AgentCapabilities,
+  UNKNOWN_CAPABILITIES,
+} from "../../contracts/agent-protocol/agent-capabilities.ts";
+import {
+  countSetsThatNeed,
+  lockCapabilities,
+  storeCapabilities,
+} from "../../db/queries/hosts/capabilities.ts";
+import type { StoredCapabilities } from "../../db/schema/agent-record.ts";
+import { retryPending } from "../placement/retry-pending.ts";
+import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
+import { unitOfWork } from "../runtime/unit-of-work.ts";
+import type { HostCaller } from "./enroll-host.ts";
+
+/** The capabilities of an agent, as far as its sync contains them. */
+interface ReportedCapabilities {
+  /** Undefined for an agent of an earlier release. */
+  version: string | undefined;
+  /** Undefined if the sync does not contain them. */
+  capabilities: AgentCapabilities | undefined;
+}
+
+/**
+ * Stores the capabilities of an agent if they differ from the stored ones, and forgets them if the
+ * agent is of an earlier release. So a rollback of an agent takes its features from the planner.
+ * Most syncs have the stored version, and cost nothing. Sets on the host stay in each case (I17).
+ *
+ * Returns false if the stored capabilities have another version, and the sync has none.
+ */
+export async function noteCapabilities(
+  ctx: ControlContext,
+  { hostId, capabilitiesVersion: known }: Pick<HostCaller, "hostId" | "capabilitiesVersion">,
+  { version, capabilities }: ReportedCapabilities,
+): Promise<boolean> {
+  if (version === UNKNOWN_CAPABILITIES || version === (known ?? undefined)) return true;
+  if (version !== undefined && capabilities === undefined) return false;
+  await unitOfWork(ctx, async (tx) => {
+    const before = await lockCapabilities(tx, hostId);
+    if (before === undefined) return; // the host is deleted
+    const after =
+      version === undefined || capabilities === undefined
+        ? null
+        : {
+            ...capabilities,
+            version,
+            selfTest: capabilities.selfTest ?? before.capabilities?.selfTest ?? null,
+          };
+    await storeCapabilities(tx, hostId, after);
+    await noteChanges(ctx, tx, { hostId, before: before.capabilities, after });
+  });
+  return true;
+}
+
+interface CapabilitiesChange {
+  hostId: string;
+  before: StoredCapabilities | null;
+  after: StoredCapabilities | null;
+}
+
+async function noteChanges(
+  ctx: ControlContext,
+  tx: UnitOfWork,
+  { hostId, before, after }: CapabilitiesChange,
+): Promise<void> {
+  const wasFailed = before?.selfTest?.state === "failed";
+  const isFailed = after?.selfTest?.state === "failed";
+  if (isFailed && !wasFailed) {
+    const reason = after.selfTest?.reason?.text ?? null;
+    tx.emit({ kind: "host-self-test-failed", data: { reason }, hostId });
+    ctx.log.warn({ hostId, reason }, "the self test of an agent failed");
+  }
+  if (wasFailed && after?.selfTest?.state === "passed")
+    tx.emit({ kind: "host-self-test-passed", data: {}, hostId });
+  const features = listMissing(before, after);
+  if (features.length > 0) {
+    const sets = await countSetsThatNeed(tx, hostId, features);
+    tx.emit({ kind: "host-features-lost", data: { features, sets }, hostId });
+    ctx.log.warn({ hostId, features, sets }, "an agent lacks features that it had");
+  }
+  const hasGained = listMissing(after, before).length > 0 || (wasFailed && !isFailed);
+  if (hasGained) await retryPending(tx, hostId, "capacity-gained");
+}
+
+/** The features of `left` that `right` lacks. */
+function listMissing(left: StoredCapabilities | null, right: StoredCapabilities | null): string[] {
+  const others = new Set(right?.features);
+  return (left?.features ?? []).filter((feature) => !others.has(feature));
+}

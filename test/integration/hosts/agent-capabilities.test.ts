@@ -1,0 +1,237 @@
+import { sql } from "drizzle-orm";
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { CAPABILITIES_HEADER } from "../../../src/contracts/agent-protocol/agent-capabilities.ts";
+import { ownFeatures } from "../../../src/contracts/agent-protocol/agent-features.ts";
+import type { SyncResult } from "../../../src/contracts/agent-protocol/sync.ts";
+import type { Host } from "../../../src/contracts/api/hosts.ts";
+import { createPlacer, type Placer } from "../../../src/control/placement/place-pending-sets.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
+import { startSimulatedAgent } from "../../support/agent/simulated-agent.ts";
+import {
+  createTestApi,
+  emptySync,
+  enrollTestHost,
+  serviceBody,
+  type TestApi,
+} from "../../support/api/test-api.ts";
+import { waitUntil } from "../../support/wait-until.ts";
+
+/** Agents report what they can do, and sets avoid hosts whose agents cannot run them. */
+let api: TestApi;
+let placer: Placer;
+beforeEach(async () => {
+  api = await createTestApi();
+  placer = createPlacer(api.ctx);
+});
+afterEach(() => api.close());
+
+const measured = {
+  used: { cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 },
+  allocatable: { cpuMillis: 8_000, memoryBytes: 8 * 2 ** 30, volumeBytes: 0, rootfsBytes: 2 ** 40 },
+  reclaimableVolumeBytes: 0,
+  trashedVolumeBytes: 0,
+  volumeReason: null,
+  disk: null,
+  setMemoryBytes: {},
+};
+const docker = {
+  version: "28.0.1",
+  imageStore: "overlay2",
+  cgroupDriver: "systemd",
+  cgroupVersion: 2,
+};
+const passed = { state: "passed", reason: null };
+const failed = {
+  state: "failed",
+  reason: { code: "bridge-missing", text: "Docker has no bridge network." },
+};
+
+interface TestHost {
+  hostId: string;
+  credential: string;
+}
+
+/** @param version undefined for an agent of an earlier release */
+async function sync(
+  { credential }: TestHost,
+  version?: string,
+  parts: object = {},
+): Promise<SyncResult> {
+  const answer = await api.request("POST", "/agent/v1/sync", {
+    token: credential,
+    headers: version === undefined ? {} : { [CAPABILITIES_HEADER]: version },
+    body: { ...emptySync, usage: measured, ...parts },
+  });
+  expect(answer.status).toBe(200);
+  return (await answer.json()) as SyncResult;
+}
+
+const syncWith = (host: TestHost, version: string, features: string[], selfTest: object | null) =>
+  sync(host, version, { capabilities: { features, docker, selfTest } });
+
+async function getHost({ hostId }: TestHost): Promise<Host> {
+  const answer = await api.request("GET", `/v1/hosts/${hostId}`, { token: api.adminToken });
+  return (await answer.json()) as Host;
+}
+
+/** A service with one set. */
+function bodyWith(name: string, options: object, template: object = {}) {
+  const body = { ...serviceBody(name), replicas: 1 } as unknown as {
+    template: { containers: { options: object }[] };
+  };
+  const containers = body.template.containers.map((container) => ({
+    ...container,
+    options: { ...container.options, ...options },
+  }));
+  return { ...body, template: { ...body.template, ...template, containers } };
+}
+
+let keys = 0;
+async function post(url: string, body: object): Promise<Response> {
+  const headers = { "idempotency-key": `key-${++keys}` };
+  return api.request("POST", url, { token: await api.tokenOf("tenant", "food"), headers, body });
+}
+
+async function readSets(service: string) {
+  return queryRows<{ hostId: string | null; text: string | null; id: string }>(
+    api.ctx.db,
+    sql`select s.id, s.host_id as "hostId", s.reason->>'text' as text from sets s
+          join services v on v.id = s.service_id where v.name = ${service}`,
+  );
+}
+
+const readEvents = async (kind: string) =>
+  (
+    await queryRows<{ text: string }>(
+      api.ctx.db,
+      sql`select text from events where kind = ${kind} order by id`,
+    )
+  ).map(({ text }) => text);
+
+it("are requested once for each version, stored and shown", async () => {
+  const host = await enrollTestHost(api, "h1");
+  expect(await getHost(host)).toMatchObject({ capabilities: null });
+  expect(await sync(host, "v1")).toMatchObject({ sendCapabilities: true });
+  const stored = await syncWith(host, "v1", ["init", "tmpfs"], passed);
+  expect(stored.sendCapabilities).toBeUndefined();
+  expect((await sync(host, "v1")).sendCapabilities).toBeUndefined();
+  expect(await getHost(host)).toMatchObject({
+    reason: null,
+    capabilities: { features: ["init", "tmpfs"], docker, selfTest: passed },
+  });
+  expect(await sync(host, "v2", { waitMs: 20_000 })).toMatchObject({ sendCapabilities: true });
+});
+
+it("are read without members and features that only newer agents know", async () => {
+  const host = await enrollTestHost(api, "h1");
+  const newer = { features: ["init", 7, "Not A Name"], docker: { ...docker, arch: "arm64" } };
+  await sync(host, "v1", { capabilities: { ...newer, selfTest: passed, gpu: true } });
+  expect(await getHost(host)).toMatchObject({
+    capabilities: { features: ["init"], docker, selfTest: passed },
+  });
+});
+
+it("keep sets with new options off hosts with older agents", async () => {
+  const old = await enrollTestHost(api, "old");
+  await sync(old);
+  expect(
+    (await post("/v1/services", bodyWith("web", { init: true }, { shm: "16Mi" }))).status,
+  ).toBe(201);
+  await placer.placeSets();
+  expect(await readSets("web")).toEqual([
+    expect.objectContaining({
+      hostId: null,
+      text: expect.stringContaining(
+        "0 of 1 host fits: agent too old for an option of the template on the only host [agent-too-old]",
+      ),
+    }),
+  ]);
+  const plan = await post("/v1/plan", { kind: "create", service: bodyWith("b", { init: true }) });
+  expect(await plan.json()).toMatchObject({
+    placed: 0,
+    reasons: [{ reason: "agent-too-old", hosts: 1 }],
+  });
+  // A template without new options still starts there.
+  expect((await post("/v1/services", bodyWith("plain", {}))).status).toBe(201);
+  await placer.placeSets();
+  expect(await readSets("plain")).toMatchObject([{ hostId: old.hostId }]);
+
+  const newer = await enrollTestHost(api, "new");
+  await syncWith(newer, "v1", ["init"], passed);
+  await placer.placeSets();
+  expect(await readSets("web")).toMatchObject([{ hostId: null }]);
+  // A gained feature makes waiting sets due immediately.
+  await syncWith(newer, "v2", ["init", "shared-memory"], passed);
+  await placer.placeSets();
+  expect(await readSets("web")).toMatchObject([{ hostId: newer.hostId }]);
+});
+
+it("end with an agent of an earlier release, whose sets stay", async () => {
+  const host = await enrollTestHost(api, "h1");
+  await syncWith(host, "v1", ["init"], passed);
+  await post("/v1/services", bodyWith("web", { init: true }));
+  await placer.placeSets();
+  expect(await readSets("web")).toMatchObject([{ hostId: host.hostId }]);
+
+  await sync(host, "unknown");
+  expect((await getHost(host)).capabilities).not.toBeNull();
+  // The agent could not read the set, so the answer omits it, and is not full.
+  expect(await sync(host)).toMatchObject({ full: false, sets: [] });
+  await sync(host);
+  expect((await getHost(host)).capabilities).toBeNull();
+  expect(await readEvents("host-features-lost")).toEqual([
+    "The agent lacks features that it had: init. 1 set of the host uses one of them. Upgrade the agent.",
+  ]);
+  await post("/v1/services", bodyWith("later", { init: true }));
+  await placer.placeSets();
+  expect(await readSets("later")).toMatchObject([{ hostId: null }]);
+  expect(await readSets("web")).toMatchObject([{ hostId: host.hostId }]);
+
+  // The upgraded agent has the same version as before the rollback.
+  expect(await sync(host, "v1")).toMatchObject({ sendCapabilities: true });
+  await syncWith(host, "v1", ["init"], passed);
+  await placer.placeSets();
+  expect(await readSets("later")).toMatchObject([{ hostId: host.hostId }]);
+  const { full, sets } = await sync(host, "v1");
+  expect({ full, sets: sets.length }).toEqual({ full: true, sets: 2 });
+});
+
+it("are those of a real agent within a moment after its start", async () => {
+  const agent = await startSimulatedAgent(api, "h1");
+  const host = { hostId: agent.hostId, credential: "" };
+  await waitUntil(
+    "the host has capabilities",
+    async () => (await getHost(host)).capabilities !== null,
+  );
+  expect((await getHost(host)).capabilities?.features).toEqual(ownFeatures);
+  await agent.stop();
+});
+
+it("take the host from new sets from a failed self test until one passes", async () => {
+  const host = await enrollTestHost(api, "h1");
+  await syncWith(host, "v1", [], failed);
+  expect(await getHost(host)).toMatchObject({
+    state: "ready",
+    reason: {
+      code: "self-test-failed",
+      text: expect.stringContaining("Docker has no bridge network."),
+    },
+  });
+  await post("/v1/services", bodyWith("web", {}));
+  await placer.placeSets();
+  expect(await readSets("web")).toMatchObject([
+    { hostId: null, text: expect.stringContaining("[host-self-test-failed]") },
+  ]);
+  // A restarted agent has not tested yet, so the last result stays.
+  await syncWith(host, "v2", [], null);
+  expect((await getHost(host)).reason?.code).toBe("self-test-failed");
+  await syncWith(host, "v3", [], passed);
+  expect((await getHost(host)).reason).toBeNull();
+  await placer.placeSets();
+  expect(await readSets("web")).toMatchObject([{ hostId: host.hostId }]);
+  // A test that fails later leaves the set where it is.
+  await syncWith(host, "v4", [], failed);
+  expect(await readSets("web")).toMatchObject([{ hostId: host.hostId }]);
+  expect(await readEvents("host-self-test-failed")).toHaveLength(2);
+  expect(await readEvents("host-self-test-passed")).toHaveLength(1);
+});
