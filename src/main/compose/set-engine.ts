@@ -1,5 +1,5 @@
 import type Docker from "dockerode";
-import { createSetEngine } from "../../agent/engine/set-engine.ts";
+import { createSetEngine, type SetEnginePorts } from "../../agent/engine/set-engine.ts";
 import type { RegistryCredentials } from "../../agent/model/registry-credentials.ts";
 import type { SetPort } from "../../agent/ports/set-port.ts";
 import type { VolumePort } from "../../agent/ports/volume-port.ts";
@@ -36,10 +36,19 @@ export interface DockerSetsOptions {
 }
 
 /**
- * Composes the set engine of this machine from Docker, cgroups and volumes. It immediately builds
- * the infra image in the background, so that no set's start waits for it.
+ * Composes the set engine of this machine. It immediately builds the infra image in the background,
+ * so that no set's start waits for it.
  */
 export function composeSetEngine(options: DockerSetsOptions): SetPort {
+  const ports = composeEnginePorts(options);
+  Promise.all([ports.daemon.facts(), ports.images.infraImage()]).catch((error: unknown) => {
+    options.log.warn({ err: error }, "Docker is not ready yet");
+  });
+  return createSetEngine(ports);
+}
+
+/** The ports of the set engine on Docker, cgroups and volumes. */
+export function composeEnginePorts(options: DockerSetsOptions): SetEnginePorts {
   const { docker, hostId, log, volumes } = options;
   const daemon = createDockerDaemon({ docker, log });
   const cgroups = createCgroups({
@@ -58,10 +67,7 @@ export function composeSetEngine(options: DockerSetsOptions): SetPort {
     pullIdleTimeoutMs: options.pullIdleTimeoutMs,
     registryCredentials: options.registryCredentials,
   });
-  Promise.all([daemon.facts(), images.infraImage()]).catch((error: unknown) => {
-    log.warn({ err: error }, "Docker is not ready yet");
-  });
-  return createSetEngine({
+  return {
     containers: createDockerContainers({
       docker,
       daemon,
@@ -77,5 +83,5 @@ export function composeSetEngine(options: DockerSetsOptions): SetPort {
     logs: createDockerLogs(docker),
     volumes: volumes && createSetVolumes(volumes, log),
     log,
-  });
+  };
 }
