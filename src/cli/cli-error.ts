@@ -83,6 +83,10 @@ function hintsOf(code: ProblemCode, problem: ProblemDocument): string[] {
       return [
         "`berth get KIND` lists the resources of your tenant. --tenant selects another tenant.",
       ];
+    case "encryption-key-missing":
+      return [
+        "The operator sets BERTH_ENCRYPTION_KEYS of the API: see docs/guides/private-registries.md.",
+      ];
     case "generation-mismatch":
       return [
         "Another request changed it at the same time. Check it with `berth get`, then retry.",

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { capabilities, capabilitiesAllowedByDefault } from "../contracts/api/container-options.ts";
+import { isEncryptionKey } from "../lib/encryption.ts";
 import { Secret } from "../lib/secret.ts";
 
 /** A whole number within bounds. */
@@ -77,6 +78,21 @@ const capabilityList = z
   .transform((text) => text.split(",").map((name) => name.trim()))
   .pipe(z.array(z.enum(capabilities, "expected names such as NET_RAW, without CAP_")));
 
+const KEYS_MAX = 8;
+
+/** Keys in base64, separated by commas, spaces or line ends. */
+const encryptionKeyList = z
+  .string()
+  .max(1_000)
+  .transform((text) => text.split(/[\s,]+/).filter((key) => key !== ""))
+  .pipe(
+    z
+      .array(z.string().refine(isEncryptionKey, "expected the output of `openssl rand -base64 32`"))
+      .min(1)
+      .max(KEYS_MAX),
+  )
+  .transform((keys) => keys.map((key) => new Secret(key)));
+
 /** Tolerances for silent hosts, and retention: see ControlSettings. */
 export const fleetSettings = {
   /** Time after a host's lease expires in which it may return before Berth replaces its sets. */
@@ -90,6 +106,11 @@ export const fleetSettings = {
    * NET_RAW. Others, such as SYS_ADMIN, may let a container take over its host.
    */
   BERTH_CAPABILITIES_ALLOWED: capabilityList.default([...capabilitiesAllowedByDefault]),
+  /**
+   * Keys that encrypt the registry credentials in the database. The first encrypts, and all
+   * decrypt. Without a key, the API stores no credentials. A restored database needs the same keys.
+   */
+  BERTH_ENCRYPTION_KEYS: encryptionKeyList.optional(),
   /** Retention of deleted sets, services, hooks and tokens, with their dependent rows. */
   BERTH_DELETED_RETENTION_DAYS: wholeNumber(1, 3_650).default(30),
 };

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { inspect } from "node:util";
 import { afterAll, describe, expect, it } from "vitest";
+import { newEncryptionKey } from "../lib/encryption.ts";
 import { loadAllInOneConfig } from "./all-in-one.ts";
 import { loadApiConfig } from "./api.ts";
 import { loadEdgeConfig } from "./edge.ts";
@@ -49,6 +50,24 @@ describe("a configuration", () => {
     ]);
     const wrong = { ...backends, BERTH_CAPABILITIES_ALLOWED: "CAP_CHOWN" };
     expect(readProblems(loadApiConfig, wrong)).toContain("BERTH_CAPABILITIES_ALLOWED");
+  });
+
+  it("reads encryption keys, the newest first, and refuses others without their text", () => {
+    const [first, second] = [newEncryptionKey(), newEncryptionKey()];
+    for (const text of [`${first},${second}`, `${first}\n${second}\n`, `${first}, ${second}`]) {
+      const { BERTH_ENCRYPTION_KEYS: keys } = loadApiConfig({
+        ...backends,
+        BERTH_ENCRYPTION_KEYS: text,
+      });
+      expect(keys?.map((key) => key.reveal())).toEqual([first, second]);
+      expect(inspect(keys) + JSON.stringify(keys)).not.toContain(first);
+    }
+    for (const wrong of ["swordfish", `${first},swordfish`, ",", `${first}x`]) {
+      const problems = readProblems(loadApiConfig, { ...backends, BERTH_ENCRYPTION_KEYS: wrong });
+      expect(problems).toContain("BERTH_ENCRYPTION_KEYS");
+      expect(problems).not.toContain("swordfish");
+      expect(problems).not.toContain(first);
+    }
   });
 
   it("never prints a secret, in any form", () => {

@@ -6,14 +6,21 @@ import { type DbHandle, openPostgres } from "../db/postgres/open-postgres.ts";
 import { migrate, migrateEmbedded } from "../db/migrate.ts";
 import { openPglite } from "../db/pglite/open-pglite.ts";
 import { createToken } from "../control/tenancy/create-token.ts";
+import { reencryptRegistries } from "../control/tenancy/reencrypt-registries.ts";
 import { ensureBootstrap } from "../control/tenancy/bootstrap.ts";
 import { subscribeSignals, openControlPlane, startJobs } from "./compose/control-plane.ts";
-import { type DataFolder, ensureAdminSecret, openDataFolder } from "./compose/data-dir.ts";
+import {
+  type DataFolder,
+  ensureAdminSecret,
+  loadEncryptionKeys,
+  openDataFolder,
+} from "./compose/data-dir.ts";
 import { startHostAgent } from "./compose/host-agent.ts";
 import { createMetrics } from "./compose/metrics.ts";
 import { startEmbeddedRedis } from "./compose/embedded-redis.ts";
 import { measurePhases } from "./compose/measure-phases.ts";
 import { type ProcessContext, runProcess } from "./compose/run-process.ts";
+import { toEncryption } from "./compose/to-encryption.ts";
 import { toControlSettings } from "./compose/to-control-settings.ts";
 import { createApiApp, serveHttp } from "./compose/serve-http.ts";
 
@@ -35,13 +42,20 @@ await runProcess("all-in-one", loadConfig, async ({ agent, ...config }, context)
   phases.end("redis");
   const database = await openDatabase(config, folder);
   phases.end("database");
+  const keys = await loadEncryptionKeys(folder, config.BERTH_ENCRYPTION_KEYS);
   const plane = await openControlPlane(
-    { database, ...redis, settings: toControlSettings(config) },
+    {
+      database,
+      ...redis,
+      settings: toControlSettings(config),
+      encryption: toEncryption(keys),
+    },
     context,
   );
   await subscribeSignals(plane, context);
   const adminSecret = await ensureAdminSecret(folder, config.BERTH_ADMIN_TOKEN?.reveal());
   await ensureBootstrap(plane.ctx, { adminSecret });
+  await reencryptRegistries(plane.ctx);
   const metrics = createMetrics(plane);
   startJobs(
     plane,

@@ -7,6 +7,11 @@ const logModule = new URL("../../src/lib/log.ts", import.meta.url).href;
 const root = fileURLToPath(new URL("../../", import.meta.url));
 
 async function runWithLog(code: string): Promise<string[]> {
+  const lines = await readLines(code);
+  return lines.map((line) => (JSON.parse(line) as { msg: string }).msg);
+}
+
+async function readLines(code: string): Promise<string[]> {
   const program = `
     import { createLog } from ${JSON.stringify(logModule)};
     const log = createLog({ service: "test", version: "0", level: "info" });
@@ -19,9 +24,7 @@ async function runWithLog(code: string): Promise<string[]> {
     if (error.killed) throw error;
     return error; // the program ended with a different code than 0
   });
-  return stdout.split("\n").flatMap((line) => {
-    return line === "" ? [] : (JSON.parse(line) as { msg: string }).msg;
-  });
+  return stdout.split("\n").filter((line) => line !== "");
 }
 
 it("writes the lines that it has buffered when the process exits", async () => {
@@ -40,4 +43,14 @@ it("writes a line soon although the process goes on and logs no other", async ()
     let ticks = 0;
     setInterval(() => ++ticks < 20 || process.kill(process.pid, "SIGKILL"), 100);`;
   expect(await runWithLog(code)).toEqual(["alone"]);
+});
+
+it("redacts credentials that a caller logs by mistake", async () => {
+  const code = `const login = { username: "puller", password: "swordfish" };
+    const secret = "swordfish";
+    log.info({ login, secret, password: secret, token: secret }, "one");
+    log.info({ credential: secret, body: { registry: login } }, "two");`;
+  const text = (await readLines(code)).join("\n");
+  expect(text.match(/puller/g)).toHaveLength(2);
+  expect(text).not.toContain("swordfish");
 });

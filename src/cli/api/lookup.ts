@@ -1,4 +1,5 @@
 import type { Host } from "../../contracts/api/hosts.ts";
+import { parseRegistry } from "../../contracts/common/image-registry.ts";
 import { isName } from "../../contracts/common/limits.ts";
 import type { Service } from "../../contracts/api/services.ts";
 import type { BerthSet } from "../../contracts/api/sets.ts";
@@ -31,6 +32,16 @@ export function setPath(id: string): string {
       "`berth get sets` lists the sets.",
     );
   return `/v1/sets/${id}`;
+}
+
+/** The path of a registry. Throws a usage error for a name that no image can have. */
+export function registryPath(registry: string): string {
+  const name = parseRegistry(registry);
+  if (name === undefined)
+    throw usageError(
+      `"${registry}" is not a registry. Use docker.io, or a host with a dot or a port, such as registry.example.com:5000.`,
+    );
+  return `/v1/registries/${encodeURIComponent(name)}`;
 }
 
 export async function getService(api: ApiClient, name: string): Promise<Service> {

@@ -32,6 +32,7 @@ export const commandGroups: readonly CommandGroup[] = [
     load: async () => (await import("./host.ts")).addHostCommands,
   },
   { names: ["hook"], load: async () => (await import("./hook.ts")).addHookCommand },
+  { names: ["registry"], load: async () => (await import("./registry.ts")).addRegistryCommand },
   { names: ["demand"], load: async () => (await import("./demand.ts")).addDemandCommand },
   {
     names: ["token", "tenant", "enroll-token"],

@@ -6,7 +6,7 @@ import type { Volume } from "../../contracts/api/volumes.ts";
 import type { ApiClient } from "../api/api-client.ts";
 import type { Cli } from "../cli-context.ts";
 import { confirm } from "../output/confirm.ts";
-import { getHost, servicePath, setPath } from "../api/lookup.ts";
+import { getHost, registryPath, servicePath, setPath } from "../api/lookup.ts";
 import { listPages } from "../api/list-pages.ts";
 import { printDocument } from "../output/print-items.ts";
 import { DEFAULT_WAIT, parseTimeout, waitForService, waitForSet } from "../api/wait-for.ts";
@@ -20,9 +20,9 @@ interface DeleteOptions {
 export function addDeleteCommand(program: Command, cli: Cli): void {
   const command = program
     .command("delete")
-    .summary("delete a service, a set, a host, or the unknown sets of a host")
+    .summary("delete a service, a set, a host, a registry, or the unknown sets of a host")
     .description(
-      "Deletes a service with its sets, one set, or a host that is cordoned and empty, or lost. `delete unknown-sets HOST` deletes the sets of a host that a restored database does not know.",
+      "Deletes a service with its sets, one set, or a host that is cordoned and empty, or lost. `delete registry REGISTRY` deletes its credential. `delete unknown-sets HOST` deletes the sets of a host that a restored database does not know.",
     );
   withWait(command.command("service").description("delete a service with all its sets"))
     .argument("<service>")
@@ -66,6 +66,7 @@ export function addDeleteCommand(program: Command, cli: Cli): void {
       if (cli.isForPrograms) printDocument(cli, { deleted: host.id });
       else cli.terminal.out(`host/${host.name} deleted`);
     });
+  addDeleteRegistry(command, cli);
   command
     .command("unknown-sets")
     .description("delete the sets of a host that the database does not know after a restore")
@@ -84,6 +85,19 @@ export function addDeleteCommand(program: Command, cli: Cli): void {
       else if (count === 0) cli.terminal.out(`host/${host.name} has no unknown sets`);
       else
         cli.terminal.out(`${count} unknown ${count === 1 ? "set is" : "sets are"} being deleted`);
+    });
+}
+
+function addDeleteRegistry(command: Command, cli: Cli): void {
+  command
+    .command("registry")
+    .description("delete the credential of a registry; hosts then pull anonymously")
+    .argument("<registry>")
+    .option("--yes", "no effect, because this command does not ask")
+    .action(async (name: string) => {
+      await (await cli.api()).request("DELETE", registryPath(name));
+      if (cli.isForPrograms) printDocument(cli, { deleted: name });
+      else cli.terminal.out(`registry/${name} deleted`);
     });
 }
 

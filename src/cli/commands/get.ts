@@ -3,6 +3,7 @@ import type { Tenant, Token } from "../../contracts/api/tenancy.ts";
 import type { Decision, Demand, Hook } from "../../contracts/api/autoscaling.ts";
 import type { BerthEvent } from "../../contracts/api/events.ts";
 import type { Host, HostPool } from "../../contracts/api/hosts.ts";
+import type { Registry } from "../../contracts/api/registries.ts";
 import type { Service } from "../../contracts/api/services.ts";
 import type { BerthSet } from "../../contracts/api/sets.ts";
 import type { Volume } from "../../contracts/api/volumes.ts";
@@ -21,6 +22,7 @@ import {
   hookColumns,
   hostColumns,
   poolColumns,
+  registryColumns,
   serviceColumns,
   setColumns,
   tenantColumns,
@@ -53,6 +55,7 @@ export const getKinds = {
   tenants: ["tenant"],
   pools: ["pool"],
   volumes: ["volume"],
+  registries: ["registry"],
 } as const;
 type Kind = keyof typeof getKinds;
 
@@ -150,6 +153,9 @@ async function get(
     case "pools":
       await pickOrList(cli, api, kind, poolColumns, "/v1/host-pools", name, limit);
       return;
+    case "registries":
+      await pickOrList(cli, api, kind, registryColumns, "/v1/registries", name, limit);
+      return;
   }
 }
 
@@ -207,7 +213,7 @@ async function eventQuery(
 }
 
 /** Lists a kind, or shows one item of the list. The API has no operation for a single item. */
-async function pickOrList<T extends Token | Tenant | HostPool | Volume>(
+async function pickOrList<T extends Token | Tenant | HostPool | Volume | Registry>(
   cli: Cli,
   api: ApiClient,
   kind: Kind,
@@ -224,7 +230,10 @@ async function pickOrList<T extends Token | Tenant | HostPool | Volume>(
   }
   const { items } = await listPages<T>(api, path, LIMIT_MAX);
   const found = items.find(
-    (item) => ("name" in item && item.name === name) || ("id" in item && item.id === name),
+    (item) =>
+      ("name" in item && item.name === name) ||
+      ("registry" in item && item.registry === name) ||
+      ("id" in item && item.id === name),
   );
   if (!found) {
     throw new CliError(`${capitalize(getKinds[kind][0])} "${name}" not found.`, {

@@ -20,6 +20,7 @@ const listOfWord: Record<string, readonly string[]> = {
   token: ["tokens"],
   pool: ["host-pools"],
   volume: ["volumes"],
+  registry: ["registries"],
   "--service": ["services"],
   "--set": ["sets"],
   "--host": ["hosts"],
@@ -45,6 +46,7 @@ const listOfKind: Record<string, string> = {
   tenants: "tenants",
   pools: "host-pools",
   volumes: "volumes",
+  registries: "registries",
 };
 
 /** The fixed values of an argument or option. The command's name distinguishes equal options. */
@@ -140,12 +142,12 @@ async function listNames(cli: Cli, list: string): Promise<string[]> {
     const { options } = await cli.api();
     const signal = AbortSignal.any([options.signal, AbortSignal.timeout(COMPLETION_TIMEOUT_MS)]);
     const api = new ApiClient({ ...options, signal });
-    const { items } = await listPages<{ id?: string; name?: string }>(
+    const { items } = await listPages<{ id?: string; name?: string; registry?: string }>(
       api,
       `/v1/${list}`,
       CANDIDATES_MAX,
     );
-    return items.flatMap((item) => item.name ?? item.id ?? []);
+    return items.flatMap((item) => item.name ?? item.registry ?? item.id ?? []);
   } catch {
     return []; // a completion shows no errors
   }

@@ -2,6 +2,7 @@ import type { Tenant, Token } from "../../contracts/api/tenancy.ts";
 import type { Decision, Demand, Hook, HookRule } from "../../contracts/api/autoscaling.ts";
 import type { BerthEvent } from "../../contracts/api/events.ts";
 import type { Host, HostPool } from "../../contracts/api/hosts.ts";
+import type { Registry } from "../../contracts/api/registries.ts";
 import type { Service, ServiceCounts } from "../../contracts/api/services.ts";
 import type { BerthSet } from "../../contracts/api/sets.ts";
 import type { Volume } from "../../contracts/api/volumes.ts";
@@ -281,6 +282,14 @@ function tokenStatus(token: Token, nowMs: number): string {
   if (token.usedAt !== null && token.role === "enroll") return "used";
   return token.expiresAt !== null && Date.parse(token.expiresAt) <= nowMs ? "expired" : "valid";
 }
+
+export const registryColumns: readonly Column<Registry>[] = [
+  { head: "REGISTRY", cell: ({ registry }) => registry },
+  { head: "USERNAME", cell: ({ username }) => username },
+  { head: "TENANT", cell: ({ tenant }) => tenant },
+  { head: "CHANGED", cell: ({ updatedAt }, nowMs) => formatAge(updatedAt, nowMs) },
+  { head: "ID", wide: true, cell: ({ id }) => id },
+];
 
 export const volumeColumns: readonly Column<Volume>[] = [
   { head: "ID", cell: (volume) => volume.id },

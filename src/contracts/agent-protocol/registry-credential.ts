@@ -1,10 +1,11 @@
 import { z } from "zod";
-import { REGISTRY_LENGTH_MAX } from "../common/image-registry.ts";
+import {
+  REGISTRY_LENGTH_MAX,
+  REGISTRY_PASSWORD_LENGTH_MAX,
+  REGISTRY_USERNAME_LENGTH_MAX,
+} from "../common/image-registry.ts";
 import { nameSchema } from "../common/primitives.ts";
 
-export const REGISTRY_USERNAME_LENGTH_MAX = 255;
-/** Some registries issue signed tokens or JSON keys of several KiB. */
-export const REGISTRY_PASSWORD_LENGTH_MAX = 16_384;
 /** One answer has the credentials of at most this many registries and tenants. */
 export const CREDENTIALS_PER_SYNC_MAX = 2_000;
 

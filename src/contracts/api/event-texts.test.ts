@@ -109,6 +109,8 @@ const samples: { [K in keyof typeof eventTexts]: readonly EventFacts<K>[] } = {
   ],
   "hook-changed": [{ service, hook: "load", changed: ["rules"] }],
   "tenant-changed": [{ tenant: "food", changed: ["setsMax", "pools"] }],
+  "registry-stored": [{ registry: "ghcr.io", username: "puller" }],
+  "registry-deleted": [{ registry: "ghcr.io" }],
   "token-created": [
     { cause: "token", name: "ci", role: "tenant" },
     { cause: "hook", service, name: "load" },

@@ -255,6 +255,10 @@ export const eventTexts = {
     `Hook ${facts.hook} of service ${facts.service} changed: ${facts.changed.join(", ")}.`,
   "tenant-changed": (facts: { tenant: string; changed: readonly string[] }) =>
     `Tenant ${facts.tenant} changed: ${facts.changed.join(", ")}.`,
+  "registry-stored": (facts: { registry: string; username: string }) =>
+    `Credential of user ${facts.username} for registry ${facts.registry} stored.`,
+  "registry-deleted": (facts: { registry: string }) =>
+    `Credential for registry ${facts.registry} deleted.`,
   "token-created": tokenCreatedText,
   "token-revoked": (facts: { cause: "token" } | (Named & { cause: "hook" })) =>
     facts.cause === "token"

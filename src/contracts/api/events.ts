@@ -64,6 +64,8 @@ export const eventKinds = [
   "decision-made",
   "hook-changed",
   "tenant-changed",
+  "registry-stored",
+  "registry-deleted",
   "token-created",
   "token-revoked",
 ] as const;

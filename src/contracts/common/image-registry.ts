@@ -4,6 +4,9 @@
  */
 export const DOCKER_HUB = "docker.io";
 export const REGISTRY_LENGTH_MAX = 255;
+export const REGISTRY_USERNAME_LENGTH_MAX = 255;
+/** Some registries issue signed tokens or JSON keys of several KiB. */
+export const REGISTRY_PASSWORD_LENGTH_MAX = 16_384;
 
 /** Names of Docker Hub in image references and in `docker login`. */
 const dockerHubNames: ReadonlySet<string> = new Set([

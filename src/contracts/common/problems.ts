@@ -43,6 +43,11 @@ export const problemCatalog = {
     title: "Another endpoint of Berth serves this operation",
     retryable: false,
   },
+  "encryption-key-missing": {
+    status: 501,
+    title: "This installation has no encryption key",
+    retryable: false,
+  },
   "unsupported-media-type": {
     status: 415,
     title: "The body must be application/json",

@@ -30,6 +30,7 @@ import { assert } from "../../lib/assert.ts";
 import { applyObserved, lockObservedSets } from "./apply-observed.ts";
 import { closeServices } from "../services/close-services.ts";
 import { resolveUnlistedSets } from "./unlisted-sets.ts";
+import { listHostCredentials } from "./list-host-credentials.ts";
 import { volumeEvent } from "./volume-event.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
@@ -75,7 +76,7 @@ export async function syncHost(
   const full = body.full || isBack || isAhead || host.state === "lost";
   if (body.waitMs === 0 && !full) {
     await takeReport(ctx, body, host, signal);
-    return buildAnswer(ctx, host, body, false);
+    return buildAnswer(ctx, host, body, { full: false });
   }
   const news = startWait(ctx, hostId, body.waitMs, signal);
   try {
@@ -83,7 +84,7 @@ export async function syncHost(
     const answer = await readAnswer(ctx, hostId, body, { full, lease: after }, signal);
     if (body.waitMs === 0 || full || hasNewsIn(answer)) return answer;
     if (!(await news.arrived)) return { ...answer, serverTime: new Date().toISOString() };
-    return await readAnswer(ctx, hostId, body, { full: false, lease: undefined }, signal);
+    return await readAnswer(ctx, hostId, body, { full: false, isWoken: true }, signal);
   } finally {
     news.stop();
   }
@@ -312,6 +313,12 @@ function disconnected(): AppError {
   return new AppError("request-timeout", { detail: "The agent disconnected." });
 }
 
+interface AnswerOptions {
+  full: boolean;
+  /** A signal ended the wait of the sync. Changed credentials have no other news. */
+  isWoken?: boolean;
+}
+
 /**
  * Reads the response under a limit of answers. It awaits Redis outside the limit, so a slow Redis
  * delays no other host.
@@ -321,7 +328,7 @@ async function readAnswer(
   ctx: ControlContext,
   hostId: string,
   body: Sync,
-  { full, lease }: { full: boolean; lease: HostLeaseRow | undefined },
+  { full, isWoken = false, lease }: AnswerOptions & { lease?: HostLeaseRow | undefined },
   signal: AbortSignal,
 ): Promise<SyncResult> {
   let streams: Promise<SyncResult["streams"]> | undefined;
@@ -331,7 +338,7 @@ async function readAnswer(
     streams = ctx.streams.takeRequests(hostId);
     const row = lease ?? (await findHostLease(ctx.db, { hostId }));
     if (!row) throw await createHostRefusal(ctx, { hostId });
-    return buildAnswer(ctx, row, body, full);
+    return buildAnswer(ctx, row, body, { full, isWoken });
   });
   return { ...answer, streams: (await streams) ?? [] };
 }
@@ -340,14 +347,15 @@ async function buildAnswer(
   ctx: ControlContext,
   { hostId, generation, state, databaseEpoch, databaseTimeMs }: HostLeaseRow,
   body: Sync,
-  full: boolean,
+  { full, isWoken = false }: AnswerOptions,
 ): Promise<SyncResult> {
   const hasNews = full || generation > body.acceptedGeneration;
   const after = full ? -1 : body.acceptedGeneration;
-  const [rows, purgeVolumes, setsToRemove] = await Promise.all([
+  const [rows, purgeVolumes, setsToRemove, registryCredentials] = await Promise.all([
     hasNews ? listDesiredSets(ctx.db, hostId, after, DESIRED_SETS_MAX) : [],
     hasNews ? listPurges(ctx.db, hostId, PURGES_PER_SYNC_MAX) : [],
     body.unlistedSets ? resolveUnlistedSets(ctx, hostId, body.unlistedSets) : [],
+    hasNews || isWoken ? listHostCredentials(ctx, hostId) : undefined,
   ]);
   assert(rows.length < DESIRED_SETS_MAX, "an answer contains all sets of a host");
   const sets: DesiredSet[] = [];
@@ -358,6 +366,7 @@ async function buildAnswer(
   }
   return {
     ...(full ? { setsToRemove } : {}),
+    ...(registryCredentials ? { registryCredentials } : {}),
     // Older than the sets: the next sync repeats a set that changed in between, so none is missed.
     hostGeneration: generation,
     full,

@@ -96,6 +96,28 @@ export const tenantUsageChanges = pgTable(
   (table) => [index("tenant_use_changes_xid").on(table.changedXid)],
 );
 
+/** Credentials of tenants for private registries of images. */
+export const registryCredentials = pgTable(
+  "registry_credentials",
+  {
+    id: text("id").primaryKey(),
+    tenantId: text("tenant_id")
+      .notNull()
+      .references(() => tenants.id),
+    /** As Docker names it: `docker.io`, or a host with an optional port, in lower case. */
+    registry: text("registry").notNull(),
+    username: text("username").notNull(),
+    /** The key that encrypted the password; see lib/encryption.ts. */
+    keyId: text("key_id").notNull(),
+    ciphertext: text("ciphertext").notNull(),
+    createdAt: timestamptz("created_at").notNull().defaultNow(),
+    updatedAt: timestamptz("updated_at").notNull().defaultNow(),
+  },
+  (table) => [
+    uniqueIndex("registry_credentials_registry_unique").on(table.tenantId, table.registry),
+  ],
+);
+
 /** Bearer tokens. A secret has 256 random bits, so its SHA-256 needs no salt and no stretching. */
 export const tokens = pgTable(
   "tokens",

@@ -1,5 +1,7 @@
 import { chmod, mkdir, open, readFile, rename, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
+import { isEncryptionKey, newEncryptionKey } from "../../lib/encryption.ts";
+import { Secret } from "../../lib/secret.ts";
 import { newSecret } from "../../lib/token-hash.ts";
 
 /** The data folder of an all-in-one Berth, accessible only to its owner. */
@@ -8,6 +10,7 @@ export interface DataFolder {
   path: string;
   databaseDir: string;
   adminTokenFile: string;
+  encryptionKeyFile: string;
   /** Publishes the API's URL for the command line. */
   announce(apiUrl: string): Promise<void>;
   /** Withdraws the URL and unlocks the folder. */
@@ -34,6 +37,7 @@ export async function openDataFolder(directory: string): Promise<DataFolder> {
     path: root,
     databaseDir: path.join(root, "database"),
     adminTokenFile,
+    encryptionKeyFile: path.join(root, "encryption-key"),
     announce: (apiUrl) => replaceFile(apiFile, `${JSON.stringify({ apiUrl, adminTokenFile })}\n`),
     release: async () => {
       await rm(apiFile, { force: true });
@@ -51,6 +55,27 @@ export async function ensureAdminSecret(
   const secret = given ?? (stored?.trim() || newSecret());
   if (stored?.trim() !== secret) await replaceFile(folder.adminTokenFile, `${secret}\n`);
   return secret;
+}
+
+/**
+ * Returns the keys that encrypt secrets in the database: the given ones, and then the stored one.
+ * Without any, it stores a new one. Throws if the file has something else, because a new key could
+ * not decrypt the database.
+ */
+export async function loadEncryptionKeys(
+  folder: DataFolder,
+  given: readonly Secret[] = [],
+): Promise<Secret[]> {
+  const file = folder.encryptionKeyFile;
+  let stored = (await readIfThere(file))?.trim();
+  if (stored === undefined && given.length === 0) {
+    stored = newEncryptionKey();
+    await replaceFile(file, `${stored}\n`);
+  }
+  if (stored === undefined) return [...given];
+  if (!isEncryptionKey(stored))
+    throw new Error(`${file} has no key in base64. Restore it from a backup, or remove it.`);
+  return [...given, new Secret(stored)];
 }
 
 async function takeLock(lockFile: string): Promise<void> {

@@ -11,6 +11,7 @@ const tags = [
   { name: "hosts", description: "Hosts and host pools." },
   { name: "autoscaling", description: "Hooks, demands of alerts, and scaling decisions." },
   { name: "events", description: "The log of all changes." },
+  { name: "registries", description: "Credentials for private registries of images." },
   { name: "access", description: "Tokens and tenants." },
   { name: "hooks", description: "The URLs to which alert senders deliver." },
   { name: "agent", description: "The agent protocol, version 1." },

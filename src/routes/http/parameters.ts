@@ -1,4 +1,5 @@
 import { z } from "@hono/zod-openapi";
+import { registryName } from "../../contracts/api/registries.ts";
 import { idSchema, nameSchema } from "../../contracts/common/primitives.ts";
 
 export const serviceParameters = z.object({ name: nameSchema });
@@ -6,4 +7,5 @@ export const hookParameters = z.object({ name: nameSchema, hookId: idSchema("hoo
 export const setParameters = z.object({ setId: idSchema("set") });
 export const hostParameters = z.object({ hostId: idSchema("host") });
 export const tenantParameters = z.object({ name: nameSchema });
+export const registryParameters = z.object({ registry: registryName });
 export const volumeParameters = z.object({ volumeId: idSchema("vol") });

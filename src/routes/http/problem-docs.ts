@@ -57,6 +57,13 @@ export const problemDocs: Record<ProblemCode, ProblemDoc> = {
     user: "Send the request to the API on Node.",
     operator: "Set `BERTH_API_URL` of the host agents to the API on Node.",
   },
+  "encryption-key-missing": {
+    meaning:
+      "Berth stores registry credentials only encrypted, and this API process has no key for that. All other operations work.",
+    user: "Ask the operator for a key. Until then, use images that need no credential.",
+    operator:
+      "Set `BERTH_ENCRYPTION_KEYS` of each API process to the output of `openssl rand -base64 32`, and restart the API. Store the key with the backups of the database.",
+  },
   "already-exists": {
     meaning:
       "Another resource has this name. A service holds its name until its deletion is complete.",
