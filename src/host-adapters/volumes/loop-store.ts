@@ -1,14 +1,4 @@
-import {
-  mkdir,
-  open,
-  readdir,
-  readFile,
-  rename,
-  rm,
-  stat,
-  statfs,
-  truncate,
-} from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm, stat, statfs, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { z } from "zod";
@@ -25,6 +15,8 @@ import {
   volumeError,
 } from "./block-store.ts";
 import { deviceBusy } from "./device-holders.ts";
+import { ImageDisk, type ImageDiskOptions } from "./image-disk.ts";
+import { syncFolder, writeDurably } from "./write-durably.ts";
 import { describeBytes } from "../../lib/text/describe-bytes.ts";
 
 const losetup = "/usr/sbin/losetup";
@@ -48,10 +40,8 @@ const storedTags = z.object({
   expiryStampMs: z.number().optional(),
 });
 
-export interface LoopStoreOptions {
+export interface LoopStoreOptions extends ImageDiskOptions {
   hostId: string;
-  /** The folder of the images, which belongs to this agent alone. */
-  folder: string;
   /** The part of the file system that all volumes together may use. */
   totalBytes: number;
 }
@@ -68,13 +58,16 @@ export function createLoopStore(options: LoopStoreOptions): BlockStore {
 class LoopStore implements BlockStore {
   readonly hasImages = true;
   readonly #options: LoopStoreOptions;
+  readonly #disk: ImageDisk;
   #swept: Promise<void> | undefined;
 
   constructor(options: LoopStoreOptions) {
     this.#options = options;
+    this.#disk = new ImageDisk(options);
   }
 
   async list(): Promise<BlockListing> {
+    await this.#disk.assertMounted();
     const ids = await this.#idsOf(/^(vol_[0-9a-z]+)\.json$/);
     const read = await Promise.all(ids.map((volumeId) => this.#read(volumeId)));
     return {
@@ -185,6 +178,7 @@ class LoopStore implements BlockStore {
    */
   async #prepareFolder(): Promise<void> {
     await mkdir(this.#options.folder, { recursive: true, mode: 0o700 });
+    await this.#disk.bind();
     await (this.#swept ??= this.#sweep());
   }
 
@@ -213,18 +207,8 @@ class LoopStore implements BlockStore {
     tags: VolumeTags,
     hostId = this.#options.hostId,
   ): Promise<void> {
-    const { folder } = this.#options;
-    const path = this.#tagsOf(volumeId);
-    const unfinished = `${path}.new`;
-    const file = await open(unfinished, "w", 0o600);
-    try {
-      await file.writeFile(`${JSON.stringify({ hostId, ...checkTags(tags) })}\n`);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(unfinished, path);
-    await syncFolder(folder);
+    const text = JSON.stringify({ hostId, ...checkTags(tags) });
+    await writeDurably(this.#tagsOf(volumeId), `${text}\n`);
   }
 
   /**
@@ -294,16 +278,6 @@ function noCapacity(wantedBytes: number, freeBytes: number, cause?: unknown): Er
 function failed(error: unknown): unknown {
   if (!(error instanceof CommandError)) return error;
   return volumeError("volume-failed", error.message, { temporary: true, cause: error });
-}
-
-/** Makes a rename durable. */
-async function syncFolder(folder: string): Promise<void> {
-  const handle = await open(folder, "r");
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
 }
 
 async function exists(path: string): Promise<boolean> {

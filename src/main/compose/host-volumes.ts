@@ -32,6 +32,7 @@ export async function openHostVolumes(
       `Docker cannot mount volumes from ${dataFolder}. Choose a BERTH_AGENT_DATA_DIR without a colon, or BERTH_VOLUME_BACKEND=none.`,
     );
   }
+  const root = path.join(dataFolder, "volumes");
   const folder = path.join(dataFolder, "volume-images");
   const store =
     backend === "lvm"
@@ -39,11 +40,13 @@ export async function openHostVolumes(
       : createLoopStore({
           hostId,
           folder,
+          idPath: `${folder}.id`,
+          root,
           totalBytes: await computeDiskShare(folder, settings.BERTH_VOLUME_LOOP_PERCENT),
         });
   const port = createVolumes({
     store,
-    root: path.join(dataFolder, "volumes"),
+    root,
     fileSystem: settings.BERTH_VOLUME_FILE_SYSTEM,
     retentionMs: settings.BERTH_VOLUME_RETENTION_HOURS * hourMs,
     purgesEarly: settings.BERTH_VOLUME_PURGE_EARLY,

@@ -38,7 +38,8 @@ export async function openLoopHarness(
   const root = join(base, "mounts");
   const hostId = newId("host");
   const totalBytes = 6 * sizeBytes;
-  const storeOptions = { backend: "loop" as const, hostId, folder, totalBytes };
+  const disk = { folder, idPath: join(base, "images.id"), root };
+  const storeOptions = { backend: "loop" as const, hostId, ...disk, totalBytes };
   const reboot = async () => {
     for (const name of await readdir(root).catch(() => [])) {
       await run("umount", ["--lazy", join(root, name)]).catch(() => undefined); // not mounted
@@ -62,7 +63,7 @@ export async function openLoopHarness(
     sizeBytes,
     totalBytes,
     occupy: async (volumeId) => {
-      const other = createLoopStore({ hostId: newId("host"), folder, totalBytes });
+      const other = createLoopStore({ hostId: newId("host"), ...disk, totalBytes });
       const tags = { tenant: "default", service: "db", generation: 1, state: "live" as const };
       const { signal } = new AbortController();
       const volume = { volumeId, sizeBytes: 2 ** 20, tags: { ...tags, setId: newId("set") } };
