@@ -12,6 +12,7 @@ interface Entry {
 /** Reports in flight: the entries at the time of sending. */
 export interface ReportBatch {
   reports: ObservedSet[];
+  chars: number;
   entries: ReadonlyMap<string, Entry>;
 }
 
@@ -57,11 +58,12 @@ export class ReportQueue {
     const entries = new Map<string, Entry>();
     let chars = 0;
     for (const [setId, entry] of this.#waiting) {
-      chars += entry.text.length;
-      if (entries.size >= reportsMax || (entries.size > 0 && chars > charsMax)) break;
+      const nextChars = chars + entry.text.length;
+      if (entries.size >= reportsMax || (entries.size > 0 && nextChars > charsMax)) break;
+      chars = nextChars;
       entries.set(setId, entry);
     }
-    return { reports: [...entries.values()].map(({ report }) => report), entries };
+    return { reports: [...entries.values()].map(({ report }) => report), chars, entries };
   }
 
   /** Confirms a batch. Sets that changed since then stay queued. */

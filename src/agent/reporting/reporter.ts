@@ -9,6 +9,7 @@ import type { Housekeeping } from "../housekeeping/housekeeping.ts";
 import type { SyncAnswer } from "../ports/control-plane.ts";
 import type { MachinePort } from "../ports/machine-port.ts";
 import type { SetPort } from "../ports/set-port.ts";
+import { ReportBounds } from "./report-bounds.ts";
 import { type ReportBatch, ReportQueue } from "./report-queue.ts";
 import { reportableImages, reportableVolumes } from "./reportable.ts";
 import { CapabilityReports } from "./capability-reports.ts";
@@ -16,10 +17,6 @@ import { ClockSkew } from "./clock-skew.ts";
 import { UsageReports, type UsageReportsOptions } from "./usage-reports.ts";
 import { DatabaseChanges } from "./database-changes.ts";
 import { Wakeup } from "../base/wakeup.ts";
-
-/** Bounds of one report: sets, and characters of their reports. The API accepts 8 MiB. */
-const REPORTS_PER_SYNC_MAX = 1_000;
-const REPORT_CHARS_PER_SYNC_MAX = 2 ** 20;
 
 const noTest = { docker: null, selfTest: null };
 
@@ -54,6 +51,7 @@ export class Reporter {
   readonly capabilities: CapabilityReports;
   readonly #options: ReporterOptions;
   readonly #queue: ReportQueue;
+  readonly #bounds: ReportBounds;
   readonly #wakeup: Wakeup;
   readonly #databaseChanges: DatabaseChanges;
   #sentImages: string[] | undefined;
@@ -62,6 +60,7 @@ export class Reporter {
     this.#options = options;
     const { machine, port, housekeeping, clock, log, limits } = options;
     this.#queue = new ReportQueue(clock);
+    this.#bounds = new ReportBounds(clock, log);
     this.#wakeup = new Wakeup(clock);
     this.#databaseChanges = new DatabaseChanges(clock, options.random);
     this.clockSkew = new ClockSkew(clock, log);
@@ -162,31 +161,46 @@ export class Reporter {
 
   async #send(signal: AbortSignal): Promise<SyncAnswer> {
     const { housekeeping, sync } = this.#options;
-    const batch = this.#queue.take(REPORTS_PER_SYNC_MAX, REPORT_CHARS_PER_SYNC_MAX);
-    const usage = await this.usage.takeIfDue();
-    const { images } = housekeeping.dockerHealth;
-    const hasNewImages = images !== undefined && images !== this.#sentImages;
+    const bounds = this.#bounds;
+    const batch = this.#queue.take(bounds.reportsMax, bounds.charsMax);
+    const hasSets = batch.reports.length > 0;
+    const usage = bounds.isOnePart && hasSets ? null : await this.usage.takeIfDue();
+    const mayAddLists = bounds.mayHaveLists && !(bounds.isOnePart && (hasSets || usage !== null));
+    const images = this.#takeImages();
     const volumes = housekeeping.volumes?.takeChanges();
+    const sendsImages = mayAddLists && images !== null;
+    const sendsVolumes = mayAddLists && !(bounds.isOnePart && sendsImages) && volumes?.volumes;
     let answer: SyncAnswer;
     try {
       answer = await sync(
         {
           observed: batch.reports,
           usage,
-          images: hasNewImages ? reportableImages(images) : null,
-          volumes: volumes?.volumes ? reportableVolumes(volumes.volumes) : null,
+          images: sendsImages ? reportableImages(images) : null,
+          volumes: sendsVolumes ? reportableVolumes(sendsVolumes) : null,
         },
         signal,
       );
     } catch (error) {
+      const hasLists = sendsImages || Boolean(sendsVolumes);
+      bounds.noteFailed(error, { chars: batch.chars, hasLists, hasUsage: usage !== null });
       this.#queue.markUnconfirmed(batch);
       if (usage !== null) this.usage.repeat();
       throw error;
     }
-    if (hasNewImages) this.#sentImages = images;
-    volumes?.onArrived();
+    if (sendsImages) this.#sentImages = images;
+    if (sendsVolumes) volumes.onArrived();
+    const hasLeft =
+      bounds.mayHaveLists && ((images && !sendsImages) || (volumes?.volumes && !sendsVolumes));
+    if (hasLeft) this.#wakeup.notify();
     this.#noteArrived(batch);
     return answer;
+  }
+
+  /** The images, if they have changed since the last report. */
+  #takeImages(): string[] | null {
+    const { images } = this.#options.housekeeping.dockerHealth;
+    return images === undefined || images === this.#sentImages ? null : images;
   }
 
   #noteArrived(batch: ReportBatch): void {

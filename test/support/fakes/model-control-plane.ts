@@ -40,6 +40,10 @@ export class ModelControlPlane implements ControlPlane {
   faults: ControlPlaneFaults = noFaults;
   /** The control plane refuses the host. `provenCode`: the code that it has signed. */
   refusal: { status: number; provenCode: string | undefined } | undefined;
+  /** A proxy in front of the control plane answers 413 to longer bodies. */
+  bodyCharsMax = Number.POSITIVE_INFINITY;
+  /** The number of bodies that were too long. */
+  tooLong = 0;
   /** The number of refused syncs. */
   refused = 0;
   readonly #clock: Clock;
@@ -123,6 +127,10 @@ export class ModelControlPlane implements ControlPlane {
 
   async sync(body: Sync, signal: AbortSignal): Promise<SyncResult> {
     signal.throwIfAborted();
+    if (JSON.stringify(body).length > this.bodyCharsMax) {
+      this.tooLong++;
+      throw new ControlPlaneError("too long", { status: 413 });
+    }
     syncBody.parse(body);
     if (this.isOlder && body.unlistedSets) throw new ControlPlaneError("unknown member", {});
     if (this.refusal) {
