@@ -11,7 +11,7 @@ import { type AgentSettings, loadAgentSettings } from "../../src/config/host-age
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { openHostVolumes } from "../../src/main/compose/host-volumes.ts";
-import { createPreviousHosts } from "../../src/main/compose/previous-hosts.ts";
+import { composePreviousHosts } from "../../src/main/compose/previous-hosts.ts";
 import { localSet } from "../support/agent/local-set.ts";
 import { baseImage } from "../support/docker/docker.ts";
 import { startDockerProxy } from "../support/docker/docker-proxy.ts";
@@ -53,7 +53,7 @@ it("the sets of a deleted host end, its volumes become trash of this host, and o
   await startOn(other, localSet({ image: baseImage, names: ["app"] }));
   expect(await runningOn(deleted)).toBe(2);
 
-  const previousHosts = createPreviousHosts(settings, { docker, hostId: own, log });
+  const previousHosts = composePreviousHosts(settings, { docker, hostId: own, log });
   await previousHosts.remove(deleted, signal);
   const left = { all: true, filters: { label: [`berth.host=${deleted}`] } };
   expect(await docker.listContainers(left)).toEqual([]);
@@ -93,7 +93,11 @@ it("a container that Docker cannot inspect prevents the end of no set of a delet
         : undefined;
   };
   try {
-    const previousHosts = createPreviousHosts(settings, { docker: proxy.docker, hostId: own, log });
+    const previousHosts = composePreviousHosts(settings, {
+      docker: proxy.docker,
+      hostId: own,
+      log,
+    });
     refuse(["GET", "POST", "DELETE"]);
     await expect(previousHosts.remove(deleted, signal)).rejects.toThrow("locked");
     const left = await docker.listContainers({ filters: { label: [`berth.host=${deleted}`] } });

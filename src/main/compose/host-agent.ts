@@ -32,7 +32,7 @@ import type { Log } from "../../lib/log.ts";
 import { type HostVolumes, openHostVolumes } from "./host-volumes.ts";
 import { bindMachine, obtainIdentity } from "./host-identity.ts";
 import { lockFolder } from "./lock-folder.ts";
-import { createPreviousHosts } from "./previous-hosts.ts";
+import { composePreviousHosts } from "./previous-hosts.ts";
 import type { ProcessContext } from "./run-process.ts";
 
 export interface HostAgentOptions {
@@ -169,7 +169,7 @@ function createAgentOptions(
       port: createDockerDisk({ docker, hostId, root, log }),
       thresholds: imageGcThresholds(settings),
     },
-    previousHosts: createPreviousHosts(settings, { docker, hostId, log }),
+    previousHosts: composePreviousHosts(settings, { docker, hostId, log }),
     stopsAtRootfs: settings.BERTH_ROOTFS_EXCEEDED === "stop",
     limits: {
       ...defaultAgentLimits,
