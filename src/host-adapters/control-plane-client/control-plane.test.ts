@@ -145,6 +145,16 @@ describe("the control plane over HTTP", () => {
     expect(read.purgeVolumes).toEqual(lists.purgeVolumes.slice(0, -1));
   });
 
+  it("reads credentials of registries one by one", async () => {
+    const read = { tenant: "food", registry: "ghcr.io", username: "puller", password: "x" };
+    const list = [{ ...read, expiresAt: "tomorrow" }, { registry: "of a newer kind" }, null];
+    respond = (_request, response) =>
+      sendJson(response, 200, { ...answer, registryCredentials: list });
+    expect((await plane().sync(body, signal)).registryCredentials).toEqual([read]);
+    respond = (_request, response) => sendJson(response, 200, answer);
+    expect((await plane().sync(body, signal)).registryCredentials).toBeUndefined();
+  });
+
   it("ignores unknown fields of an answer", async () => {
     respond = (_request, response) => sendJson(response, 200, { ...answer, weather: "fair" });
     expect(await plane().sync(body, signal)).toMatchObject(answer);
