@@ -152,6 +152,7 @@ describe("the checker", () => {
     ["pure-scheduler", "src/scheduler/placement/plan.ts", "const at = Date.now();"],
     ["pure-scheduler", "src/scheduler/placement/plan.ts", "export async function plan() {}"],
     ["pure-scheduler", "src/scheduler/placement/plan.ts", "const r = Math.random();"],
+    ["pure-set", "src/agent/set/a.ts", "export async function reconcile() {}"],
     ["agent-clock", "src/agent/loop/a.ts", "const timer = setTimeout(end, 1_000);"],
     ["agent-clock", "src/agent/loop/a.ts", "const startedAtMs = performance.now();"],
     ["agent-clock", "src/agent/loop/a.ts", "const at = new Date().toISOString();"],

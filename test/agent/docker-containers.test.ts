@@ -300,11 +300,12 @@ it("I4: a foreign container with a name of Berth's is never changed", async () =
   });
   try {
     await foreign.start();
-    await expect(port.prepare(set, signal)).rejects.toMatchObject({
+    const error = {
       code: "name-conflict",
       temporary: false,
       message: expect.stringContaining(`berth-${set.setId}-app`),
-    });
+    };
+    expect(await port.prepare(set, signal)).toMatchObject([{ container: "app", error }]);
     await port.stopAll(set.setId, signal);
     await port.remove(set.setId, signal);
     expect((await foreign.inspect()).State.Running).toBe(true);
@@ -369,10 +370,10 @@ describe("an image with a stop signal", () => {
     const silent = await run({ image, options: { command } });
     const changed = localSet({ image, options: { command, stopSignal: "SIGTERM" } });
     const explicit = { ...changed, setId: silent.setId };
-    await port.prepare(explicit, signal);
+    await port.prepareContainer(explicit, "app", signal);
     await port.start(explicit, ["app"], signal);
     expect(await stopCode(explicit)).toBe(8);
-    await port.prepare(silent, signal);
+    await port.prepareContainer(silent, "app", signal);
     await port.start(silent, ["app"], signal);
     expect(await stopCode(silent)).toBe(7);
   });

@@ -100,7 +100,7 @@ it("I4: only unused images that the agent pulled are collected", async () => {
   const byHand = await publish("by-hand");
   for await (const _ of await docker.pull(byHand));
   const set = localSet({ image: reference });
-  await port.pullImages(set, signal);
+  await port.pullImages(set, ["app"], signal);
   await port.prepare(set, signal);
   expect(await pulled()).toEqual([{ reference, isUsed: true }]);
   expect(await disk.removeImage(reference, signal)).toBe(false);
@@ -117,7 +117,7 @@ it("I4: only unused images that the agent pulled are collected", async () => {
   expect(await disk.removeImage(reference, signal)).toBe(false);
 
   const again = localSet({ image: reference });
-  await port.pullImages(again, signal);
+  await port.pullImages(again, ["app"], signal);
   await port.prepare(again, signal);
   expect(await pulled()).toEqual([{ reference, isUsed: true }]);
   await removeHost(docker, hostId);

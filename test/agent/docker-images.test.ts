@@ -41,7 +41,7 @@ it("a missing image is pulled once for all sets that wait for it", async () => {
   await publish("team/menu", "43");
   try {
     const sets = [localSet({ image, names: ["app", "side"] }), localSet({ image })];
-    await Promise.all(sets.map((set) => port.pullImages(set, signal)));
+    await Promise.all(sets.map((set) => port.pullImages(set, ["app"], signal)));
     await Promise.all(sets.map((set) => port.prepare(set, signal)));
     const [first] = sets;
     if (!first) throw new Error("two sets were created");
@@ -61,7 +61,7 @@ it("an image that its registry does not have is a permanent error", async () => 
   const known = await publish("team/other", "1");
   for (const image of [known.replace(/:1$/, ":2"), `${registry.address}/no/such:1`]) {
     const set = localSet({ image });
-    await expect(port.pullImages(set, signal)).rejects.toMatchObject({
+    await expect(port.pullImages(set, ["app"], signal)).rejects.toMatchObject({
       code: "image-not-found",
       phase: "image",
       temporary: false,
@@ -70,15 +70,13 @@ it("an image that its registry does not have is a permanent error", async () => 
   }
 });
 
-it("a set whose image is missing is not prepared, and can be after a pull", async () => {
+it("a container whose image is missing is not created, and can be after a pull", async () => {
   const image = await publish("team/late", "1");
   const set = localSet({ image });
-  await expect(port.prepare(set, signal)).rejects.toMatchObject({
-    code: "image-missing",
-    temporary: true,
-  });
-  await port.pullImages(set, signal);
-  await port.prepare(set, signal);
+  const error = { code: "image-missing", temporary: true };
+  expect(await port.prepare(set, signal)).toMatchObject([{ container: "app", error }]);
+  await port.pullImages(set, ["app"], signal);
+  await port.prepareContainer(set, "app", signal);
   await removeHost(docker, hostId);
   await docker.getImage(image).remove({ force: true });
 });
@@ -93,7 +91,7 @@ it("a set keeps running while the image of its next containers is missing", asyn
   const next = { ...set, generation: 2, restartGeneration: 2, template };
   await expect(port.prepare(next, signal)).rejects.toMatchObject({ code: "image-missing" });
   expect(await port.observeSet(set.setId, signal)).toEqual(before);
-  await port.pullImages(next, signal);
+  await port.pullImages(next, ["app"], signal);
   await port.prepare(next, signal);
   const after = await port.observeSet(set.setId, signal);
   expect(after?.containers.map(({ state }) => state)).toEqual(["created"]);
@@ -104,7 +102,7 @@ it("a set keeps running while the image of its next containers is missing", asyn
 it("an unreachable registry is a temporary error", async () => {
   const image = `127.0.0.1:${await findFreePort()}/team/menu:42`;
   const set = localSet({ image });
-  await expect(port.pullImages(set, signal)).rejects.toMatchObject({
+  await expect(port.pullImages(set, ["app"], signal)).rejects.toMatchObject({
     code: "image-unavailable",
     phase: "image",
     temporary: true,
@@ -138,7 +136,7 @@ describe("through a proxy of Docker", () => {
       temporary: true,
       message: expect.stringContaining("no progress for 1 s"),
     };
-    await expect(impatient.pullImages(missing(), signal)).rejects.toMatchObject(stalled);
+    await expect(impatient.pullImages(missing(), ["app"], signal)).rejects.toMatchObject(stalled);
     proxy.hangs = () => false;
     const answerSlowly = (lines: unknown[]) => {
       proxy.answers = (request) =>
@@ -147,10 +145,10 @@ describe("through a proxy of Docker", () => {
     const status = "Downloading";
     const toLine = (current: number) => ({ status, id: "layer", progressDetail: { current } });
     answerSlowly(Array.from({ length: 6 }, (_, number) => toLine(number)));
-    await impatient.pullImages(missing(), signal);
+    await impatient.pullImages(missing(), ["app"], signal);
     // containerd repeats the same line every 100 ms.
     answerSlowly(Array.from({ length: 6 }, () => toLine(1)));
-    await expect(impatient.pullImages(missing(), signal)).rejects.toMatchObject(stalled);
+    await expect(impatient.pullImages(missing(), ["app"], signal)).rejects.toMatchObject(stalled);
   });
 
   it.each([
@@ -162,7 +160,7 @@ describe("through a proxy of Docker", () => {
     const port = composeSetEngine({ docker: proxy.docker, hostId, log: silentLog });
     for (const line of [{ error: message }, { errorDetail: { message } }]) {
       proxy.answers = (request) => (isPull(request) ? { status: 200, lines: [line] } : undefined);
-      await expect(port.pullImages(missing(), signal)).rejects.toMatchObject({
+      await expect(port.pullImages(missing(), ["app"], signal)).rejects.toMatchObject({
         code: "image-unavailable",
         temporary: true,
       });

@@ -44,7 +44,8 @@ interface Login {
 
 const storeFor = (tenant: string, { username, password }: Login = first) =>
   credentials.update([{ tenant, registry: registry.address, username, password }]);
-const pull = (tenant: string) => port.pullImages({ ...localSet({ image }), tenant }, signal);
+const pull = (tenant: string) =>
+  port.pullImages({ ...localSet({ image }), tenant }, ["app"], signal);
 const pullAgain = async (tenant: string) => {
   await docker.getImage(image).remove({ force: true });
   await pull(tenant);
@@ -100,7 +101,9 @@ it.each(["unauthorized: access", "toomanyrequests: wait", "manifest unknown:"])(
         proxy.answers = (request) =>
           request.startsWith("POST /images/create") ? answer : undefined;
         const wanted = { ...localSet({ image }), tenant: "food" };
-        const error = await impolite.pullImages(wanted, signal).catch((caught: unknown) => caught);
+        const error = await impolite
+          .pullImages(wanted, ["app"], signal)
+          .catch((caught: unknown) => caught);
         expect(error).toMatchObject({ message: expect.stringContaining("puller:[redacted]") });
         expect(inspect(error, { depth: 9, showHidden: true })).not.toContain(first.password);
       }

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { IMAGE_MISSING } from "../../src/agent/base/agent-error.ts";
 import type { Limits, LocalSetSpec, ObservedLocalSet } from "../../src/agent/model/local-set.ts";
 import type { SetPort } from "../../src/agent/ports/set-port.ts";
 import { areLimitsApplied } from "../../src/agent/model/set-limits.ts";
@@ -21,6 +22,11 @@ export interface SetPortHarness {
   /** Changes a container's limits without the port. */
   limitExternally(dockerId: string, limits: Limits): Promise<void>;
   close(): Promise<void>;
+}
+
+function breakImage(set: LocalSetSpec, name: string): void {
+  for (const container of set.template.containers)
+    if (container.name === name) container.image = "berth.invalid/no-such-image:1";
 }
 
 /** The contract of SetPort (src/agent/ports/set-port.ts), for every adapter. */
@@ -170,6 +176,9 @@ export function describeSetPort(adapter: string, open: () => Promise<SetPortHarn
       const app = changed.template.containers.find(({ name }) => name === "app");
       if (app) app.options.env = { COLOR: "blue" };
       await port.prepare(changed, signal);
+      expect(ids(await see(changed))).toEqual(ids(before));
+      await port.prepareContainer(changed, "log", signal);
+      await port.prepareContainer(changed, "app", signal);
       const after = await see(changed);
       expect(states(after)).toEqual({ app: "created", log: "running" });
       expect(after.containers[1]).toEqual(before.containers[1]);
@@ -182,7 +191,7 @@ export function describeSetPort(adapter: string, open: () => Promise<SetPortHarn
       const changed = structuredClone(set);
       const app = changed.template.containers.find(({ name }) => name === "app");
       if (app) app.options.stopSignal = "SIGTERM";
-      await port.prepare(changed, signal);
+      await port.prepareContainer(changed, "app", signal);
       expect(states(await see(changed))).toEqual({ app: "created", log: "running" });
     });
 
@@ -309,18 +318,56 @@ export function describeSetPort(adapter: string, open: () => Promise<SetPortHarn
       expect(await see(set)).toEqual(before);
     });
 
-    it("refuses an image that does not exist, and no container runs after the removal", async () => {
+    it("prepares the other containers if an image is missing", async () => {
+      const set = newSet({ names: ["app", "log"] });
+      breakImage(set, "app");
+      const missing = { name: "AgentError", phase: "image", code: IMAGE_MISSING };
+      const failures = await port.prepare(set, signal);
+      expect(failures).toMatchObject([{ container: "app", error: missing }]);
+      expect(states(await see(set))).toEqual({ log: "created" });
+      await port.start(set, ["log"], signal);
+      await expect(port.prepareContainer(set, "app", signal)).rejects.toMatchObject(missing);
+      expect(states(await see(set))).toEqual({ log: "running" });
+    });
+
+    it("removes no container to replace it by one whose image is missing", async () => {
+      const set = newSet({ names: ["app", "log"], restartGeneration: 1 });
+      await run(set);
+      const before = await see(set);
+      const missing = { name: "AgentError", code: IMAGE_MISSING };
+      const changed = structuredClone(set);
+      breakImage(changed, "app");
+      await expect(port.prepareContainer(changed, "app", signal)).rejects.toMatchObject(missing);
+      const restarted = { ...changed, generation: 2, restartGeneration: 2 };
+      await expect(port.prepare(restarted, signal)).rejects.toMatchObject(missing);
+      expect(await see(set)).toEqual(before);
+    });
+
+    it("prepares and starts the containers of one set concurrently", async () => {
+      const set = newSet({ names: ["a", "b", "c"] });
+      await run(set);
+      const before = await see(set);
+      const changed = structuredClone(set);
+      for (const { options } of changed.template.containers) options.env = { COLOR: "blue" };
+      await Promise.all(
+        ["a", "b"].map(async (name) => {
+          await port.prepareContainer(changed, name, signal);
+          await port.start(changed, [name], signal);
+        }),
+      );
+      const after = await see(changed);
+      expect(states(after)).toEqual({ a: "running", b: "running", c: "running" });
+      expect(after.infra).toEqual(before.infra);
+      expect(after.containers[2]).toEqual(before.containers[2]);
+      expect(after.containers[0]?.specHash).toBe(specHash(changed, "a"));
+    });
+
+    it("fails to prepare a container of an unprepared set, with a temporary error", async () => {
       const set = newSet();
-      const broken = structuredClone(set);
-      for (const container of broken.template.containers) {
-        container.image = "berth.invalid/no-such-image:1";
-      }
-      await expect(port.prepare(broken, signal)).rejects.toMatchObject({
+      await expect(port.prepareContainer(set, "app", signal)).rejects.toMatchObject({
         name: "AgentError",
-        phase: "image",
+        temporary: true,
       });
-      await port.remove(set.setId, signal);
-      expect(await port.observeSet(set.setId, signal)).toBeUndefined();
     });
 
     it("notifies a watcher of a changed set, until aborted", async () => {

@@ -1,12 +1,5 @@
+import type { ClockReading } from "./clock-reading.ts";
 import { type Deadline, onAbort } from "../../lib/async/abort.ts";
-
-/** Both clocks, read together. */
-export interface ClockReading {
-  /** Monotonic milliseconds since an arbitrary start, for due times and durations. */
-  nowMs: number;
-  /** Wall clock, only for texts that people read. It may step in either direction. */
-  wallMs: number;
-}
 
 /** The agent's only source of time. Tests replace it with a virtual clock. */
 export interface Clock {

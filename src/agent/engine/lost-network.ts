@@ -1,4 +1,21 @@
-import type { ContainerDetails, ContainerProcess } from "../ports/container-port.ts";
+import type {
+  ContainerDetails,
+  ContainerProcess,
+  ListedContainer,
+} from "../ports/container-port.ts";
+import type { EngineContext } from "./engine-context.ts";
+
+/** True for a running business container that cannot use the network of infra. */
+export async function isWithoutNetwork(
+  { containers }: Pick<EngineContext, "containers">,
+  container: ListedContainer,
+  infra: ListedContainer,
+  signal: AbortSignal,
+): Promise<boolean> {
+  if (infra.dockerState !== "running") return true;
+  const details = await containers.inspect(container, signal);
+  return hasLostNetwork(details, await containers.inspect(infra, signal));
+}
 
 /**
  * True for a business container in a different network namespace than its infra container. It began

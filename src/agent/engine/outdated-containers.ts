@@ -1,59 +1,64 @@
 import { AgentError, IMAGE_MISSING } from "../base/agent-error.ts";
-import { isInfra } from "../model/container-names.ts";
+import { INFRA_CONTAINER, isInfra } from "../model/container-names.ts";
 import type { LocalSetSpec } from "../model/local-set.ts";
-import { isOutdated } from "../model/spec-hash.ts";
+import { isContainerOutdated } from "../model/spec-hash.ts";
 import type { ListedContainer } from "../ports/container-port.ts";
 import type { EngineContext } from "./engine-context.ts";
-import { markMisplaced } from "./misplaced-containers.ts";
 import { findMissingImage } from "./set-images.ts";
 import { removeContainers } from "./stop-containers.ts";
 
 /**
- * Removes the containers of a set that must be replaced, and returns the others. Rejects with
- * IMAGE_MISSING, and removes none, if the daemon lacks an image that the set needs.
+ * Removes the containers of a set that no longer belong to it, and returns the others. Rejects with
+ * IMAGE_MISSING, and removes none, if the daemon lacks an image of these containers.
  */
-export async function removeOutdated(
+export async function removeObsolete(
   context: EngineContext,
   { set, completed }: { set: LocalSetSpec; completed: readonly string[] },
-  listed: readonly ListedContainer[],
+  existing: readonly ListedContainer[],
   signal: AbortSignal,
 ): Promise<ListedContainer[]> {
-  const existing = await markMisplaced(context, listed, signal);
-  const stale = findStale(set, existing);
-  if (stale.length === 0) return existing;
+  const obsolete = findObsolete(set, existing);
+  if (obsolete.length === 0) return [...existing];
   // Without its image a replaced container would be down during the pull.
-  const missing = await findMissingImage(context, { set, completed }, signal);
-  if (missing !== undefined) throw toImageMissing(missing);
-  await removeContainers(context, stale, { phase: "prepare" }, signal);
-  return existing.filter((container) => !stale.includes(container));
+  const replaced = obsolete.map(({ name }) => name).filter((name) => !completed.includes(name));
+  await requireImages(context, set, replaced, signal);
+  await removeContainers(context, obsolete, { phase: "prepare" }, signal);
+  return existing.filter((container) => !obsolete.includes(container));
+}
+
+/** Rejects with IMAGE_MISSING if the daemon lacks the image of one of these containers. */
+export async function requireImages(
+  context: EngineContext,
+  set: LocalSetSpec,
+  names: readonly string[],
+  signal: AbortSignal,
+): Promise<void> {
+  const missing = await findMissingImage(context, { set, names }, signal);
+  if (missing === undefined) return;
+  const options = { phase: "image" as const, temporary: true };
+  throw new AgentError(IMAGE_MISSING, `image "${missing}" is not on this host`, options);
 }
 
 /**
- * Finds the containers to replace. They are outdated, not in the template, broken, or joined to a
- * deleted infra container. If the infra container is outdated, all are: it owns the namespaces that
- * the others joined.
+ * Finds the containers that the template lacks, and those that joined a deleted infra container. If
+ * the infra container must be replaced, all are obsolete: it owns the namespaces that the others
+ * joined.
  */
-function findStale(set: LocalSetSpec, existing: readonly ListedContainer[]): ListedContainer[] {
+function findObsolete(set: LocalSetSpec, existing: readonly ListedContainer[]): ListedContainer[] {
   const infra = existing.find(isInfra);
-  if (!infra || isStale(set, infra)) return [...existing];
+  if (!infra || mustReplace(set, infra)) return [...existing];
+  const names = new Set([INFRA_CONTAINER, ...set.template.containers.map(({ name }) => name)]);
   return existing.filter(
     (container) =>
-      !isInfra(container) && (isStale(set, container) || container.infraId !== infra.dockerId),
+      !names.has(container.name) || (!isInfra(container) && container.infraId !== infra.dockerId),
   );
 }
 
-function isStale(set: LocalSetSpec, container: ListedContainer): boolean {
-  const isWanted =
-    isInfra(container) || set.template.containers.some(({ name }) => name === container.name);
+/** True if a container of the template is outdated, or if Docker cannot start it again. */
+export function mustReplace(set: LocalSetSpec, container: ListedContainer): boolean {
   return (
-    !isWanted ||
     container.dockerState === "dead" ||
     container.dockerState === "removing" ||
-    isOutdated(set, container.name, container)
+    isContainerOutdated(set, container.name, container)
   );
-}
-
-function toImageMissing(image: string): AgentError {
-  const options = { phase: "image" as const, temporary: true };
-  return new AgentError(IMAGE_MISSING, `image "${image}" is not on this host`, options);
 }

@@ -1,18 +1,20 @@
-import { AgentError } from "../base/agent-error.ts";
 import { settleAll } from "../base/settle-all.ts";
 import { isInfra } from "../model/container-names.ts";
 import type { LocalSetSpec } from "../model/local-set.ts";
 import { setLimits, widenedLimits } from "../model/set-limits.ts";
 import type { ListedContainer } from "../ports/container-port.ts";
+import type { ContainerFailure } from "../model/local-set.ts";
 import { createContainer, createInfra } from "./create-containers.ts";
 import type { EngineContext } from "./engine-context.ts";
-import { hasLostNetwork } from "./lost-network.ts";
-import { removeOutdated } from "./outdated-containers.ts";
+import { isWithoutNetwork } from "./lost-network.ts";
+import { markMisplaced } from "./misplaced-containers.ts";
+import { mustReplace, removeObsolete } from "./outdated-containers.ts";
 import { applyLimits } from "./resize-set.ts";
+import { findDataPath } from "./set-data.ts";
 import { stopInOrder } from "./stop-containers.ts";
 
 /**
- * SetPort.prepare. It lists the containers (one call), removes outdated ones, stops those without a
+ * SetPort.prepare. It lists the containers (one call), removes obsolete ones, stops those without a
  * network, and creates missing ones:
  *
  *     volume  -----------------------\
@@ -32,18 +34,23 @@ export async function prepareSet(
   context: EngineContext,
   { set, completed }: { set: LocalSetSpec; completed: readonly string[] },
   signal: AbortSignal,
-): Promise<void> {
+): Promise<ContainerFailure[]> {
   const dataPath = findDataPath(context, set);
   const listed = await context.containers.list({ setId: set.setId, phase: "prepare" }, signal);
-  const existing = await removeOutdated(context, { set, completed }, listed, signal);
+  const marked = await markMisplaced(context, listed, signal);
+  const existing = await removeObsolete(context, { set, completed }, marked, signal);
   const current = await stopCutOff(context, existing, signal);
 
   const mounted = dataPath === undefined ? undefined : context.volumes?.ensure(set, signal);
   // If another part fails, wait for the volume, so that the next call does not overlap with it.
-  await settleAll([
-    Promise.resolve(mounted),
-    prepareContainers(context, set, { dataPath, current, completed, mounted }, signal),
-  ]);
+  const prepared = prepareContainers(
+    context,
+    set,
+    { dataPath, current, completed, mounted },
+    signal,
+  );
+  await settleAll([Promise.resolve(mounted), prepared]);
+  return prepared;
 }
 
 interface Preparation {
@@ -58,7 +65,7 @@ async function prepareContainers(
   set: LocalSetSpec,
   { dataPath, current, completed, mounted }: Preparation,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<ContainerFailure[]> {
   const infra = current.find(isInfra);
   const limited = widenCgroup(context, set, signal);
   const created = ensureInfra(context, set, { infra, dataPath }, signal);
@@ -69,18 +76,21 @@ async function prepareContainers(
     const isRunning = infra?.dockerState === "running";
     await context.containers.startInfra(set, { dockerId: infraId, isRunning }, signal);
   };
-  await settleAll([
-    startWhenMounted(),
-    ...set.template.containers.map(async ({ name }) => {
-      const existing = current.find((candidate) => candidate.name === name);
-      if (!existing && completed.includes(name)) return;
-      if (!existing) {
-        await createContainer(context, set, { name, infraId, dataPath }, signal);
-      } else if (isDown(existing)) {
-        await applyLimits(context, set, existing, signal);
-      }
-    }),
-  ]);
+  const failures: ContainerFailure[] = [];
+  const createMissing = async (name: string) => {
+    const existing = current.find((candidate) => candidate.name === name);
+    if (existing ? mustReplace(set, existing) : completed.includes(name)) return;
+    try {
+      if (!existing) await createContainer(context, set, { name, infraId, dataPath }, signal);
+      else if (isDown(existing)) await applyLimits(context, set, existing, signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      failures.push({ container: name, error });
+    }
+  };
+  const names = set.template.containers.map(({ name }) => name);
+  await settleAll([startWhenMounted(), ...names.map(createMissing)]);
+  return failures;
 }
 
 /** Returns the Docker id of the infra container, in its network. */
@@ -108,16 +118,6 @@ function isDown({ dockerState }: ListedContainer): boolean {
   return dockerState === "created" || dockerState === "exited";
 }
 
-/** The host's path of the set's data once its volume is mounted; undefined without a volume. */
-function findDataPath({ volumes }: EngineContext, set: LocalSetSpec): string | undefined {
-  if (set.template.volume === null) return undefined;
-  if (volumes) return volumes.getDataPath(set);
-  throw new AgentError("not-supported", "this host has no volumes", {
-    phase: "prepare",
-    temporary: false,
-  });
-}
-
 /**
  * Stops the running containers that lost the network of an earlier run of infra, and returns all
  * containers with their new states. A start joins them to the current network. So their logs, root
@@ -128,16 +128,11 @@ async function stopCutOff(
   existing: readonly ListedContainer[],
   signal: AbortSignal,
 ): Promise<ListedContainer[]> {
-  const { containers } = context;
   const infra = existing.find(isInfra);
-  const isInfraUp = infra?.dockerState === "running";
-  const infraDetails = infra && isInfraUp ? await containers.inspect(infra, signal) : undefined;
   const verdicts = await Promise.all(
     existing.map(async (container) => {
-      if (isInfra(container) || container.dockerState !== "running") return false;
-      return (
-        !isInfraUp || hasLostNetwork(await containers.inspect(container, signal), infraDetails)
-      );
+      if (!infra || isInfra(container) || container.dockerState !== "running") return false;
+      return isWithoutNetwork(context, container, infra, signal);
     }),
   );
   const cutOff = existing.filter((_container, position) => verdicts[position]);

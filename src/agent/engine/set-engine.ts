@@ -3,6 +3,7 @@ import type { LogPort } from "../ports/log-port.ts";
 import type { SetPort } from "../ports/set-port.ts";
 import type { EngineContext } from "./engine-context.ts";
 import { observeSet, observeSets } from "./observe-sets.ts";
+import { prepareContainer } from "./prepare-container.ts";
 import { prepareSet } from "./prepare-set.ts";
 import { probeContainer } from "./probe-container.ts";
 import { resizeSet } from "./resize-set.ts";
@@ -26,8 +27,8 @@ export function createSetEngine({ logs, ...context }: SetEnginePorts): SetPort {
     observeSet: (setId, signal) => observeSet(context, setId, signal),
     prepare: (set, signal, { completed = [] } = {}) =>
       prepareSet(context, { set, completed }, signal),
-    pullImages: (set, signal, { completed = [] } = {}) =>
-      pullImages(context, { set, completed }, signal),
+    prepareContainer: (set, name, signal) => prepareContainer(context, set, name, signal),
+    pullImages: (set, names, signal) => pullImages(context, { set, names }, signal),
     resize: (set, signal) => resizeSet(context, set, signal),
     start: (set, names, signal) => startContainers(context, set, names, signal),
     stop: (set, names, signal) => stopContainers(context, set, names, signal),

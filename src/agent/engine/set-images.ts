@@ -2,13 +2,13 @@ import { settleAll } from "../base/settle-all.ts";
 import type { LocalSetSpec } from "../model/local-set.ts";
 import type { EngineContext } from "./engine-context.ts";
 
-/** A set, and the names of its containers that need not be created. */
+/** A set, and the names of the containers whose images are needed. */
 interface SetImages {
   set: LocalSetSpec;
-  completed: readonly string[];
+  names: readonly string[];
 }
 
-/** The first image that the set needs and the daemon lacks; undefined if it has all of them. */
+/** The first needed image that the daemon lacks; undefined if it has all of them. */
 export async function findMissingImage(
   { images }: EngineContext,
   needed: SetImages,
@@ -32,7 +32,7 @@ export async function pullImages(
   );
 }
 
-function listImages({ set, completed }: SetImages): string[] {
-  const needed = set.template.containers.filter(({ name }) => !completed.includes(name));
+function listImages({ set, names }: SetImages): string[] {
+  const needed = set.template.containers.filter(({ name }) => names.includes(name));
   return [...new Set(needed.map(({ image }) => image))];
 }

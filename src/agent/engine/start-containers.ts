@@ -5,7 +5,7 @@ import type { LocalSetSpec } from "../model/local-set.ts";
 import type { ListedContainer } from "../ports/container-port.ts";
 import type { EngineContext } from "./engine-context.ts";
 import { limitIo } from "./limit-io.ts";
-import { hasLostNetwork } from "./lost-network.ts";
+import { isWithoutNetwork } from "./lost-network.ts";
 
 /** SetPort.start. */
 export async function startContainers(
@@ -63,15 +63,4 @@ async function limitIoFromStart(
     signal.throwIfAborted();
     context.log.warn({ err: error, setId: set.setId }, "cannot limit block I/O after the start");
   });
-}
-
-async function isWithoutNetwork(
-  { containers }: EngineContext,
-  container: ListedContainer,
-  infra: ListedContainer,
-  signal: AbortSignal,
-): Promise<boolean> {
-  if (infra.dockerState !== "running") return true;
-  const details = await containers.inspect(container, signal);
-  return hasLostNetwork(details, await containers.inspect(infra, signal));
 }

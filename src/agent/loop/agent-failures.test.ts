@@ -75,10 +75,11 @@ describe("a set whose start fails", () => {
 
   it("stops the pull of an image that its new template no longer names", async () => {
     const { simulation } = await runningHost(0);
-    const old = simulation.want();
-    simulation.hangs = ({ verb, generation }) =>
-      verb === "prepare" && generation === old.generation;
+    const wanted = simulation.want();
+    const old = simulation.change(wanted, { template: simulation.withMissingImage(wanted) });
+    simulation.hangs = ({ verb }) => verb === "pull";
     await simulation.pass(5_000);
+    expect(simulation.callCounts.get("pull")).toBe(1);
     const template = structuredClone(old.template);
     for (const container of template.containers) container.image = "other";
     const set = simulation.change(old, { template });
@@ -88,14 +89,15 @@ describe("a set whose start fails", () => {
 
   it("does not repeat the pull of an image that its new template names too", async () => {
     const { simulation } = await runningHost(0);
-    const old = simulation.want();
-    simulation.hangs = ({ verb }) => verb === "prepare";
+    const wanted = simulation.want();
+    const old = simulation.change(wanted, { template: simulation.withMissingImage(wanted) });
+    simulation.hangs = ({ verb }) => verb === "pull";
     await simulation.pass(5_000);
     const template = structuredClone(old.template);
     for (const container of template.containers) container.options.command = ["other"];
     simulation.change(old, { template });
     await simulation.pass(20_000);
-    expect(simulation.changes.filter((change) => change.startsWith("prepare"))).toHaveLength(1);
+    expect(simulation.callCounts.get("pull")).toBe(1);
   });
 
   it("waits up to a minute for an unreachable daemon", async () => {

@@ -125,7 +125,7 @@ describe("an agent and the size of a set", () => {
     });
     expect(new Set(simulation.changes)).toEqual(new Set([`resize ${set.setId}`]));
     expect(simulation.changes.length).toBeGreaterThan(5);
-    expect(simulation.changes.length).toBeLessThan(20);
+    expect(simulation.changes.length).toBeLessThan(25);
     expect(runsOf(simulation, set)).toEqual(before);
     simulation.engine.hold(holder, 0);
     await simulation.pass(lookMs);
@@ -168,7 +168,7 @@ describe("an agent and the size of a set", () => {
     simulation.change(set, withAmounts(set, 2_000, 128));
     await simulation.pass(600_000);
     expect(simulation.changes.length).toBeGreaterThan(5);
-    expect(simulation.changes.length).toBeLessThan(20);
+    expect(simulation.changes.length).toBeLessThan(25);
     engine.resize = resize;
     await simulation.pass(lookMs);
     expect(simulation.differences()).toEqual([]);

@@ -1,56 +1,66 @@
 import type { DesiredSet } from "../../contracts/agent-protocol/desired-set.ts";
 import type { UnsupportedSet } from "../../contracts/agent-protocol/read-desired-sets.ts";
-import { linkAbort } from "../../lib/async/abort.ts";
 import { callBackoff, computeBackoffMs } from "../base/backoff.ts";
-import type { ObservedLocalSet } from "../model/local-set.ts";
 import { readClock } from "../base/clock.ts";
-import { probeContainers } from "./probe-containers.ts";
-import {
-  isPointless,
-  needsSameImages,
-  isStarting,
-  logUndoneStep,
-  runStep,
-  type Step,
-} from "./run-step.ts";
+import { isBoundToHost } from "../model/bound-to-host.ts";
 import { fingerprint } from "../model/fingerprint.ts";
-import { noteFailedRuns } from "../set/container-history.ts";
-import { toPersistedHistory, restoreHistory, startsJob } from "../set/persisted-history.ts";
-import { reconcile, reconcileFenced, type Verdict } from "../set/reconcile.ts";
+import type { ObservedLocalSet } from "../model/local-set.ts";
+import type { HashedSetSpec } from "../model/outdated.ts";
+import { advanceState } from "../model/set-state.ts";
+import { hashSpec } from "../model/spec-hash.ts";
+import { toStepFailure } from "../model/step-failure.ts";
+import { noteFailure } from "../set/attempts.ts";
+import { restoreHistory, startsJob, toPersistedHistory } from "../set/persisted-history.ts";
+import {
+  isExclusive,
+  reconcile,
+  reconcileFenced,
+  type Step,
+  type Verdict,
+} from "../set/reconcile.ts";
 import { reportSet } from "../set/report-set.ts";
 import {
+  computeSpecKey,
   enterGeneration,
+  findGivenUp,
   newSetHistory,
-  noteAnswered,
-  noteAvailable,
-  noteFailure,
+  noteDaemonAvailable,
   noteObserved,
   noteRunning,
-  noteSuccess,
   type SetHistory,
-  computeSpecKey,
 } from "../set/set-history.ts";
-import { notePrepared } from "../set/preparations.ts";
-import { noteResized } from "../set/resize-history.ts";
 import { noteRootfs } from "../set/set-rootfs.ts";
-import type { SetRunnerContext } from "./set-runner-context.ts";
-import { isBoundToHost } from "../model/bound-to-host.ts";
-import { advanceState } from "../model/set-state.ts";
-import { toStepFailure, type StepKind, type StepFailure } from "../model/step-failure.ts";
+import {
+  type ChangeStep,
+  noteStepDone,
+  noteStepFailed,
+  type StepEnd,
+} from "../set/step-outcome.ts";
 import { judgeUnsupported } from "../set/unsupported-sets.ts";
+import { Lanes } from "./lanes.ts";
+import { probeContainer } from "./probe-container.ts";
+import { isPointless, isStarting, logUndoneStep, runStep } from "./run-step.ts";
+import type { SetRunnerContext } from "./set-runner-context.ts";
 
 /**
- * Reconciles one set: observes, decides, takes one step, and repeats. Its steps never overlap;
- * steps of different sets overlap within the host's limits. Desired changes, Docker's events, its
- * own timers and the periodic resync wake it.
+ * A change in progress delays the next observation by at most this time, because most changes end
+ * sooner and cause an observation anyway.
+ */
+const OBSERVATION_DELAY_MS_MAX = 1_000;
+
+/**
+ * Reconciles one set: observes, decides, begins the next step of each free lane, and repeats. Steps
+ * of one lane never overlap; steps of different lanes and sets overlap within the host's limits.
+ * Desired changes, Docker's events, ended steps, its own timers and the periodic resync wake it.
  */
 export class SetRunner {
   readonly #setId: string;
   readonly #context: SetRunnerContext;
   readonly #history: SetHistory = newSetHistory();
+  readonly #lanes: Lanes;
   /** The persisted history as JSON. */
   #persistedText: string | undefined;
-  #desired: DesiredSet | undefined;
+  #desired: (DesiredSet & HashedSetSpec) | undefined;
   /** A newer order for the set, whose description this agent cannot read. */
   #unsupported: UnsupportedSet | undefined;
   #observed: ObservedLocalSet | undefined;
@@ -64,13 +74,13 @@ export class SetRunner {
   #observationsFailedInRow = 0;
   #isAwake = false;
   #loop: Promise<void> | undefined;
-  #step: { action: Step; abort: AbortController } | undefined;
   #cancelTimer: (() => void) | undefined;
 
   /** `isAbsent`: a resync has shown that nothing of the set exists here. */
   constructor(setId: string, context: SetRunnerContext, { isAbsent }: { isAbsent: boolean }) {
     this.#setId = setId;
     this.#context = context;
+    this.#lanes = new Lanes(context.cancelled, (step) => this.#onStepEnd(step));
     this.#isStale = !isAbsent;
     const persisted = context.persistedHistory(setId);
     restoreHistory(this.#history, persisted, context.stopsAtRootfs);
@@ -78,11 +88,11 @@ export class SetRunner {
   }
 
   /**
-   * No work is in progress or due. The last observation is current, except for foreign changes of
+   * No change is in progress or due. The last observation is current, except for foreign changes of
    * the set.
    */
   get isIdle(): boolean {
-    return this.#loop === undefined && !this.#isStale;
+    return this.#loop === undefined && !this.#isStale && !this.#lanes.isChanging;
   }
 
   /** The key of the set in the host's limits. Found sets without a known tenant share a key. */
@@ -98,34 +108,34 @@ export class SetRunner {
   async settled(): Promise<void> {
     this.#cancelTimer?.();
     await this.#loop;
+    await this.#lanes.settled();
   }
 
   /**
-   * Sets the desired state; undefined if the control plane does not name the set. Aborts a step
-   * that is now pointless, such as an image pull for a deleted set. `unsupported` is a newer order
-   * that the agent cannot read.
+   * Sets the desired state; undefined if the control plane does not name the set. Aborts steps that
+   * are now pointless, such as an image pull for a deleted set. `unsupported` is a newer order that
+   * the agent cannot read.
    */
-  setDesired(desired: DesiredSet | undefined, unsupported?: UnsupportedSet): void {
-    if (desired && this.#desired && desired.generation < this.#desired.generation) return;
-    const isReplaced = !needsSameImages(this.#desired, desired);
-    this.#desired = desired;
+  setDesired(wanted: DesiredSet | undefined, unsupported?: UnsupportedSet): void {
+    if (wanted && this.#desired && wanted.generation < this.#desired.generation) return;
+    const before = this.#desired;
+    const after = wanted && hashSpec(wanted);
+    this.#desired = after;
     this.#unsupported = unsupported;
-    if (desired) {
-      enterGeneration(this.#history, desired, (specKey) =>
+    if (after) {
+      enterGeneration(this.#history, after, (specKey) =>
         this.#context.hasRunBefore(this.#setId, specKey),
       );
-      noteObserved(this.#history, desired, this.#observed, readClock(this.#context.clock));
-      this.#persist();
+      this.#noteObserved();
     }
-    const isWanted = (unsupported ?? desired)?.desired === "running";
-    if (isPointless(this.#step?.action.kind, { isWanted, isReplaced })) this.#abortStep();
+    const isWanted = (unsupported ?? after)?.desired === "running";
+    this.#lanes.abort((step) => isPointless(step, { before, after }, isWanted));
     this.wake();
   }
 
   /** Called when no set of the host may run any longer. */
   onFenced(): void {
-    const kind = this.#step?.action.kind;
-    if (kind === "probe" || isStarting(kind)) this.#abortStep();
+    this.#lanes.abort((step) => step.kind === "probe" || isStarting(step));
     this.wake();
   }
 
@@ -133,13 +143,12 @@ export class SetRunner {
   onChange(): void {
     this.#isStale = true;
     this.#epoch++;
-    if (this.#step?.action.kind === "probe") this.#abortStep();
     this.wake();
   }
 
   /** Called when the daemon answers again. Changes while it was unreachable caused no event. */
   onAvailable(): void {
-    noteAvailable(this.#history);
+    noteDaemonAvailable(this.#history);
     this.#observationsFailedInRow = 0;
     this.onChange();
   }
@@ -152,6 +161,7 @@ export class SetRunner {
   onResync(observed: ObservedLocalSet | undefined, epoch: number): boolean {
     if (!this.isIdle || this.#epoch !== epoch) return false;
     const hasChanged = fingerprint(observed) !== fingerprint(this.#observed);
+    this.#isStale = false;
     this.#setObserved(observed);
     if (hasChanged) this.wake();
     return hasChanged;
@@ -159,6 +169,7 @@ export class SetRunner {
 
   /** Adopts a set that a resync found, in a new runner. */
   adopt(observed: ObservedLocalSet): void {
+    this.#isStale = false;
     this.#setObserved(observed);
     this.wake();
   }
@@ -169,7 +180,7 @@ export class SetRunner {
    */
   onRootfsMeasured(usedBytes: ReadonlyMap<string, number>): void {
     // A step may be replacing the observed containers.
-    if (!this.#desired || (this.#step && this.#step.action.kind !== "probe")) return;
+    if (!this.#desired || this.#lanes.isChanging) return;
     const { stopsAtRootfs, clock } = this.#context;
     const subject = { desired: this.#desired, observed: this.#observed };
     const hasChanged = noteRootfs(this.#history, subject, {
@@ -189,10 +200,6 @@ export class SetRunner {
     if (text === this.#persistedText) return;
     this.#persistedText = text;
     this.#context.onPersistedHistory(this.#setId, persisted);
-  }
-
-  #abortStep(): void {
-    this.#step?.abort.abort(new Error("the step is obsolete"));
   }
 
   /** Wakes the loop, because there may be something to do. */
@@ -216,9 +223,20 @@ export class SetRunner {
     while (this.#isAwake && !this.#context.stopping.aborted) {
       this.#isAwake = false;
       this.#cancelTimer?.();
-      if (this.#isStale && !(await this.#observe())) return;
-      await this.#advance();
+      if (this.#isStale && (this.#isObservationDelayed() || !(await this.#observe()))) return;
+      this.#advance();
     }
+  }
+
+  /** True if a change in progress will soon cause an observation. Its end wakes the loop. */
+  #isObservationDelayed(): boolean {
+    if (this.#lanes.isExclusive) return true;
+    const { lastChangeAtMs } = this.#lanes;
+    if (lastChangeAtMs === undefined) return false;
+    const atMs = lastChangeAtMs + OBSERVATION_DELAY_MS_MAX;
+    if (atMs <= this.#context.clock.nowMs()) return false;
+    this.#sleepUntil(atMs);
+    return true;
   }
 
   async #observe(): Promise<boolean> {
@@ -248,23 +266,27 @@ export class SetRunner {
   #noteUnseen(error: unknown): void {
     const desired = this.#desired;
     if (this.#unsupported || desired?.desired !== "running") return;
-    if (this.#history.hasRun || this.#history.gaveUp) return;
-    this.#noteFailure(toStepFailure(error, "observe"), "observe");
-    const nowMs = this.#context.clock.nowMs();
+    if (this.#history.hasRun || findGivenUp(this.#history)) return;
+    const { nowMs, mayMove, ...end } = this.#describeEnd(desired);
+    const failure = toStepFailure(error, "observe");
+    noteFailure(this.#history.attempts, failure, { ...end, nowMs, mayGiveUp: mayMove });
     this.#report(desired, reconcile(desired, this.#observed, this.#history, nowMs));
   }
 
   #setObserved(observed: ObservedLocalSet | undefined): void {
-    this.#isStale = false;
     this.#epoch++;
     this.#observed = observed;
-    if (this.#desired) {
-      noteObserved(this.#history, this.#desired, observed, readClock(this.#context.clock));
-      this.#persist();
-    }
+    this.#noteObserved();
   }
 
-  async #advance(): Promise<void> {
+  #noteObserved(): void {
+    if (!this.#desired) return;
+    const moment = { ...readClock(this.#context.clock), busy: this.#lanes.busyContainers() };
+    noteObserved(this.#history, this.#desired, this.#observed, moment);
+    this.#persist();
+  }
+
+  #advance(): void {
     const desired = this.#desired;
     const { canRemove, clock, isFenced, mayStart } = this.#context;
     const nowMs = clock.nowMs();
@@ -289,17 +311,16 @@ export class SetRunner {
     return verdict;
   }
 
-  async #act({ action }: Verdict): Promise<void> {
-    if (action.kind === "none") {
-      const isKnown = (this.#desired ?? this.#unsupported) !== undefined;
-      if (!isKnown && !this.#observed) this.#context.onObsolete(this.#setId);
-      return;
-    }
-    if (action.kind === "wait") this.#sleepUntil(action.untilMs);
-    else await this.#takeStep(action);
+  #act({ steps, nextAtMs }: Verdict): void {
+    const isKnown = (this.#desired ?? this.#unsupported) !== undefined;
+    if (!isKnown && !this.#observed && this.#lanes.isEmpty)
+      return this.#context.onObsolete(this.#setId);
+    if (steps.some(isExclusive)) this.#lanes.abort(({ kind }) => kind === "probe");
+    for (const step of steps) if (this.#lanes.mayBegin(step)) this.#begin(step);
+    if (Number.isFinite(nextAtMs)) this.#sleepUntil(nextAtMs);
   }
 
-  #report(desired: DesiredSet, verdict: Verdict): void {
+  #report(desired: DesiredSet & HashedSetSpec, verdict: Verdict): void {
     const history = this.#history;
     if (verdict.state === "running" && !history.hasRun) {
       noteRunning(history);
@@ -316,81 +337,63 @@ export class SetRunner {
     );
   }
 
-  async #takeStep(action: Step): Promise<void> {
-    const { clock, cancelled, log } = this.#context;
-    const desired = this.#desired;
-    const { controller: abort, unlink } = linkAbort(cancelled);
-    this.#step = { action, abort };
-    const startedAtMs = clock.nowMs();
-    const fields = { setId: this.#setId, generation: desired?.generation, action: action.kind };
-    const durationMs = () => Math.round(clock.nowMs() - startedAtMs);
-    if (action.kind === "probe" && Number.isFinite(action.untilMs)) {
-      const leftMs = action.untilMs - startedAtMs;
-      this.#cancelTimer = clock.after(leftMs, () => this.#abortStep());
+  #begin(step: Step): void {
+    const run = (signal: AbortSignal) =>
+      step.kind === "probe" ? this.#probe(step.container, signal) : this.#change(step, signal);
+    this.#lanes.begin(step, this.#context.clock.nowMs(), run);
+  }
+
+  #onStepEnd({ kind }: Step): void {
+    if (kind !== "probe" && kind !== "pull") {
+      this.#isStale = true;
+      this.#epoch++;
     }
+    this.wake();
+  }
+
+  async #probe(container: string, signal: AbortSignal): Promise<void> {
+    const desired = this.#desired;
+    if (!desired) return;
+    const probed = { desired, observed: this.#observed, history: this.#history };
+    await probeContainer(this.#context, probed, container, signal);
+  }
+
+  async #change(step: ChangeStep, signal: AbortSignal): Promise<void> {
+    const { clock, log } = this.#context;
+    const [desired, observed] = [this.#desired, this.#observed];
+    const startedAtMs = clock.nowMs();
+    const container = "container" in step ? step.container : undefined;
+    const { generation } = desired ?? {};
+    const fields = { setId: this.#setId, generation, action: step.kind, container };
+    const durationMs = () => Math.round(clock.nowMs() - startedAtMs);
     try {
-      if (action.kind === "probe") {
-        if (!desired) return;
-        const probed = { desired, observed: this.#observed, history: this.#history };
-        await probeContainers(this.#context, probed, action.containers, abort.signal);
-        return;
-      }
       // Otherwise the next agent might not know that this job has run.
-      if (desired && action.kind === "start" && startsJob(desired.template, action.containers))
+      if (desired && step.kind === "start" && startsJob(desired.template, [step.container]))
         await this.#context.persistedHistorySettled();
-      const observed = this.#observed;
       const subject = { setId: this.#setId, tenant: this.#tenant, desired, observed };
-      await runStep(this.#context, subject, action, abort.signal);
-      this.#noteDone(action, desired);
+      const failures = await runStep(this.#context, subject, step, signal);
+      if (step.kind === "resize") this.#context.onResized();
+      noteStepDone(this.#history, step, failures, this.#describeEnd(desired, observed));
       log.info({ ...fields, outcome: "done", durationMs: durationMs() }, "set action");
     } catch (error) {
-      const failure = abort.signal.aborted ? undefined : toStepFailure(error, action.kind);
-      if (failure) this.#noteFailure(failure, action.kind);
+      const failure = signal.aborted ? undefined : toStepFailure(error, step.kind);
+      if (failure)
+        noteStepFailed(this.#history, step, failure, this.#describeEnd(desired, observed));
       logUndoneStep(log, { ...fields, durationMs: durationMs() }, error, failure);
-    } finally {
-      unlink();
-      this.#step = undefined;
-      this.#isAwake = true;
-      if (action.kind !== "probe") {
-        this.#isStale = true;
-        this.#epoch++;
-      }
     }
   }
 
-  /** @param desired the desired state when the step began */
-  #noteDone(action: Exclude<Step, { kind: "probe" }>, desired: DesiredSet | undefined): void {
-    const history = this.#history;
-    noteAnswered(history);
-    if (action.kind === "resize") {
-      this.#context.onResized();
-      // The size of a newer generation is untried and must not wait for this backoff.
-      if (desired?.generation === this.#desired?.generation) this.#noteResized(undefined);
-      return;
-    }
-    if (action.kind === "prepare") notePrepared(history, this.#context.clock.nowMs());
-    if (action.kind === "fail") {
-      noteFailedRuns(history, this.#observed, action.containers);
-      const { reason, temporary } = action;
-      this.#noteFailure({ reason, temporary, isUnavailable: false }, action.kind);
-      return;
-    }
-    // Before a set has run, only a successful start resets the failed attempts.
-    if (history.hasRun || action.kind === "stop-all" || action.kind === "remove")
-      noteSuccess(history);
-  }
-
-  #noteResized(failure: StepFailure | undefined): void {
-    const { clock, random } = this.#context;
-    noteResized(this.#history, failure, { ...readClock(clock), random: random() });
-  }
-
-  #noteFailure(failure: StepFailure, during: StepKind): void {
-    if (during === "resize") return this.#noteResized(failure);
+  /** The circumstances of a step that began with this desired state and this observation. */
+  #describeEnd(desired: DesiredSet | undefined, observed = this.#observed): StepEnd {
     const { clock, random, hasRunBefore } = this.#context;
-    const isStarting = during !== "stop-all" && during !== "remove";
     const hasRun = () => hasRunBefore(this.#setId);
-    const mayGiveUp = isStarting && !isBoundToHost(this.#desired, this.#observed, hasRun);
-    noteFailure(this.#history, failure, { ...readClock(clock), mayGiveUp, random: random() });
+    return {
+      ...readClock(clock),
+      random: random(),
+      desired: this.#desired,
+      generation: desired?.generation,
+      observed,
+      mayMove: !isBoundToHost(this.#desired, this.#observed, hasRun),
+    };
   }
 }

@@ -101,3 +101,9 @@ export interface ProbeTarget {
 }
 
 export type ProbeResult = { healthy: true } | { healthy: false; detail: string };
+
+/** A container that a preparation could not create, and the error of its creation. */
+export interface ContainerFailure {
+  container: string;
+  error: unknown;
+}

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import { localSet } from "../../../test/support/agent/local-set.ts";
-import { isOutdated, specHash } from "./spec-hash.ts";
+import { isContainerOutdated, specHash } from "./spec-hash.ts";
 
 /** Hashes that agents of earlier releases have stored in the labels of running containers. */
 const earlierHashes = {
@@ -20,8 +20,8 @@ it("an upgrade of the agent changes no hash of a running container", () => {
 
 it("a container without a source of its stop signal is never outdated by the source", () => {
   const seen = { specHash: earlierHashes.app, restartGeneration: 1 };
-  expect(isOutdated(earlier, "app", seen)).toBe(false);
-  expect(isOutdated(earlier, "app", { ...seen, stopSignalSource: "image" })).toBe(false);
-  expect(isOutdated(earlier, "app", { ...seen, stopSignalSource: "template" })).toBe(true);
-  expect(isOutdated(earlier, "app", { ...seen, restartGeneration: 0 })).toBe(true);
+  expect(isContainerOutdated(earlier, "app", seen)).toBe(false);
+  expect(isContainerOutdated(earlier, "app", { ...seen, stopSignalSource: "image" })).toBe(false);
+  expect(isContainerOutdated(earlier, "app", { ...seen, stopSignalSource: "template" })).toBe(true);
+  expect(isContainerOutdated(earlier, "app", { ...seen, restartGeneration: 0 })).toBe(true);
 });

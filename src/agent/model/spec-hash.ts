@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
-import type { ContainerTemplate } from "../../contracts/api/set-template.ts";
 import { INFRA_CONTAINER } from "./container-names.ts";
-import type { LocalSetSpec, StopSignalSource } from "./local-set.ts";
+import type { LocalSetSpec } from "./local-set.ts";
+import { type CreatedContainer, type HashedSetSpec, isOutdated } from "./outdated.ts";
 
 /**
  * Hash of every property that requires a new container: image, process, environment, and the
@@ -21,29 +21,22 @@ export function specHash(set: LocalSetSpec, container: string): string {
   return hash;
 }
 
-export function stopSignalSource({ options }: ContainerTemplate): StopSignalSource {
-  return options.stopSignal === undefined ? "image" : "template";
-}
-
-/**
- * True if a container, with the facts that its labels recorded at its creation, differs from the
- * spec. Throws RangeError for a name that is not in the template.
- */
-export function isOutdated(
+/** `isOutdated` for a set without hashes. */
+export function isContainerOutdated(
   set: LocalSetSpec,
   name: string,
-  created: {
-    specHash: string;
-    restartGeneration: number;
-    stopSignalSource?: StopSignalSource | undefined;
-  },
+  created: CreatedContainer,
 ): boolean {
-  if (created.restartGeneration < set.restartGeneration) return true;
-  if (created.specHash !== specHash(set, name)) return true;
-  // Earlier releases recorded no source. Their containers run on with SIGTERM.
-  if (created.stopSignalSource === undefined) return false;
-  const template = set.template.containers.find((container) => container.name === name);
-  return template !== undefined && created.stopSignalSource !== stopSignalSource(template);
+  return isOutdated(hashSpec(set), name, created);
+}
+
+/** The set with the hashes of all its containers, for decisions that compute none. */
+export function hashSpec<Spec extends LocalSetSpec>(set: Spec): Spec & HashedSetSpec {
+  const names = [INFRA_CONTAINER, ...set.template.containers.map(({ name }) => name)];
+  return {
+    ...set,
+    specHashes: Object.fromEntries(names.map((name) => [name, specHash(set, name)])),
+  };
 }
 
 /**

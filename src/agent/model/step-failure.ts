@@ -1,9 +1,11 @@
 import type { Reason } from "../../contracts/common/primitives.ts";
-import { AgentError } from "../base/agent-error.ts";
+import { AgentError, IMAGE_MISSING } from "../base/agent-error.ts";
 import { truncate } from "../../lib/text/truncate.ts";
 
 const phases = {
   prepare: "prepare",
+  pull: "image",
+  "prepare-container": "prepare",
   resize: "resize",
   start: "start",
   fail: "start",
@@ -20,6 +22,8 @@ export interface StepFailure {
   temporary: boolean;
   /** The daemon did not answer, which is not the set's fault. */
   isUnavailable: boolean;
+  /** The daemon lacks an image, so a pull must precede the next try. */
+  needsImage?: boolean;
 }
 
 /** Converts the error of a step for the history and the report. */
@@ -31,6 +35,7 @@ export function toStepFailure(error: unknown, during: StepKind): StepFailure {
       reason: { code: error.code, text, phase: error.phase },
       temporary: error.temporary,
       isUnavailable: error.code === "docker-unavailable",
+      needsImage: error.code === IMAGE_MISSING,
     };
   }
   return {

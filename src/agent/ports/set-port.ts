@@ -1,4 +1,5 @@
 import type {
+  ContainerFailure,
   LocalSetSpec,
   ObservedLocalSet,
   ProbeTarget,
@@ -11,9 +12,11 @@ import type {
  * containers in memory for simulated hosts. Both pass the suite in test/contract/set-port.ts.
  *
  * Every call is idempotent: it does not create an existing object again, and a missing object is
- * not an error. The agent never overlaps calls for one set; calls for different sets overlap. A
- * call rejects with AgentError, which states whether a retry can help. A call never changes an
- * object without Berth's labels and this host's id.
+ * not an error. A call rejects with AgentError, which states whether a retry can help. A call never
+ * changes an object without Berth's labels and this host's id.
+ *
+ * Calls for different sets overlap, and so do calls for different containers of one set, a resize
+ * and pulls of images. `prepare`, `stopAll` and `remove` overlap with no other change of the set.
  */
 export interface SetPort {
   /**
@@ -29,27 +32,35 @@ export interface SetPort {
   observeSet(setId: string, signal: AbortSignal): Promise<ObservedLocalSet | undefined>;
   /**
    * Creates the set's cgroup and volume, and creates and starts its infra container. Creates, but
-   * does not start, each missing business container. Replaces containers with another spec hash or
-   * a `restartGeneration` below the desired one. Stops containers that lost the network of an
-   * earlier run of infra. Independent steps overlap. It creates no container in `completed`.
+   * does not start, each missing business container that is not in `completed`. Stops containers
+   * that lost the network of an earlier run of infra. Removes containers that the template lacks,
+   * and those of an earlier infra container. If infra has another spec hash or a
+   * `restartGeneration` below the desired one, it replaces all containers. Independent steps
+   * overlap.
    *
-   * Pulls no image. Rejects with the code `IMAGE_MISSING` (agent-error.ts) if the daemon lacks one,
-   * and then replaces no container.
+   * Returns the containers that it could not create, which delay nothing else. Pulls no image. If
+   * it would remove containers and the daemon lacks an image, it removes none and rejects with the
+   * code `IMAGE_MISSING` (agent-error.ts).
    */
   prepare(
     set: LocalSetSpec,
     signal: AbortSignal,
     options?: { completed?: readonly string[] },
-  ): Promise<void>;
+  ): Promise<ContainerFailure[]>;
   /**
-   * Pulls the images that `prepare` needs and the daemon lacks. It mostly waits, and the adapter
+   * Prepares one business container of a prepared set for its start. Creates it if it is missing,
+   * and replaces it if it is broken, or outdated in the sense of `prepare`. Stops it if it lost the
+   * network of an earlier run of infra. Leaves other containers alone.
+   *
+   * Pulls no image. Rejects with the code `IMAGE_MISSING` if the daemon lacks it, and then removes
+   * nothing.
+   */
+  prepareContainer(set: LocalSetSpec, container: string, signal: AbortSignal): Promise<void>;
+  /**
+   * Pulls the images of these containers that the daemon lacks. It mostly waits, and the adapter
    * limits the concurrent pulls of the host, so callers need no slot.
    */
-  pullImages(
-    set: LocalSetSpec,
-    signal: AbortSignal,
-    options?: { completed?: readonly string[] },
-  ): Promise<void>;
+  pullImages(set: LocalSetSpec, containers: readonly string[], signal: AbortSignal): Promise<void>;
   /** Resizes a prepared set, its containers and its volume to its template while they run. */
   resize(set: LocalSetSpec, signal: AbortSignal): Promise<void>;
   /** Starts the named business containers of a prepared set in parallel. */

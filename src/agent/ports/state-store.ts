@@ -34,8 +34,8 @@ export interface StateStore {
   save(state: AgentState): Promise<void>;
 }
 
-/** The last run of a container. The state file stores it for containers that run to completion. */
-export interface LastRun {
+/** The last run of a container that runs to completion. */
+export interface PersistedRun {
   run: string;
   /** The run of infra in which it began; undefined for an earlier one than the observed run. */
   infraRun?: string | undefined;
@@ -58,7 +58,7 @@ export interface PersistedHistory {
 
 export interface PersistedRuns {
   infraRun: string;
-  containers: Record<string, LastRun>;
+  containers: Record<string, PersistedRun>;
 }
 
 export interface PersistedCounts {

@@ -1,8 +1,13 @@
 import type { ContainerTemplate } from "../../contracts/api/set-template.ts";
-import { containerHistory, getRunId } from "./container-history.ts";
-import type { LocalSetSpec, ObservedContainer, ObservedLocalSet } from "../model/local-set.ts";
-import type { SetHistory } from "./set-history.ts";
-import { specHash } from "../model/spec-hash.ts";
+import type { ObservedContainer, ObservedLocalSet } from "../model/local-set.ts";
+import type { HashedSetSpec } from "../model/outdated.ts";
+import { type ContainerHistory, containerHistory } from "./container-history.ts";
+import { getRunId, parseRunId } from "./container-run.ts";
+
+interface Histories {
+  infraRun: string | undefined;
+  containers: Map<string, ContainerHistory>;
+}
 
 /** True if the restart policy does not restart a container after this exit. */
 export function isFinalExit(template: ContainerTemplate, exitCode: number | undefined): boolean {
@@ -17,9 +22,9 @@ export function isFinalExit(template: ContainerTemplate, exitCode: number | unde
  * deleted.
  */
 export function recallCompleted(
-  set: LocalSetSpec,
+  set: HashedSetSpec,
   observed: ObservedLocalSet,
-  history: SetHistory,
+  history: Histories,
 ): ObservedLocalSet {
   const recalled = set.template.containers.flatMap((template) => {
     const seen = observed.containers.find(({ name }) => name === template.name);
@@ -33,36 +38,34 @@ export function recallCompleted(
 }
 
 function recallContainer(
-  set: LocalSetSpec,
+  set: HashedSetSpec,
   template: ContainerTemplate,
-  history: SetHistory,
+  history: Histories,
 ): ObservedContainer | undefined {
   const { name } = template;
-  const { lastRun, failedRun } = containerHistory(history, name);
-  if (!lastRun?.exit || lastRun.run === failedRun) return undefined;
-  if (lastRun.infraRun === undefined || lastRun.infraRun !== history.infraRun) return undefined;
-  const hash = specHash(set, name);
-  if (lastRun.specHash !== hash || !isFinalExit(template, lastRun.exit.code)) return undefined;
-  const [dockerId = "", startedAt = ""] = lastRun.run.split("@");
+  const { run } = containerHistory(history, name);
+  if (!run?.exit || run.isFailedStart) return undefined;
+  if (typeof run.infraRun !== "string" || run.infraRun !== history.infraRun) return undefined;
+  if (run.specHash !== set.specHashes[name] || !isFinalExit(template, run.exit.code))
+    return undefined;
   return {
     name,
-    dockerId,
+    ...parseRunId(run.id),
     state: "exited",
-    specHash: hash,
+    specHash: run.specHash,
     restartGeneration: set.restartGeneration,
-    exitCode: lastRun.exit.code,
+    exitCode: run.exit.code,
     oomKilled: false,
     oomKills: 0,
-    startedAt,
-    finishedAt: lastRun.exit.finishedAt,
+    finishedAt: run.exit.finishedAt,
   };
 }
 
 /** Completed containers that do not exist, so that a preparation need not create them. */
 export function listDeletedCompleted(
-  set: LocalSetSpec,
+  set: HashedSetSpec,
   observed: ObservedLocalSet | undefined,
-  history: SetHistory,
+  history: Histories,
 ): string[] {
   if (observed?.infra?.state !== "running") return [];
   const existing = new Set(observed.containers.map(({ name }) => name));

@@ -1,58 +1,40 @@
-import type { LastRun } from "../ports/state-store.ts";
 import type { Reason } from "../../contracts/common/primitives.ts";
-import type { HealthCheck } from "../../contracts/api/set-template.ts";
 import { computeBackoffMs, repeatBackoff } from "../base/backoff.ts";
-import type { ClockReading } from "../base/clock.ts";
+import type { ClockReading } from "../base/clock-reading.ts";
 import type { ObservedContainer, ObservedLocalSet } from "../model/local-set.ts";
-import { describeBytes } from "../../lib/text/describe-bytes.ts";
-
-/** The agent's history of each container of a set: its runs, its exits, and its health. */
+import { type Attempts, newAttempts } from "./attempts.ts";
+import { beginRun, type ContainerRun, getRunId, hasExited, isUp } from "./container-run.ts";
+import { newPreparationHistory, type PreparationHistory } from "./preparations.ts";
+import { outOfMemoryReason } from "./reasons.ts";
 
 /** A run of this length resets the count of earlier exits. */
 const STABLE_AFTER_MS = 60_000;
-/**
- * Shortest interval of probes during a start, so that a start does not wait for the probe interval.
- */
-const STARTUP_PROBE_MS_MIN = 25;
 
+/** The agent's history of one container of a set. The set's state is derived from these. */
 export interface ContainerHistory {
-  /** The current run: Docker's container id and the start time. */
-  run: string | undefined;
-  /** Monotonic time of the first observation of `run`. */
-  runSeenAtMs: number;
-  lastRun: LastRun | undefined;
+  /** The last observed run; before the first observation, the run in the state file. */
+  run: ContainerRun | undefined;
   /** Restarts after exits that Berth did not cause. */
   restarts: number;
   /** Exits in a row without a stable run between them. */
   exitsInRow: number;
-  /** The earliest time of the next start. */
+  /** The earliest time of the next start after an exit. */
   restartAtMs: number;
-  /** The last run whose exit is recorded. */
-  lastExitedRun: string | undefined;
   /** True after an exit that Berth did not cause. The next run then counts as a restart. */
   hasExited: boolean;
+  /** The exit code of the last run that has ended. */
   exitCode: number | undefined;
-  /** Processes that the kernel killed for lack of memory: in all runs, and in `lastCountedRun`. */
+  /** Processes that the kernel killed for lack of memory, in all runs. */
   oomKills: number;
-  oomKillsInRun: number;
-  lastCountedRun: string | undefined;
-  /** The reason of the last of these kills. */
+  /** The reason of the last of these kills in the current run. */
   outOfMemory: Reason | undefined;
   /** Bytes in the root file system of the container with this Docker id. */
   rootfs: { dockerId: string; usedBytes: number } | undefined;
-  /** The run that already counts as a failed start. */
-  failedRun: string | undefined;
-  isHealthy: boolean;
-  /**
-   * True if the container was healthy at any time in this run. Then containers with a higher index
-   * may start.
-   */
-  wasHealthy: boolean;
-  /** Failed probes in a row, and the detail of the last one. */
-  probeFailures: number;
-  probeDetail: string | undefined;
-  probes: number;
-  nextProbeAtMs: number;
+  /** Failed steps of the container's lane. */
+  attempts: Attempts;
+  preparations: PreparationHistory;
+  /** The daemon lacks the container's image, so the lane pulls it. */
+  needsImage: boolean;
 }
 
 /** Histories by container name. */
@@ -64,26 +46,17 @@ interface ContainerHistories {
 function newContainerHistory(): ContainerHistory {
   return {
     run: undefined,
-    runSeenAtMs: 0,
-    lastRun: undefined,
     restarts: 0,
     exitsInRow: 0,
     restartAtMs: 0,
-    lastExitedRun: undefined,
     hasExited: false,
     exitCode: undefined,
     oomKills: 0,
-    oomKillsInRun: 0,
-    lastCountedRun: undefined,
     outOfMemory: undefined,
     rootfs: undefined,
-    failedRun: undefined,
-    isHealthy: false,
-    wasHealthy: false,
-    probeFailures: 0,
-    probeDetail: undefined,
-    probes: 0,
-    nextProbeAtMs: 0,
+    attempts: newAttempts(),
+    preparations: newPreparationHistory(),
+    needsImage: false,
   };
 }
 
@@ -94,13 +67,16 @@ const unknownContainer: Readonly<ContainerHistory> = newContainerHistory();
  * it.
  */
 export function containerHistory(
-  history: ContainerHistories,
+  history: Pick<ContainerHistories, "containers">,
   name: string,
 ): Readonly<ContainerHistory> {
   return history.containers.get(name) ?? unknownContainer;
 }
 
-export function changeContainer(history: ContainerHistories, name: string): ContainerHistory {
+export function changeContainer(
+  history: Pick<ContainerHistories, "containers">,
+  name: string,
+): ContainerHistory {
   let found = history.containers.get(name);
   if (!found) {
     found = newContainerHistory();
@@ -109,9 +85,13 @@ export function changeContainer(history: ContainerHistories, name: string): Cont
   return found;
 }
 
-/** Identifies a run of a container; undefined for a container that never ran. */
-export function getRunId(seen: ObservedContainer): string | undefined {
-  return seen.startedAt === undefined ? undefined : `${seen.dockerId}@${seen.startedAt}`;
+/** The history of the run that was observed; undefined if it is not recorded yet. */
+export function findObservedRun(
+  history: Pick<ContainerHistories, "containers">,
+  seen: ObservedContainer,
+): ContainerRun | undefined {
+  const { run } = containerHistory(history, seen.name);
+  return run && run.id === getRunId(seen) ? run : undefined;
 }
 
 /** Records an observed container. Returns true for a new exit that Berth did not cause. */
@@ -121,57 +101,48 @@ export function noteContainer(
   { isWanted, hasRun, now }: { isWanted: boolean; hasRun: boolean; now: ClockReading },
 ): boolean {
   const { nowMs, wallMs } = now;
-  const run = getRunId(seen);
-  const isFirstSight = known.run === undefined;
-  if (run !== undefined && run !== known.run) beginRun(known, run, hasRun && isFirstSight, nowMs);
-  noteOomKills(known, seen, wallMs);
-  if (seen.state === "running" || seen.state === "restarting" || run === undefined) return false;
-  known.isHealthy = false;
-  if (!hasExited(seen) || known.lastExitedRun === run) return false;
-  known.lastExitedRun = run;
+  const id = getRunId(seen);
+  if (id === undefined) return false;
+  const isFirstSight = known.run?.seenAtMs === undefined;
+  const isNew = known.run?.id !== id;
+  if (isNew && known.hasExited) known.restarts++;
+  if (isNew || isFirstSight) {
+    const isAdopted = hasRun && isFirstSight;
+    const begun = beginRun(id, { specHash: seen.specHash, isAdopted, nowMs });
+    // Docker reports no earlier than the file which run of infra it was, and what was counted.
+    const { infraRun, exit, oomKills = 0 } = (isNew ? undefined : known.run) ?? {};
+    known.run = { ...begun, infraRun, exit, oomKills };
+    known.hasExited = false;
+    known.outOfMemory = undefined;
+  }
+  const { run } = known;
+  if (!run) return false;
+  noteOomKills(known, run, { seen, wallMs });
+  if (isUp(seen)) return false;
+  run.probes.isHealthy = false;
+  if (!hasExited(seen) || run.isExitCounted) return false;
+  run.isExitCounted = true;
   known.exitCode = seen.exitCode;
   known.restartAtMs = nowMs;
-  known.hasExited = isWanted && known.failedRun !== run;
+  known.hasExited = isWanted && !run.isFailedStart;
   // Berth stopped it, or the agent did not see its run: the exit does not count against it.
   if (!known.hasExited || isFirstSight) return false;
-  const ranMs = nowMs - known.runSeenAtMs;
+  const ranMs = nowMs - (run.seenAtMs ?? nowMs);
   known.exitsInRow = ranMs >= STABLE_AFTER_MS ? 1 : known.exitsInRow + 1;
   known.restartAtMs = nowMs + computeBackoffMs(repeatBackoff, known.exitsInRow);
   return true;
 }
 
-function noteOomKills(known: ContainerHistory, seen: ObservedContainer, wallMs: number): void {
-  const run = getRunId(seen);
-  if (known.lastCountedRun !== run) known.oomKillsInRun = 0;
-  known.lastCountedRun = run;
-  const more = seen.oomKills - known.oomKillsInRun;
+function noteOomKills(
+  known: ContainerHistory,
+  run: ContainerRun,
+  { seen, wallMs }: { seen: ObservedContainer; wallMs: number },
+): void {
+  const more = seen.oomKills - run.oomKills;
   if (more <= 0) return;
   known.oomKills += more;
-  known.oomKillsInRun = seen.oomKills;
-  const times = known.oomKills === 1 ? "" : `, ${known.oomKills} times so far`;
-  known.outOfMemory = {
-    code: "out-of-memory",
-    text: `"${seen.name}" ran out of memory and the kernel killed one of its processes${times}${memoryUsageText(seen)}`,
-    phase: "run",
-    at: new Date(wallMs).toISOString(),
-  };
-}
-
-/** Memory usage and limit of a container, as part of a sentence. */
-export function memoryUsageText({ limits, memoryPeakBytes }: ObservedContainer): string {
-  if (!limits || !Number.isFinite(limits.memoryBytes)) return "";
-  const peak =
-    memoryPeakBytes === undefined ? "" : `peak memory ${describeBytes(memoryPeakBytes)}, `;
-  return `; ${peak}limit ${describeBytes(limits.memoryBytes)}`;
-}
-
-/**
- * True for a container that ran and exited. False if it never started, or lost its network and
- * still runs.
- */
-export function hasExited({ state, startedAt, finishedAt }: ObservedContainer): boolean {
-  if (state !== "exited" && state !== "dead") return false;
-  return startedAt !== undefined && finishedAt !== undefined;
+  run.oomKills = seen.oomKills;
+  known.outOfMemory = outOfMemoryReason(seen, { oomKills: known.oomKills, wallMs });
 }
 
 /**
@@ -181,101 +152,37 @@ export function hasExited({ state, startedAt, finishedAt }: ObservedContainer): 
  *
  * Only if both are new, as for an agent without a state file, the wall clock has to decide.
  */
-export function noteRuns(history: ContainerHistories, observed: ObservedLocalSet): void {
+export function noteRuns(
+  history: ContainerHistories,
+  observed: ObservedLocalSet,
+  busy: ReadonlySet<string>,
+): void {
   const { infra, infraRun = history.infraRun } = observed;
   if (infraRun === undefined) return;
   const isSameRun = history.infraRun === infraRun;
   history.infraRun = infraRun;
   for (const seen of observed.containers) {
-    const run = getRunId(seen);
-    if (run === undefined) continue;
-    const known = changeContainer(history, seen.name);
-    if (known.lastRun?.run !== run) {
+    const run = findObservedRun(history, seen);
+    if (!run || busy.has(seen.name)) continue;
+    if (run.infraRun === undefined) {
       const isInRun = isUp(seen) || (hasExited(seen) && (isSameRun || isAfter(seen, infra)));
-      const { specHash } = seen;
-      known.lastRun = { run, infraRun: isInRun ? infraRun : undefined, specHash };
+      run.infraRun = isInRun ? infraRun : null;
     }
-    if (!hasExited(seen)) continue;
-    known.lastRun.exit = { code: seen.exitCode, finishedAt: seen.finishedAt ?? "" };
+    if (hasExited(seen)) run.exit = { code: seen.exitCode, finishedAt: seen.finishedAt ?? "" };
   }
-}
-
-function isUp({ state }: ObservedContainer): boolean {
-  return state === "running" || state === "restarting";
 }
 
 function isAfter(seen: ObservedContainer, infra: ObservedContainer | undefined): boolean {
   return Date.parse(seen.startedAt ?? "") >= Date.parse(infra?.startedAt ?? "");
 }
 
-/**
- * Starts the record of a new run. If the set has run before, a new agent assumes that its running
- * containers are healthy until a probe fails.
- */
-function beginRun(known: ContainerHistory, run: string, isAdopted: boolean, nowMs: number): void {
-  if (known.hasExited) known.restarts++;
-  known.run = run;
-  known.runSeenAtMs = nowMs;
-  known.hasExited = false;
-  known.isHealthy = isAdopted;
-  known.wasHealthy = isAdopted;
-  known.probeFailures = 0;
-  known.probeDetail = undefined;
-  known.probes = 0;
-  known.nextProbeAtMs = nowMs;
-  known.outOfMemory = undefined;
-}
-
-/** Records that these runs count as a failed start, so that the agent counts each of them once. */
-export function noteFailedRuns(
-  history: ContainerHistories,
+/** Records that the observed run counts as a failed start, so that the agent counts it once. */
+export function noteFailedRun(
+  history: Pick<ContainerHistories, "containers">,
   observed: ObservedLocalSet | undefined,
-  names: readonly string[],
-): void {
-  for (const seen of observed?.containers ?? []) {
-    if (names.includes(seen.name)) changeContainer(history, seen.name).failedRun = getRunId(seen);
-  }
-}
-
-/**
- * Records a probe's result and schedules the next probe. Failures during the start period do not
- * count.
- */
-export function noteProbe(
-  history: ContainerHistories,
-  seen: ObservedContainer,
-  check: HealthCheck,
-  result: { healthy: true } | { healthy: false; detail: string },
-  nowMs: number,
-): void {
-  const known = changeContainer(history, seen.name);
-  if (known.run !== getRunId(seen)) return;
-  known.probes++;
-  if (result.healthy) {
-    known.isHealthy = true;
-    known.wasHealthy = true;
-    known.probeFailures = 0;
-    known.probeDetail = undefined;
-  } else {
-    const isStarting = nowMs - known.runSeenAtMs < check.startPeriodSeconds * 1_000;
-    if (known.wasHealthy || !isStarting) known.probeFailures++;
-    known.probeDetail = result.detail;
-    if (known.probeFailures >= check.failureThreshold) known.isHealthy = false;
-  }
-  const intervalMs = check.intervalSeconds * 1_000;
-  const eagerMs = STARTUP_PROBE_MS_MIN * 2 ** Math.min(known.probes - 1, 10);
-  known.nextProbeAtMs = nowMs + (known.wasHealthy ? intervalMs : Math.min(intervalMs, eagerMs));
-}
-
-/**
- * Schedules the next probe after a probe that could not run. The daemon is at fault, not the
- * container.
- */
-export function postponeProbe(
-  history: ContainerHistories,
   name: string,
-  check: HealthCheck,
-  nowMs: number,
 ): void {
-  changeContainer(history, name).nextProbeAtMs = nowMs + check.intervalSeconds * 1_000;
+  const seen = observed?.containers.find((candidate) => candidate.name === name);
+  const run = seen && findObservedRun(history, seen);
+  if (run) run.isFailedStart = true;
 }

@@ -1,6 +1,12 @@
-import type { PersistedHistory, PersistedRuns, PersistedCounts } from "../ports/state-store.ts";
+import type {
+  PersistedCounts,
+  PersistedHistory,
+  PersistedRun,
+  PersistedRuns,
+} from "../ports/state-store.ts";
 import type { ContainerTemplate, SetTemplate } from "../../contracts/api/set-template.ts";
 import { changeContainer } from "./container-history.ts";
+import { type ContainerRun, restoreRun } from "./container-run.ts";
 import type { OverRootfs, SetHistory } from "./set-history.ts";
 
 /** Returns undefined if there is nothing to persist, as for most sets. */
@@ -10,9 +16,14 @@ export function toPersistedHistory(
 ): PersistedHistory | undefined {
   const { overRootfs, containers } = history;
   const counts: Record<string, PersistedCounts> = {};
-  for (const [name, { restarts, oomKills, oomKillsInRun, lastCountedRun }] of containers) {
-    if (restarts + oomKills > 0)
-      counts[name] = { restarts, oomKills, oomKillsInRun, lastCountedRun };
+  for (const [name, { restarts, oomKills, run }] of containers) {
+    if (restarts + oomKills === 0) continue;
+    counts[name] = {
+      restarts,
+      oomKills,
+      oomKillsInRun: run?.oomKills ?? 0,
+      lastCountedRun: run?.id,
+    };
   }
   const runs = toPersistedRuns(history, template);
   const persisted = {
@@ -45,10 +56,19 @@ function toPersistedRuns(
   const jobs = template.containers.filter(isJob);
   if (infraRun === undefined || jobs.length === 0) return undefined;
   const lastRuns = jobs.flatMap(({ name }) => {
-    const lastRun = containers.get(name)?.lastRun;
-    return lastRun ? [[name, lastRun] as const] : [];
+    const run = containers.get(name)?.run;
+    return run && run.infraRun !== undefined ? [[name, toPersistedRun(run)] as const] : [];
   });
   return { infraRun, containers: Object.fromEntries(lastRuns) };
+}
+
+function toPersistedRun({ id, infraRun, specHash, exit }: ContainerRun): PersistedRun {
+  return {
+    run: id,
+    specHash,
+    ...(typeof infraRun === "string" ? { infraRun } : {}),
+    ...(exit ? { exit } : {}),
+  };
 }
 
 /**
@@ -60,11 +80,16 @@ export function restoreHistory(
   persisted: PersistedHistory | undefined,
   stops: boolean,
 ): void {
-  for (const [name, counts] of Object.entries(persisted?.counts ?? {})) {
-    Object.assign(changeContainer(history, name), counts);
-  }
   history.infraRun = persisted?.runs?.infraRun;
-  for (const [name, lastRun] of Object.entries(persisted?.runs?.containers ?? {}))
-    changeContainer(history, name).lastRun = { ...lastRun };
+  for (const [name, run] of Object.entries(persisted?.runs?.containers ?? {}))
+    changeContainer(history, name).run = restoreRun(run, run.infraRun ?? null);
+  for (const [name, counts] of Object.entries(persisted?.counts ?? {})) {
+    const { restarts, oomKills, oomKillsInRun, lastCountedRun } = counts;
+    const known = changeContainer(history, name);
+    Object.assign(known, { restarts, oomKills });
+    if (lastCountedRun === undefined) continue;
+    known.run ??= restoreRun({ run: lastCountedRun, specHash: "" }, undefined);
+    if (known.run.id === lastCountedRun) known.run.oomKills = oomKillsInRun;
+  }
   if (persisted?.stopped && stops) history.overRootfs = { ...persisted.stopped, isStopped: true };
 }

@@ -6,14 +6,18 @@ import { desiredSetStates } from "../../contracts/api/sets.ts";
 import { SimulatedEngine } from "../../host-adapters/simulated/simulated-engine.ts";
 import { readClock } from "../base/clock.ts";
 import type { ObservedLocalSet } from "../model/local-set.ts";
-import { noteFailedRuns, noteProbe } from "./container-history.ts";
-import { reconcile, type SetAction } from "./reconcile.ts";
+import { findObservedRun } from "./container-history.ts";
+import { noteProbe } from "./container-run.ts";
+import { laneOf, type ProbeStep, reconcile } from "./reconcile.ts";
+import { type ChangeStep, noteStepDone } from "./step-outcome.ts";
+import { hashSpec } from "../model/spec-hash.ts";
 import {
   type DesiredLocalSet,
   enterGeneration,
   newSetHistory,
   noteObserved,
   noteRunning,
+  type SetHistory,
 } from "./set-history.ts";
 
 const hostId = "host_one";
@@ -51,7 +55,7 @@ function setOf({ desired, indexes, hasCheck, policy }: Scenario): DesiredLocalSe
     const container = made.template.containers[position];
     if (container) container.index = index;
   });
-  return { ...made, desired };
+  return hashSpec({ ...made, desired });
 }
 
 async function prepareScene(chosen: Scenario) {
@@ -60,6 +64,7 @@ async function prepareScene(chosen: Scenario) {
   const set = setOf(chosen);
   const other = structuredClone(set);
   for (const container of other.template.containers) container.options.env["A"] = "another";
+  Object.assign(other, hashSpec(other));
   for (const [disturbance, which] of chosen.disturbances) {
     await clock.pass(1_000);
     act(engine, disturbance, disturbance === "another" ? other : set, which);
@@ -92,20 +97,28 @@ function act(
   else if (disturbance === "stop") engine.stopAll(hostId, set.setId);
 }
 
-function perform(engine: SimulatedEngine, set: DesiredLocalSet, action: SetAction): void {
+/** Performs a step that always succeeds. */
+function perform(
+  { engine, set, history }: { engine: SimulatedEngine; set: DesiredLocalSet; history: SetHistory },
+  observed: ObservedLocalSet | undefined,
+  step: ChangeStep,
+  clock: VirtualClock,
+): void {
   const { setId } = set;
-  if (action.kind === "prepare") {
+  if (step.kind === "prepare") {
     engine.prepareInfra(hostId, set);
     engine.prepareBusiness(hostId, set);
-  } else if (action.kind === "start") {
-    for (const name of action.containers) engine.start(hostId, setId, name);
-  } else if (action.kind === "fail") {
-    for (const name of action.containers) engine.stop(hostId, setId, name);
-  } else if (action.kind === "stop-all") engine.stopAll(hostId, setId);
-  else if (action.kind === "remove") {
+  } else if (step.kind === "prepare-container")
+    engine.prepareContainer(hostId, set, step.container);
+  else if (step.kind === "start") engine.start(hostId, setId, step.container);
+  else if (step.kind === "fail") engine.stop(hostId, setId, step.container);
+  else if (step.kind === "stop-all") engine.stopAll(hostId, setId);
+  else if (step.kind === "remove") {
     engine.removeBusiness(hostId, setId);
     engine.removeInfra(hostId, setId);
   }
+  const end = { random: 0, desired: set, generation: set.generation, observed, mayMove: false };
+  noteStepDone(history, step, [], { ...end, ...readClock(clock) });
 }
 
 /** Takes steps until none remains, in a world where every step and every probe succeeds. */
@@ -113,41 +126,49 @@ async function converge(chosen: Scenario, isOver: () => boolean) {
   const { clock, engine, set } = await prepareScene(chosen);
   const history = newSetHistory();
   enterGeneration(history, set, () => chosen.hasRun);
-  const steps: SetAction[] = [];
-  const look = (): ObservedLocalSet | undefined => {
+  const steps: ChangeStep[] = [];
+  for (;;) {
     const observed = engine.observeSet(hostId, set.setId);
     noteObserved(history, set, observed, readClock(clock));
-    return observed;
-  };
-  for (;;) {
-    const observed = look();
     const verdict = reconcile(set, observed, history, clock.nowMs());
     expect(reconcile(set, observed, history, clock.nowMs())).toEqual(verdict);
+    const lanes = verdict.steps.map(laneOf);
+    expect(new Set(lanes).size).toBe(lanes.length);
     if (verdict.state === "running") noteRunning(history);
-    const { action } = verdict;
-    const isProbed = action.kind === "wait" && verdict.ready;
-    if (action.kind === "none" || isProbed || isOver() || steps.length > 50) {
+    const changes = verdict.steps.filter((step) => step.kind !== "probe");
+    const probes = verdict.steps.filter((step) => step.kind === "probe");
+    const isQuiet = verdict.steps.length === 0 && (verdict.ready || !isFinite(verdict.nextAtMs));
+    if (isQuiet || isOver() || steps.length > 50)
       return { clock, engine, set, history, steps, verdict, observed };
-    }
-    if (action.kind === "wait") {
-      expect(action.untilMs).toBeGreaterThan(clock.nowMs());
-      await clock.pass(action.untilMs - clock.nowMs());
+    if (verdict.steps.length === 0) {
+      expect(verdict.nextAtMs).toBeGreaterThan(clock.nowMs());
+      await clock.pass(verdict.nextAtMs - clock.nowMs());
       continue;
     }
-    if (action.kind === "probe") {
-      for (const name of action.containers) {
-        const seen = observed?.containers.find((container) => container.name === name);
-        const check = set.template.containers.find((one) => one.name === name)?.options.health;
-        if (!seen || !check) throw new Error("only existing containers with a check are probed");
-        noteProbe(history, seen, check, { healthy: true }, clock.nowMs());
-      }
-      continue;
+    for (const probe of probes) succeed(set, history, { observed, probe, nowMs: clock.nowMs() });
+    for (const step of changes) {
+      steps.push(step);
+      await clock.pass(10);
+      perform({ engine, set, history }, observed, step, clock);
     }
-    steps.push(action);
-    if (action.kind === "fail") noteFailedRuns(history, observed, action.containers);
-    await clock.pass(10);
-    perform(engine, set, action);
   }
+}
+
+function succeed(
+  set: DesiredLocalSet,
+  history: SetHistory,
+  {
+    observed,
+    probe,
+    nowMs,
+  }: { observed: ObservedLocalSet | undefined; probe: ProbeStep; nowMs: number },
+): void {
+  const seen = observed?.containers.find(({ name }) => name === probe.container);
+  const check = set.template.containers.find(({ name }) => name === probe.container)?.options
+    .health;
+  const run = seen && findObservedRun(history, seen);
+  if (!run || !check) throw new Error("only running containers with a check are probed");
+  noteProbe(run, check, { healthy: true }, nowMs);
 }
 
 describe("reconcile, from any observation", () => {
@@ -155,10 +176,9 @@ describe("reconcile, from any observation", () => {
     await fc.assert(
       fc.asyncProperty(scenario, async (chosen) => {
         const { steps, verdict, set, observed } = await converge(chosen, () => false);
-        const indexes = new Set(chosen.indexes).size;
-        // One preparation, one start per index, and one failed start for each container that exited
-        // earlier.
-        expect(steps.length).toBeLessThanOrEqual(1 + indexes + chosen.indexes.length);
+        // One preparation of the set, and for each container a preparation, a failed start that
+        // exited earlier, and a start.
+        expect(steps.length).toBeLessThanOrEqual(1 + 3 * chosen.indexes.length);
         if (set.desired === "running") {
           expect(verdict.state).toBe("running");
           expect(observed?.infra?.state).toBe("running");
@@ -177,11 +197,9 @@ describe("reconcile, from any observation", () => {
         const { steps, set } = await converge({ ...chosen, disturbances: [] }, () => false);
         const indexOf = (name: string) =>
           set.template.containers.find((container) => container.name === name)?.index ?? -1;
-        const started = steps.flatMap((step) =>
-          step.kind === "start" ? [step.containers.map(indexOf)] : [],
+        const order = steps.flatMap((step) =>
+          step.kind === "start" ? [indexOf(step.container)] : [],
         );
-        expect(started.every((group) => new Set(group).size === 1)).toBe(true);
-        const order = started.map(([index]) => index ?? -1);
         expect(order).toEqual(order.toSorted((a, b) => a - b));
       }),
     );
@@ -197,14 +215,16 @@ describe("reconcile, from any observation", () => {
         for (let step = 0; step < 50; step++) {
           const observed = engine.observeSet(hostId, set.setId);
           noteObserved(history, set, observed, readClock(clock));
-          const { action } = reconcile(set, observed, history, clock.nowMs());
-          if (action.kind === "none") return;
-          if (action.kind === "wait") await clock.pass(action.untilMs - clock.nowMs());
-          if (action.kind === "fail") noteFailedRuns(history, observed, action.containers);
-          // All containers have started, and only probes remain.
-          if (action.kind === "probe") return;
-          await clock.pass(10);
-          perform(engine, set, action);
+          const verdict = reconcile(set, observed, history, clock.nowMs());
+          const changes = verdict.steps.filter((one) => one.kind !== "probe");
+          // All containers have started, and at most probes remain.
+          if (changes.length === 0 && (verdict.steps.length > 0 || !isFinite(verdict.nextAtMs)))
+            return;
+          if (changes.length === 0) await clock.pass(verdict.nextAtMs - clock.nowMs());
+          for (const change of changes) {
+            await clock.pass(10);
+            perform({ engine, set, history }, observed, change, clock);
+          }
         }
         expect.fail("it does not converge");
       }),

@@ -1,3 +1,4 @@
+import { hashSpec } from "../model/spec-hash.ts";
 import { describe, expect, it } from "vitest";
 import { localSet, type LocalSetChanges } from "../../../test/support/agent/local-set.ts";
 import { infraStartedAtMs, observedSet } from "../../../test/support/fleet/observed-set.ts";
@@ -18,7 +19,7 @@ const now = { nowMs, wallMs: nowMs };
 const running = { app: "running", log: "running" } as const;
 
 function setOf(changes: LocalSetChanges = {}): DesiredLocalSet {
-  return { ...localSet({ names: ["app", "log"], ...changes }), desired: "running" };
+  return hashSpec({ ...localSet({ names: ["app", "log"], ...changes }), desired: "running" });
 }
 
 function historyOf(set: DesiredLocalSet, { hasRun = false } = {}): SetHistory {
@@ -57,14 +58,14 @@ describe("a set whose size differs from its template", () => {
     const set = setOf(withVolume);
     const history = afterRunning(set);
     const verdict = reconcile(set, seen(set, part), history, nowMs);
-    expect(verdict).toMatchObject({ action: { kind: "resize" }, state: "running", ready: true });
+    expect(verdict).toMatchObject({ steps: [{ kind: "resize" }], state: "running", ready: true });
   });
 
   it("is not resized if nothing differs, or if its limits are unknown", () => {
     const set = setOf(withVolume);
     const history = afterRunning(set);
-    expect(reconcile(set, seen(set, "nothing"), history, nowMs).action.kind).toBe("none");
-    expect(reconcile(set, observedSet(set, running), history, nowMs).action.kind).toBe("none");
+    expect(reconcile(set, seen(set, "nothing"), history, nowMs).steps).toEqual([]);
+    expect(reconcile(set, observedSet(set, running), history, nowMs).steps).toEqual([]);
   });
 
   it("is resized only after its start, and not before a stop", () => {
@@ -73,13 +74,15 @@ describe("a set whose size differs from its template", () => {
       ...seen(set, "set"),
       containers: observedSet(set, { app: "created", log: "created" }).containers,
     };
-    expect(reconcile(set, created, historyOf(set), nowMs).action.kind).toBe("start");
+    expect(reconcile(set, created, historyOf(set), nowMs).steps).toMatchObject([{ kind: "start" }]);
     const unprepared = { ...seen(set, "set"), infra: undefined };
-    expect(reconcile(set, unprepared, afterRunning(set), nowMs).action.kind).toBe("prepare");
+    expect(reconcile(set, unprepared, afterRunning(set), nowMs).steps).toMatchObject([
+      { kind: "prepare" },
+    ]);
     const stopping: DesiredLocalSet = { ...set, desired: "stopped" };
-    expect(reconcile(stopping, seen(set, "set"), afterRunning(set), nowMs).action.kind).toBe(
-      "stop-all",
-    );
+    expect(reconcile(stopping, seen(set, "set"), afterRunning(set), nowMs).steps).toMatchObject([
+      { kind: "stop-all" },
+    ]);
   });
 
   it("keeps running after a failed resize, reports the reason, and is retried", () => {
@@ -90,9 +93,11 @@ describe("a set whose size differs from its template", () => {
     noteResized(history, failure, { ...now, random: 0 });
     const verdict = reconcile(set, seen(set, "set"), history, nowMs);
     expect(verdict).toMatchObject({ state: "running", reason: { code: "memory-in-use" } });
-    expect(verdict.action.kind).toBe("probe");
+    expect(verdict.steps).toMatchObject([{ kind: "probe" }, { kind: "probe" }]);
     const later = history.resize.retryAtMs;
-    expect(reconcile(set, seen(set, "set"), history, later).action.kind).toBe("resize");
+    expect(reconcile(set, seen(set, "set"), history, later).steps).toContainEqual({
+      kind: "resize",
+    });
     noteResized(history, failure, { ...now, nowMs: later, random: 0 });
     expect(history.resize.retryAtMs - later).toBeGreaterThan(later - nowMs);
     noteResized(history, undefined, { ...now, random: 0 });
@@ -108,7 +113,7 @@ describe("a set whose size differs from its template", () => {
       return { ...observed, containers: observed.containers.map((one) => ({ ...one, io })) };
     };
     const free = reconcile(set, seenWith({ limits: [{}] }), history, nowMs);
-    expect(free).toMatchObject({ action: { kind: "resize" }, ready: true, reason: null });
+    expect(free).toMatchObject({ steps: [{ kind: "resize" }], ready: true, reason: null });
     const unenforced = reconcile(
       set,
       seenWith({ limits: [], unenforceableReason }),
@@ -116,7 +121,7 @@ describe("a set whose size differs from its template", () => {
       nowMs,
     );
     expect(unenforced).toMatchObject({
-      action: { kind: "none" },
+      steps: [],
       state: "running",
       ready: true,
       reason: { code: "io-not-limited", text: expect.stringContaining(unenforceableReason) },

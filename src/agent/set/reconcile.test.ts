@@ -1,3 +1,4 @@
+import { hashSpec } from "../model/spec-hash.ts";
 import { describe, expect, it } from "vitest";
 import { localSet, type LocalSetChanges } from "../../../test/support/agent/local-set.ts";
 import {
@@ -7,17 +8,21 @@ import {
   type ContainerStateText,
 } from "../../../test/support/fleet/observed-set.ts";
 import type { DesiredSetState } from "../../contracts/api/sets.ts";
-import { judgeContainer, reconcile } from "./reconcile.ts";
+import { noteFailure } from "./attempts.ts";
+import { computeStatuses, judgeContainer } from "./container-status.ts";
+import { reconcile } from "./reconcile.ts";
 import {
   type DesiredLocalSet,
   enterGeneration,
   newSetHistory,
-  noteFailure,
   noteObserved,
   noteRunning,
   type SetHistory,
 } from "./set-history.ts";
-import { noteFailedRuns, noteProbe } from "./container-history.ts";
+import type { HealthCheck } from "../../contracts/api/set-template.ts";
+import type { ObservedContainer, ObservedLocalSet, ProbeResult } from "../model/local-set.ts";
+import { changeContainer, findObservedRun, noteFailedRun } from "./container-history.ts";
+import { noteProbe } from "./container-run.ts";
 
 const nowMs = infraStartedAtMs + 20_000;
 const now = { nowMs, wallMs: nowMs };
@@ -27,7 +32,7 @@ function setOf(
   changes: LocalSetChanges = {},
   desired: DesiredSetState = "running",
 ): DesiredLocalSet {
-  return { ...localSet({ names: ["app", "log"], ...changes }), desired };
+  return hashSpec({ ...localSet({ names: ["app", "log"], ...changes }), desired });
 }
 
 function historyOf(set: DesiredLocalSet, { hasRun = false } = {}): SetHistory {
@@ -47,6 +52,26 @@ function judge(
   return reconcile(set, observed, history, nowMs);
 }
 
+/** The report on the only container of a set. */
+function judgeOnly(set: DesiredLocalSet, observed: ObservedLocalSet, history: SetHistory) {
+  const [status] = computeStatuses(set, observed, history);
+  if (!status) throw new Error("the set has a container");
+  return judgeContainer(status, observed);
+}
+
+/** Records a probe of a container. */
+function probe(
+  history: SetHistory,
+  seen: ObservedContainer,
+  check: HealthCheck,
+  result: ProbeResult,
+  atMs: number,
+) {
+  const run = findObservedRun(history, seen);
+  if (!run) throw new Error("the container has an observed run");
+  noteProbe(run, check, result, atMs);
+}
+
 /** The history after it saw these containers running. */
 function afterRunning(set: DesiredLocalSet, { hasRun = true } = {}): SetHistory {
   const history = historyOf(set, { hasRun });
@@ -62,7 +87,7 @@ describe("a set that should run", () => {
   it("is prepared if nothing of it exists", () => {
     const set = setOf();
     expect(reconcile(set, undefined, historyOf(set), nowMs)).toMatchObject({
-      action: { kind: "prepare" },
+      steps: [{ kind: "prepare" }],
       state: "preparing",
     });
   });
@@ -71,40 +96,46 @@ describe("a set that should run", () => {
     ["infra does not exist", { app: "created", log: "created" }, { infra: "absent" }],
     ["infra has exited", { app: "running", log: "running" }, { infra: "exited 137" }],
     ["infra is outdated", { app: "created", log: "created" }, { outdated: "infra" }],
-    ["a container is missing", { app: "created" }, {}],
-    ["a container is outdated", { app: "running", log: "running" }, { outdated: "log" }],
-    ["a container has lost its network", { app: "running", log: "dead" }, {}],
   ];
   it.each(unprepared)("is prepared when %s", (_what, stateTexts, changes) => {
-    expect(judge(setOf(), stateTexts, changes).action).toEqual({ kind: "prepare" });
+    expect(judge(setOf(), stateTexts, changes).steps).toEqual([{ kind: "prepare" }]);
   });
 
   it("is prepared again for a newer restart, and to remove an extra container", () => {
     const set = setOf();
     const observed = observedSet(set, { app: "running", log: "running" });
-    const restarted = { ...set, restartGeneration: 2 };
-    expect(reconcile(restarted, observed, historyOf(set), nowMs).action.kind).toBe("prepare");
+    const restarted = hashSpec({ ...set, restartGeneration: 2 });
+    expect(reconcile(restarted, observed, historyOf(set), nowMs).steps).toMatchObject([
+      { kind: "prepare" },
+    ]);
     const smaller = structuredClone(set);
     smaller.template.containers.pop();
-    expect(reconcile(smaller, observed, historyOf(set), nowMs).action.kind).toBe("prepare");
+    expect(reconcile(smaller, observed, historyOf(set), nowMs).steps).toMatchObject([
+      { kind: "prepare" },
+    ]);
   });
 
   it("is started by index, with equal indexes together", () => {
-    const set = setOf({ names: ["a", "b", "c"] });
+    let set = setOf({ names: ["a", "b", "c"] });
     for (const [position, index] of [5, 5, 9].entries()) {
       const container = set.template.containers[position];
       if (container) container.index = index;
     }
+    set = hashSpec(set);
     const first = judge(set, { a: "created", b: "created", c: "created" });
     expect(first).toMatchObject({
-      action: { kind: "start", containers: ["a", "b"] },
+      steps: [
+        { kind: "start", container: "a" },
+        { kind: "start", container: "b" },
+      ],
       state: "starting",
     });
     const second = judge(set, { a: "running", b: "running", c: "created" });
-    expect(second.action).toEqual({ kind: "start", containers: ["c"] });
+    expect(second.steps).toEqual([{ kind: "start", container: "c" }]);
     const third = judge(set, { a: "running", b: "running", c: "running" });
     expect(third).toEqual({
-      action: { kind: "none" },
+      steps: [],
+      nextAtMs: Infinity,
       state: "running",
       ready: true,
       reason: null,
@@ -115,25 +146,23 @@ describe("a set that should run", () => {
     const set = setOf({ options: http });
     const history = historyOf(set);
     const stateTexts = { app: "running", log: "created" } as const;
-    expect(judge(set, stateTexts, { history }).action).toEqual({
-      kind: "probe",
-      containers: ["app"],
-      untilMs: Number.POSITIVE_INFINITY,
-    });
+    expect(judge(set, stateTexts, { history }).steps).toEqual([
+      { kind: "probe", container: "app" },
+    ]);
     const [seen] = observedSet(set, stateTexts).containers;
     const check = set.template.containers[0]?.options.health;
     if (!seen || !check) throw new Error("the template has a container with a check");
-    noteProbe(history, seen, check, { healthy: false, detail: "refused" }, nowMs);
+    probe(history, seen, check, { healthy: false, detail: "refused" }, nowMs);
     expect(judge(set, stateTexts, { history })).toMatchObject({
-      action: { kind: "wait", untilMs: nowMs + 25 },
+      steps: [],
+      nextAtMs: nowMs + 25,
       ready: false,
       reason: { code: "not-healthy" },
     });
-    noteProbe(history, seen, check, { healthy: true }, nowMs);
-    expect(judge(set, stateTexts, { history }).action).toEqual({
-      kind: "start",
-      containers: ["log"],
-    });
+    probe(history, seen, check, { healthy: true }, nowMs);
+    expect(judge(set, stateTexts, { history }).steps).toEqual([
+      { kind: "start", container: "log" },
+    ]);
   });
 
   it("is not ready after it becomes unhealthy, and is probed further", () => {
@@ -143,12 +172,13 @@ describe("a set that should run", () => {
     const [seen] = observedSet(set, stateTexts).containers;
     const check = set.template.containers[0]?.options.health;
     if (!seen || !check) throw new Error("the template has a container with a check");
-    noteProbe(history, seen, check, { healthy: true }, nowMs);
+    probe(history, seen, check, { healthy: true }, nowMs);
     expect(judge(set, stateTexts, { history })).toMatchObject({ state: "running", ready: true });
     for (let i = 0; i < 3; i++)
-      noteProbe(history, seen, check, { healthy: false, detail: "500" }, nowMs);
+      probe(history, seen, check, { healthy: false, detail: "500" }, nowMs);
     expect(judge(set, stateTexts, { history })).toMatchObject({
-      action: { kind: "wait", untilMs: nowMs + 2_000 },
+      steps: [],
+      nextAtMs: nowMs + 2_000,
       state: "running",
       ready: false,
       reason: { code: "not-healthy", text: '"app" is not healthy: 500' },
@@ -163,7 +193,7 @@ describe("a set that should run", () => {
       { app: "exited 0", log: "exited 1" },
       { isEarlierRun: true, history },
     );
-    expect(verdict.action).toEqual({ kind: "start", containers: ["app"] });
+    expect(verdict.steps).toEqual([{ kind: "start", container: "app" }]);
   });
 
   it("waits for the backoff of an infra container that has just exited", () => {
@@ -175,10 +205,69 @@ describe("a set that should run", () => {
       { infra: "exited 137", history },
     );
     expect(verdict).toMatchObject({
-      action: { kind: "wait", untilMs: nowMs + 1_000 },
+      steps: [],
+      nextAtMs: nowMs + 1_000,
       state: "running",
       ready: false,
     });
+  });
+});
+
+describe("the lanes of a running set", () => {
+  const broken: [string, Record<string, ContainerStateText>, ObservedSetChanges][] = [
+    ["is missing", { app: "running" }, {}],
+    ["is outdated", { app: "running", log: "running" }, { outdated: "log" }],
+    ["has lost its network", { app: "running", log: "dead" }, {}],
+  ];
+  it.each(broken)("prepare only a container that %s", (_what, stateTexts, changes) => {
+    const set = setOf();
+    const verdict = judge(set, stateTexts, { history: afterRunning(set), ...changes });
+    expect(verdict).toMatchObject({
+      steps: [{ kind: "prepare-container", container: "log" }],
+      state: "running",
+      ready: false,
+    });
+  });
+
+  it("pull a missing image without a delay for the other containers", () => {
+    const set = setOf();
+    const history = afterRunning(set);
+    changeContainer(history, "log").needsImage = true;
+    const restarted = judge(set, { app: "exited 1" }, { history });
+    expect(restarted.steps).toEqual([{ kind: "pull", container: "log" }]);
+    expect(restarted.nextAtMs).toBe(nowMs + 1_000);
+    const verdict = reconcile(set, observedSet(set, { app: "exited 1" }), history, nowMs + 1_000);
+    expect(verdict.steps).toEqual([
+      { kind: "start", container: "app" },
+      { kind: "pull", container: "log" },
+    ]);
+  });
+
+  it("have backoffs of their own", () => {
+    const set = setOf({ names: ["a", "b"] });
+    const history = afterRunning(set);
+    const reason = { code: "docker-error", text: "no", phase: "prepare" };
+    const failure = { reason, temporary: true, isUnavailable: false };
+    const { attempts } = changeContainer(history, "a");
+    noteFailure(attempts, failure, { ...now, mayGiveUp: false, random: 0 });
+    const verdict = judge(set, {}, { history });
+    expect(verdict).toMatchObject({
+      steps: [{ kind: "prepare-container", container: "b" }],
+      nextAtMs: nowMs + 1_000,
+      reason,
+    });
+  });
+
+  it("stop before all containers are replaced, until the images are there", () => {
+    const set = setOf();
+    const history = historyOf(set);
+    history.awaitsImages = true;
+    changeContainer(history, "app").needsImage = true;
+    const running = { app: "running", log: "running" } as const;
+    const verdict = () => judge(set, running, { history, outdated: "infra" });
+    expect(verdict().steps).toEqual([{ kind: "pull", container: "app" }]);
+    changeContainer(history, "app").needsImage = false;
+    expect(verdict().steps).toEqual([{ kind: "prepare" }]);
   });
 });
 
@@ -197,12 +286,13 @@ describe("a container that exited without a stop", () => {
     expect(verdict.state).toBe("running");
     if (isRestarted) {
       expect(verdict).toMatchObject({
-        action: { kind: "wait", untilMs: nowMs + 1_000 },
+        steps: [],
+        nextAtMs: nowMs + 1_000,
         ready: false,
         reason: { code: "container-exited" },
       });
     } else {
-      expect(verdict).toMatchObject({ action: { kind: "none" }, ready: exitCode === 0 });
+      expect(verdict).toMatchObject({ steps: [], ready: exitCode === 0 });
     }
   });
 
@@ -214,7 +304,7 @@ describe("a container that exited without a stop", () => {
       nowMs: nowMs - 5_000,
     });
     const verdict = judge(set, { app: "exited 1", log: "exited 1" }, { history });
-    expect(verdict.action).toEqual({ kind: "start", containers: ["app"] });
+    expect(verdict.steps).toEqual([{ kind: "start", container: "app" }]);
   });
 
   it.each(["always", "never"])(
@@ -226,15 +316,17 @@ describe("a container that exited without a stop", () => {
       if (app) app.startFailure = "exec /bin/menu failed: No such file or directory";
       const history = historyOf(set);
       noteObserved(history, set, observed, now);
-      expect(reconcile(set, observed, history, nowMs).action).toMatchObject({
-        kind: "fail",
-        temporary: false,
-        reason: {
-          code: "start-failed",
-          phase: "start",
-          text: '"app" cannot be started: exec /bin/menu failed: No such file or directory',
+      expect(reconcile(set, observed, history, nowMs).steps).toMatchObject([
+        {
+          kind: "fail",
+          temporary: false,
+          reason: {
+            code: "start-failed",
+            phase: "start",
+            text: '"app" cannot be started: exec /bin/menu failed: No such file or directory',
+          },
         },
-      });
+      ]);
     },
   );
 
@@ -243,7 +335,9 @@ describe("a container that exited without a stop", () => {
     const observed = observedSet(set, { app: "exited 127" }, { isEarlierRun: true });
     const [app] = observed.containers;
     if (app) app.startFailure = "exec /bin/menu failed: No such file or directory";
-    expect(reconcile(set, observed, historyOf(set), nowMs).action).toMatchObject({ kind: "start" });
+    expect(reconcile(set, observed, historyOf(set), nowMs).steps).toMatchObject([
+      { kind: "start" },
+    ]);
   });
 
   it("is a failed start before the set has run, and counts once", () => {
@@ -252,28 +346,27 @@ describe("a container that exited without a stop", () => {
     const stateTexts = { app: "exited 3", log: "created" } as const;
     const verdict = judge(set, stateTexts, { history });
     expect(verdict).toMatchObject({
-      action: { kind: "fail", containers: ["app"], temporary: true },
+      steps: [{ kind: "fail", container: "app", temporary: true }],
       state: "starting",
       reason: { code: "container-exited", phase: "start" },
     });
-    noteFailedRuns(history, observedSet(set, stateTexts), ["app"]);
-    expect(judge(set, stateTexts, { history }).action.kind).toBe("wait");
+    noteFailedRun(history, observedSet(set, stateTexts), "app");
+    expect(judge(set, stateTexts, { history }).steps).toEqual([]);
   });
 
   it("fails the start permanently if no policy restarts it and it was never healthy", () => {
     const set = setOf({ names: ["app"], options: { ...http, restart: { on: "never" } } });
     const history = afterRunning(set, { hasRun: false });
-    expect(judge(set, { app: "exited 0" }, { history }).action).toMatchObject({
-      kind: "fail",
-      temporary: false,
-    });
+    expect(judge(set, { app: "exited 0" }, { history }).steps).toMatchObject([
+      { kind: "fail", temporary: false },
+    ]);
   });
 
   it("lets the next index start after it has completed", () => {
     const set = setOf({ options: { restart: { on: "failure" } } });
     const history = afterRunning(set, { hasRun: false });
     const verdict = judge(set, { app: "exited 0", log: "created" }, { history });
-    expect(verdict.action).toEqual({ kind: "start", containers: ["log"] });
+    expect(verdict.steps).toEqual([{ kind: "start", container: "log" }]);
   });
 });
 
@@ -290,13 +383,13 @@ describe("a start that does not become healthy", () => {
     const [seen] = observed.containers;
     if (!seen || !check) throw new Error("the template has a container with a check");
     const probeAt = (afterMs: number) => {
-      noteProbe(history, seen, check, { healthy: false, detail: "refused" }, nowMs + afterMs);
-      return reconcile(set, observed, history, nowMs + afterMs).action.kind;
+      probe(history, seen, check, { healthy: false, detail: "refused" }, nowMs + afterMs);
+      return reconcile(set, observed, history, nowMs + afterMs).steps.map(({ kind }) => kind);
     };
-    expect(probeAt(1_000)).toBe("wait");
-    expect(probeAt(9_999)).toBe("wait");
-    expect(probeAt(10_000)).toBe("wait");
-    expect(probeAt(12_000)).toBe("fail");
+    expect(probeAt(1_000)).toEqual([]);
+    expect(probeAt(9_999)).toEqual([]);
+    expect(probeAt(10_000)).toEqual([]);
+    expect(probeAt(12_000)).toEqual(["fail"]);
   });
 });
 
@@ -309,7 +402,7 @@ describe("a set that should not run", () => {
   it.each(up)("is stopped when %s", (_what, stateTexts, changes) => {
     const verdict = judge(setOf({}, "stopped"), stateTexts, changes);
     expect(verdict).toMatchObject({
-      action: { kind: "stop-all" },
+      steps: [{ kind: "stop-all" }],
       state: "stopping",
       ready: false,
     });
@@ -317,7 +410,7 @@ describe("a set that should not run", () => {
 
   it("needs no step if nothing of it runs or exists", () => {
     const set = setOf({}, "stopped");
-    const quiet = { action: { kind: "none" }, state: "stopped", ready: false, reason: null };
+    const quiet = { steps: [], nextAtMs: Infinity, state: "stopped", ready: false, reason: null };
     expect(judge(set, { app: "exited 0", log: "created" }, { infra: "exited 0" })).toEqual(quiet);
     expect(reconcile(set, undefined, historyOf(set), nowMs)).toEqual(quiet);
   });
@@ -327,9 +420,11 @@ describe("a set that should not run", () => {
     const observed = observedSet(set, { app: "exited 0" }, { infra: "absent" });
     for (const desired of [set, undefined]) {
       const history = desired ? historyOf(desired) : newSetHistory();
-      expect(reconcile(desired, observed, history, nowMs).action.kind).toBe("remove");
+      expect(reconcile(desired, observed, history, nowMs).steps).toMatchObject([
+        { kind: "remove" },
+      ]);
       expect(reconcile(desired, undefined, history, nowMs)).toMatchObject({
-        action: { kind: "none" },
+        steps: [],
         state: "absent",
       });
     }
@@ -346,22 +441,29 @@ describe("after a failure", () => {
   it("a set waits for its next attempt, with the failure as the reason", () => {
     const set = setOf();
     const history = historyOf(set);
-    noteFailure(history, failure, { ...now, mayGiveUp: true, random: 0 });
+    noteFailure(history.attempts, failure, { ...now, mayGiveUp: true, random: 0 });
     const verdict = reconcile(set, undefined, history, nowMs);
     expect(verdict).toMatchObject({
-      action: { kind: "wait", untilMs: nowMs + 1_000 },
+      steps: [],
+      nextAtMs: nowMs + 1_000,
       state: "preparing",
       reason: { code: "docker-error" },
     });
-    expect(reconcile(set, undefined, history, nowMs + 1_000).action.kind).toBe("prepare");
+    expect(reconcile(set, undefined, history, nowMs + 1_000).steps).toMatchObject([
+      { kind: "prepare" },
+    ]);
   });
 
   it("a failed set gets no further step, and nothing of it is removed", () => {
     const set = setOf();
     const history = historyOf(set);
-    noteFailure(history, { ...failure, temporary: false }, { ...now, mayGiveUp: true, random: 0 });
+    noteFailure(
+      history.attempts,
+      { ...failure, temporary: false },
+      { ...now, mayGiveUp: true, random: 0 },
+    );
     expect(judge(set, { app: "created", log: "created" }, { history })).toMatchObject({
-      action: { kind: "none" },
+      steps: [],
       state: "failed",
       reason: { code: "docker-error" },
     });
@@ -373,27 +475,25 @@ describe("after a failure", () => {
     noteRunning(history);
     for (let i = 0; i < 50; i++) {
       noteFailure(
-        history,
+        history.attempts,
         { ...failure, temporary: false },
-        { ...now, mayGiveUp: true, random: 1 },
+        { ...now, mayGiveUp: !history.hasRun, random: 1 },
       );
     }
     const verdict = reconcile(set, undefined, history, nowMs + 75_000);
-    expect(verdict).toMatchObject({ action: { kind: "prepare" }, state: "running", ready: false });
+    expect(verdict).toMatchObject({ steps: [{ kind: "prepare" }], state: "running", ready: false });
   });
 });
 
 describe("a container in the report", () => {
   it("is not ready without the set's network", () => {
     const set = setOf({ names: ["app"] });
-    const [template] = set.template.containers;
-    if (!template) throw new Error("a set is created");
     const ready = (changes: ObservedSetChanges) =>
-      judgeContainer(template, observedSet(set, { app: "running" }, changes), historyOf(set)).ready;
+      judgeOnly(set, observedSet(set, { app: "running" }, changes), historyOf(set)).ready;
     expect(ready({})).toBe(true);
     expect(ready({ infra: "exited 0" })).toBe(false);
     const absent = observedSet(set, {});
-    expect(judgeContainer(template, absent, historyOf(set))).toEqual({
+    expect(judgeOnly(set, absent, historyOf(set))).toEqual({
       ready: false,
       reason: null,
     });
@@ -403,8 +503,6 @@ describe("a container in the report", () => {
 it("reports kills for lack of memory, with their number, while the container runs", () => {
   const set = setOf({ names: ["app"] });
   const history = afterRunning(set);
-  const [template] = set.template.containers;
-  if (!template) throw new Error("the set has a container");
   const kill = (oomKills: number) => {
     const observed = observedSet(set, { app: "running" });
     for (const seen of observed.containers) {
@@ -413,7 +511,7 @@ it("reports kills for lack of memory, with their number, while the container run
       seen.limits = { cpuQuotaUs: 1_000, cpuShares: 2, memoryBytes: 1_000 };
     }
     noteObserved(history, set, observed, now);
-    return judgeContainer(template, observed, history);
+    return judgeOnly(set, observed, history);
   };
   const usage = "peak memory 900 bytes, limit 1000 bytes";
   const text = '"app" ran out of memory and the kernel killed one of its processes';

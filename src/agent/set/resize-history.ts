@@ -1,6 +1,6 @@
 import type { Reason } from "../../contracts/common/primitives.ts";
 import { computeBackoffMs, repeatBackoff } from "../base/backoff.ts";
-import type { ClockReading } from "../base/clock.ts";
+import type { ClockReading } from "../base/clock-reading.ts";
 import type { StepFailure } from "../model/step-failure.ts";
 
 /**

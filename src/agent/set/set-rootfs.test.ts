@@ -1,3 +1,4 @@
+import { hashSpec } from "../model/spec-hash.ts";
 import { beforeEach, describe, expect, it } from "vitest";
 import { localSet } from "../../../test/support/agent/local-set.ts";
 import { infraStartedAtMs, observedSet } from "../../../test/support/fleet/observed-set.ts";
@@ -20,10 +21,10 @@ describe("a set whose containers write to their root file systems", () => {
   let set: DesiredLocalSet;
   let history: ReturnType<typeof newSetHistory>;
   beforeEach(() => {
-    set = {
+    set = hashSpec({
       ...localSet({ names: ["app", "log"], template: { rootfs: "32Mi" } }),
       desired: "running",
-    };
+    });
     history = newSetHistory();
     enterGeneration(history, set, () => true);
     noteObserved(history, set, observedSet(set, running), now);
@@ -70,27 +71,27 @@ describe("a set whose containers write to their root file systems", () => {
       code: "rootfs-exceeded",
       text: expect.stringContaining("The set was stopped."),
     };
-    expect(verdict()).toMatchObject({ action: { kind: "stop-all" }, state: "failed", reason });
+    expect(verdict()).toMatchObject({ steps: [{ kind: "stop-all" }], state: "failed", reason });
     const stopped = { app: "exited 143", log: "exited 143" } as const;
     const down = observedSet(set, stopped);
     if (down.infra) down.infra.state = "exited";
     expect(reconcile(set, down, history, nowMs)).toMatchObject({
-      action: { kind: "none" },
+      steps: [],
       state: "failed",
       reason,
     });
     write({ app: 0, log: 1 }, { stops: true });
     expect(reconcile(set, down, history, nowMs)).toMatchObject({ state: "failed" });
     const next = (changes: Partial<DesiredLocalSet>) => {
-      set = { ...set, generation: set.generation + 1, ...changes };
+      set = hashSpec({ ...set, generation: set.generation + 1, ...changes });
       enterGeneration(history, set, () => true);
       return reconcile(set, down, history, nowMs);
     };
-    expect(next({})).toMatchObject({ action: { kind: "none" }, state: "failed", reason });
+    expect(next({})).toMatchObject({ steps: [], state: "failed", reason });
     expect(next({ desired: "stopped" })).toMatchObject({ state: "stopped" });
     expect(next({ desired: "running" })).toMatchObject({ state: "failed", reason });
     expect(next({ restartGeneration: set.generation })).toMatchObject({
-      action: { kind: "prepare" },
+      steps: [{ kind: "prepare" }],
     });
   });
 
@@ -115,12 +116,13 @@ describe("a set whose containers write to their root file systems", () => {
 
   it("is not stopped for the bytes of containers that a restart is replacing", () => {
     const before = observedSet(set, running);
-    set = { ...set, generation: set.generation + 1, restartGeneration: set.generation + 1 };
+    const generation = set.generation + 1;
+    set = hashSpec({ ...set, generation, restartGeneration: generation });
     enterGeneration(history, set, () => true);
     const usedBytes = new Map([[idOf("app"), 10 * limitBytes]]);
     const subject = { desired: set, observed: before };
     expect(noteRootfs(history, subject, { usedBytes, stops: true, wallMs: nowMs })).toBe(false);
-    expect(reconcile(set, before, history, nowMs)).toMatchObject({ action: { kind: "prepare" } });
+    expect(reconcile(set, before, history, nowMs)).toMatchObject({ steps: [{ kind: "prepare" }] });
   });
 
   it("has no reason for the bytes of deleted containers", () => {

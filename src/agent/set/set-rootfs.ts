@@ -2,7 +2,6 @@ import { describeBytes } from "../../lib/text/describe-bytes.ts";
 import type { ObservedLocalSet } from "../model/local-set.ts";
 import { changeContainer } from "./container-history.ts";
 import { type DesiredLocalSet, type SetHistory, computeSpecKey } from "./set-history.ts";
-import { specHash } from "../model/spec-hash.ts";
 
 /** A change of usage is reported if it exceeds this share of the set's `rootfs`. */
 const REPORTED_CHANGE_SHARE = 0.01;
@@ -26,7 +25,7 @@ export function noteRootfs(
   for (const { name, dockerId, specHash: hash } of observed?.containers ?? []) {
     const usedBytes = measured.usedBytes.get(dockerId);
     if (usedBytes === undefined) continue; // created after the measurement
-    if (!names.has(name) || hash !== specHash(desired, name)) continue; // about to be replaced
+    if (!names.has(name) || hash !== desired.specHashes[name]) continue; // about to be replaced
     totalBytes += usedBytes;
     parts.push(`"${name}" ${describeBytes(usedBytes)}`);
     const known = changeContainer(history, name);

@@ -1,16 +1,15 @@
-import type { DesiredSet } from "../../contracts/agent-protocol/desired-set.ts";
 import type { ObservedSet } from "../../contracts/agent-protocol/observed-set.ts";
 import type { UnsupportedSet } from "../../contracts/agent-protocol/read-desired-sets.ts";
 import { renderReasonText } from "../../contracts/api/reason-texts.ts";
 import type { ObservedLocalSet } from "../model/local-set.ts";
-import { isAnyUp, noAction, reconcile, stepWhenDue, type Verdict } from "./reconcile.ts";
+import { isAnyUp, noStep, reconcile, stepWhenDue, type Verdict } from "./reconcile.ts";
 import { reportSet } from "./report-set.ts";
-import type { SetHistory } from "./set-history.ts";
+import type { DesiredLocalSet, SetHistory } from "./set-history.ts";
 
 interface Subject {
   order: UnsupportedSet;
   /** The last description of the set that this agent could read. */
-  known: DesiredSet | undefined;
+  known: DesiredLocalSet | undefined;
   observed: ObservedLocalSet | undefined;
   history: SetHistory;
 }
@@ -44,18 +43,19 @@ function reconcileUnsupported(
   if (order.desired === "deleted") {
     return observed
       ? stepWhenDue({ kind: "remove" }, "stopping", history, nowMs)
-      : noAction("absent");
+      : noStep("absent");
   }
   if (order.desired === "stopped") {
     return isAnyUp(observed)
       ? stepWhenDue({ kind: "stop-all" }, "stopping", history, nowMs)
-      : noAction("stopped");
+      : noStep("stopped");
   }
   const code = "agent-too-old";
   const text = renderReasonText(code, { detail: order.detail });
   const mayManage = known?.desired === "running" && observed !== undefined;
-  const { action } = mayManage ? reconcile(known, observed, history, nowMs) : noAction("failed");
-  return { action, state: "failed", ready: false, reason: { code, text, phase: "prepare" } };
+  const verdict = mayManage ? reconcile(known, observed, history, nowMs) : noStep("failed");
+  const reason = { code, text, phase: "prepare" };
+  return { ...verdict, state: "failed", ready: false, reason };
 }
 
 /**

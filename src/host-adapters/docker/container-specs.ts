@@ -3,7 +3,7 @@ import type { ContainerTemplate } from "../../contracts/api/set-template.ts";
 import { INFRA_CONTAINER } from "../../agent/model/container-names.ts";
 import type { Limits, LocalSetSpec } from "../../agent/model/local-set.ts";
 import { containerLimits, CPU_PERIOD_US } from "../../agent/model/set-limits.ts";
-import { stopSignalSource } from "../../agent/model/spec-hash.ts";
+import { stopSignalSource } from "../../agent/model/outdated.ts";
 import { dockerName, labels, labelsFor } from "./container-labels.ts";
 
 /**

@@ -1,6 +1,6 @@
 import { AgentError } from "../../agent/base/agent-error.ts";
 import { untilAborted } from "../../lib/async/abort.ts";
-import { delay } from "../../agent/base/clock.ts";
+import { type Clock, delay } from "../../agent/base/clock.ts";
 import type { LocalSetSpec, ObservedLocalSet } from "../../agent/model/local-set.ts";
 import type { SetPort } from "../../agent/ports/set-port.ts";
 import type { SimulatedCall, SimulatedEngine, SimulatedIntercept } from "./simulated-engine.ts";
@@ -31,7 +31,10 @@ export function createSimulatedSetPort(
         () => engine.prepareInfra(hostId, set),
         () => engine.prepareBusiness(hostId, set, completed),
       ),
-    pullImages: (set, signal) => call("pull", set, signal, () => engine.pullImages(set)),
+    prepareContainer: (set, name, signal) =>
+      call("prepareContainer", set, signal, () => engine.prepareContainer(hostId, set, name)),
+    pullImages: (set, names, signal) =>
+      call("pull", set, signal, () => engine.pullImages(set, names)),
     resize: (set, signal) => call("resize", set, signal, () => engine.resize(hostId, set)),
     start: (set, names, signal) =>
       call("start", set, signal, () =>
@@ -69,16 +72,7 @@ export function createSimulatedSetPort(
       end();
     },
     memoryUsage: async () => ({}),
-    ping: async (timeoutMs) => {
-      const late = new AbortController();
-      const cancel = clock.after(timeoutMs, () => late.abort());
-      const answered = call("ping", {}, late.signal, () => undefined);
-      try {
-        await Promise.race([answered, untilAborted(late.signal).then(() => failLate(timeoutMs))]);
-      } finally {
-        cancel();
-      }
-    },
+    ping: (timeoutMs) => pingWithin(clock, call, timeoutMs),
     images: async (signal) => {
       signal.throwIfAborted();
       return [...(engine.options.images ?? [])];
@@ -123,6 +117,17 @@ function createCall(
     await notify("end");
     return result as T;
   };
+}
+
+async function pingWithin(clock: Clock, call: Call, timeoutMs: number): Promise<void> {
+  const late = new AbortController();
+  const cancel = clock.after(timeoutMs, () => late.abort());
+  const answered = call("ping", {}, late.signal, () => undefined);
+  try {
+    await Promise.race([answered, untilAborted(late.signal).then(() => failLate(timeoutMs))]);
+  } finally {
+    cancel();
+  }
 }
 
 async function* simulatedLogs(

@@ -8,7 +8,9 @@ import type {
   ProbeResult,
 } from "../../agent/model/local-set.ts";
 import { containerLimits, setLimits } from "../../agent/model/set-limits.ts";
-import { isOutdated, specHash, stopSignalSource } from "../../agent/model/spec-hash.ts";
+import { stopSignalSource } from "../../agent/model/outdated.ts";
+import { isContainerOutdated, specHash } from "../../agent/model/spec-hash.ts";
+import type { ContainerFailure } from "../../agent/model/local-set.ts";
 import { createImageMissing, createImageNotFound, createNotPrepared } from "./simulated-errors.ts";
 import {
   hasLostNetwork,
@@ -23,6 +25,7 @@ export interface SimulatedCall {
   verb:
     | "observe"
     | "prepare"
+    | "prepareContainer"
     | "pull"
     | "resize"
     | "start"
@@ -87,8 +90,8 @@ export class SimulatedEngine {
   }
 
   /**
-   * First half of `prepare`: deletes outdated containers, stops those without a network, and
-   * creates and starts infra.
+   * First half of `prepare`: deletes containers of another infra, stops those without a network,
+   * and creates and starts infra.
    */
   prepareInfra(hostId: string, set: LocalSetSpec): void {
     const stale = this.#stale(hostId, set);
@@ -102,24 +105,54 @@ export class SimulatedEngine {
   }
 
   /** Fails for an image that neither this engine nor a registry has. */
-  pullImages(set: LocalSetSpec): void {
-    for (const { image } of set.template.containers)
-      if (!this.#hasImage(image)) throw createImageNotFound(image);
+  pullImages(set: LocalSetSpec, names: readonly string[]): void {
+    for (const { name, image } of set.template.containers)
+      if (names.includes(name) && !this.#hasImage(image)) throw createImageNotFound(image);
   }
 
   #hasImage(image: string): boolean {
     return this.options.hasImage?.(image) ?? true;
   }
 
-  /** Second half of `prepare`: creates the missing business containers. */
-  prepareBusiness(hostId: string, set: LocalSetSpec, completed: readonly string[] = []): void {
-    const infra = this.#infraOf(hostId, set.setId);
-    if (!infra) throw createNotPrepared(set.setId);
-    for (const { name, index, image } of set.template.containers) {
+  /**
+   * Second half of `prepare`: creates the missing business containers. Returns those that it could
+   * not create.
+   */
+  prepareBusiness(
+    hostId: string,
+    set: LocalSetSpec,
+    completed: readonly string[] = [],
+  ): ContainerFailure[] {
+    const failures: ContainerFailure[] = [];
+    for (const { name } of set.template.containers) {
       if (this.#find(hostId, set.setId, name) || completed.includes(name)) continue;
-      if (!this.#hasImage(image)) throw createImageMissing(image);
-      this.#create(hostId, set, name, index, infra.dockerId);
+      try {
+        this.prepareContainer(hostId, set, name);
+      } catch (error) {
+        failures.push({ container: name, error });
+      }
     }
+    return failures;
+  }
+
+  /** Creates a business container, replaces an outdated one, or stops one without a network. */
+  prepareContainer(hostId: string, set: LocalSetSpec, name: string): void {
+    const { setId } = set;
+    const infra = this.#infraOf(hostId, setId);
+    if (!infra) throw createNotPrepared(setId);
+    const template = set.template.containers.find((candidate) => candidate.name === name);
+    if (!template) throw new RangeError(`the set's template has no container "${name}"`);
+    const existing = this.#find(hostId, setId, name);
+    const isCurrent =
+      existing && existing.infraId === infra.dockerId && !isContainerOutdated(set, name, existing);
+    if (isCurrent) {
+      if (existing.state === "running" && hasLostNetwork(existing, infra))
+        this.#end(existing, exitedByStop);
+      return;
+    }
+    if (!this.#hasImage(template.image)) throw createImageMissing(template.image);
+    if (existing) this.#delete(existing);
+    this.#create(hostId, set, name, template.index, infra.dockerId);
   }
 
   /** Applies the new limits, except to a container that uses more memory than its new limit. */
@@ -241,10 +274,11 @@ export class SimulatedEngine {
   #stale(hostId: string, set: LocalSetSpec): SimulatedContainer[] {
     const existing = this.#ofSet(hostId, set.setId);
     const infra = this.#infraOf(hostId, set.setId);
-    if (!infra || isStale(set, infra)) return existing;
+    if (!infra || isContainerOutdated(set, INFRA_CONTAINER, infra)) return existing;
+    const names = new Set(set.template.containers.map(({ name }) => name));
     return existing.filter((container) => {
       if (container === infra) return false;
-      return isStale(set, container) || container.infraId !== infra.dockerId;
+      return !names.has(container.name) || container.infraId !== infra.dockerId;
     });
   }
 
@@ -319,13 +353,6 @@ export class SimulatedEngine {
   #now(): string {
     return new Date(this.options.clock.wallMs()).toISOString();
   }
-}
-
-function isStale(set: LocalSetSpec, container: SimulatedContainer): boolean {
-  const { name } = container;
-  const isWanted =
-    name === INFRA_CONTAINER || set.template.containers.some((wanted) => wanted.name === name);
-  return !isWanted || isOutdated(set, name, container);
 }
 
 function computeLimits({ template }: LocalSetSpec, name: string): Limits {

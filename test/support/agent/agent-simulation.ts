@@ -299,17 +299,19 @@ export class AgentSimulation {
     const port = createSimulatedSetPort(this.engine, ownHost, (call, signal) =>
       this.#intercept(run, call, signal),
     );
-    const busy = new Map<string, string>();
-    const alone = async (verb: string, setId: string, work: () => Promise<void>) => {
-      const other = busy.get(setId);
-      if (other !== undefined) this.#violate(`${verb} during ${other} of ${setId}`);
-      busy.set(setId, verb);
+    const calls = new Set<PortCall>();
+    const during = async <T>(call: PortCall, work: () => Promise<T>): Promise<T> => {
+      const other = [...calls].find((one) => isConflict(one, call));
+      if (other) this.#violate(`${describeCall(call)} during ${describeCall(other)}`);
+      calls.add(call);
       try {
-        await work();
+        return await work();
       } finally {
-        busy.delete(setId);
+        calls.delete(call);
       }
     };
+    const ofSet = <T>(verb: string, setId: string, work: () => Promise<T>) =>
+      during({ verb, setId, container: undefined }, work);
     return {
       ...port,
       observe: async (signal, onUnseen) => {
@@ -333,18 +335,26 @@ export class AgentSimulation {
         return port.watch(onEvent, signal, onOpen);
       },
       prepare: (set, signal, options) =>
-        alone("prepare", set.setId, () => port.prepare(set, signal, options)),
-      resize: (set, signal) => alone("resize", set.setId, () => port.resize(set, signal)),
+        ofSet("prepare", set.setId, () => port.prepare(set, signal, options)),
+      prepareContainer: (set, container, signal) =>
+        during({ verb: "prepareContainer", setId: set.setId, container }, () =>
+          port.prepareContainer(set, container, signal),
+        ),
+      resize: (set, signal) => ofSet("resize", set.setId, () => port.resize(set, signal)),
       start: (set, names, signal) =>
-        alone("start", set.setId, () => port.start(set, names, signal)),
-      stop: (set, names, signal) => alone("stop", set.setId, () => port.stop(set, names, signal)),
-      remove: (setId, signal) => alone("remove", setId, () => port.remove(setId, signal)),
-      stopAll: (setId, signal) => alone("stopAll", setId, () => port.stopAll(setId, signal)),
-      probe: (set, target, signal) => {
-        const other = busy.get(set.setId);
-        if (other !== undefined) this.#violate(`probe during ${other} of ${set.setId}`);
-        return port.probe(set, target, signal);
-      },
+        during({ verb: "start", setId: set.setId, container: names[0] }, () =>
+          port.start(set, names, signal),
+        ),
+      stop: (set, names, signal) =>
+        during({ verb: "stop", setId: set.setId, container: names[0] }, () =>
+          port.stop(set, names, signal),
+        ),
+      remove: (setId, signal) => ofSet("remove", setId, () => port.remove(setId, signal)),
+      stopAll: (setId, signal) => ofSet("stopAll", setId, () => port.stopAll(setId, signal)),
+      probe: (set, target, signal) =>
+        during({ verb: "probe", setId: set.setId, container: target.container.name }, () =>
+          port.probe(set, target, signal),
+        ),
     };
   }
 
@@ -440,4 +450,27 @@ function createUnseen(setId: string): AgentError {
     phase: "observe",
     temporary: true,
   });
+}
+
+/** A call of the port that is in progress; without a container, for the whole set. */
+interface PortCall {
+  verb: string;
+  setId: string;
+  container: string | undefined;
+}
+
+/** True if the agent must not overlap two calls (ports/set-port.ts). */
+function isConflict(before: PortCall, after: PortCall): boolean {
+  if (before.setId !== after.setId) return false;
+  // The agent aborts probes before it changes something, and does not wait for them.
+  if (before.verb === "probe" && after.verb !== "probe") return false;
+  const verbs = [before.verb, after.verb];
+  if (verbs.includes("resize"))
+    return verbs.every((verb) => !["start", "stop", "probe", "prepareContainer"].includes(verb));
+  if (before.container === undefined || after.container === undefined) return true;
+  return before.container === after.container;
+}
+
+function describeCall({ verb, setId, container }: PortCall): string {
+  return `${verb} of ${container === undefined ? "" : `${container} in `}${setId}`;
 }

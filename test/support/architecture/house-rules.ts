@@ -105,6 +105,12 @@ export const houseRules: readonly HouseRule[] = [
     "the scheduler core has no clock, no randomness and no I/O",
   ),
   forbid(
+    "pure-set",
+    (file) => isCode(file) && file.path.startsWith("src/agent/set/"),
+    /\b(?:async|await|Promise|AbortSignal|process|globalThis)\b/,
+    "the decisions about a set have no I/O and wait for nothing",
+  ),
+  forbid(
     "agent-clock",
     (file) => isCode(file) && moduleOf(file.path) === "agent",
     /\b(?:performance|setTimeout|setInterval|setImmediate|Date\s*\.\s*now|Math\s*\.\s*random)\b|\bnew\s+Date\s*\(\s*\)/,

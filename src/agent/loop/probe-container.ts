@@ -1,15 +1,15 @@
-import type { DesiredSet } from "../../contracts/agent-protocol/desired-set.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Clock } from "../base/clock.ts";
-import { noteProbe, postponeProbe } from "../set/container-history.ts";
+import type { WorkLimits } from "../base/work-limits.ts";
 import type { ObservedLocalSet, ProbeResult } from "../model/local-set.ts";
 import type { SetPort } from "../ports/set-port.ts";
-import type { SetHistory } from "../set/set-history.ts";
-import type { WorkLimits } from "../base/work-limits.ts";
+import { findObservedRun } from "../set/container-history.ts";
+import { noteProbe, postponeProbe } from "../set/container-run.ts";
+import type { DesiredLocalSet, SetHistory } from "../set/set-history.ts";
 
 /** A set with its desired state, its observation and its history. */
 export interface ProbeSubject {
-  desired: DesiredSet;
+  desired: DesiredLocalSet;
   observed: ObservedLocalSet | undefined;
   history: SetHistory;
 }
@@ -21,19 +21,8 @@ interface ProbeTools {
   limits: Pick<WorkLimits, "execProbes">;
 }
 
-/**
- * Probes containers in parallel and records the results. A probe that could not run is postponed.
- */
-export async function probeContainers(
-  tools: ProbeTools,
-  probed: ProbeSubject,
-  names: readonly string[],
-  signal: AbortSignal,
-): Promise<void> {
-  await Promise.all(names.map((name) => probeContainer(tools, probed, name, signal)));
-}
-
-async function probeContainer(
+/** Probes a container and records the result. A probe that could not run is postponed. */
+export async function probeContainer(
   { port, clock, log, limits }: ProbeTools,
   { desired, observed, history }: ProbeSubject,
   name: string,
@@ -53,8 +42,11 @@ async function probeContainer(
   } catch (error) {
     if (signal.aborted) return;
     log.debug({ err: error, setId: desired.setId, container: name }, "probe failed to run");
-    postponeProbe(history, name, check, clock.nowMs());
+    const run = findObservedRun(history, seen);
+    if (run) postponeProbe(run, check, clock.nowMs());
     return;
   }
-  noteProbe(history, seen, check, result, clock.nowMs());
+  // Meanwhile the container may have begun another run.
+  const run = findObservedRun(history, seen);
+  if (run) noteProbe(run, check, result, clock.nowMs());
 }

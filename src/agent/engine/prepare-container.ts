@@ -1,0 +1,52 @@
+import { AgentError } from "../base/agent-error.ts";
+import { isInfra } from "../model/container-names.ts";
+import type { LocalSetSpec } from "../model/local-set.ts";
+import type { ListedContainer } from "../ports/container-port.ts";
+import { createContainer } from "./create-containers.ts";
+import type { EngineContext } from "./engine-context.ts";
+import { isWithoutNetwork } from "./lost-network.ts";
+import { markMisplaced } from "./misplaced-containers.ts";
+import { mustReplace, requireImages } from "./outdated-containers.ts";
+import { findDataPath } from "./set-data.ts";
+import { applyLimits } from "./resize-set.ts";
+import { removeContainers, stopInOrder } from "./stop-containers.ts";
+
+/** SetPort.prepareContainer. */
+export async function prepareContainer(
+  context: EngineContext,
+  set: LocalSetSpec,
+  name: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const dataPath = findDataPath(context, set);
+  const listed = await context.containers.list({ setId: set.setId, phase: "prepare" }, signal);
+  const infra = listed.find(isInfra);
+  if (!infra) {
+    throw new AgentError("not-prepared", `"${name}" cannot be created before its infra container`, {
+      phase: "prepare",
+      temporary: true,
+    });
+  }
+  const own = listed.filter((container) => container.name === name);
+  const [existing] = await markMisplaced(context, own, signal);
+  if (existing && existing.infraId === infra.dockerId && !mustReplace(set, existing)) {
+    await makeStartable(context, set, { container: existing, infra }, signal);
+    return;
+  }
+  // Without its image a replaced container would be down during the pull.
+  await requireImages(context, set, [name], signal);
+  if (existing) await removeContainers(context, [existing], { phase: "prepare" }, signal);
+  await createContainer(context, set, { name, infraId: infra.dockerId, dataPath }, signal);
+}
+
+/** Stops a container without the network of infra. A start joins it to the current one. */
+async function makeStartable(
+  context: EngineContext,
+  set: LocalSetSpec,
+  { container, infra }: { container: ListedContainer; infra: ListedContainer },
+  signal: AbortSignal,
+): Promise<void> {
+  if (container.dockerState !== "running") return applyLimits(context, set, container, signal);
+  if (await isWithoutNetwork(context, container, infra, signal))
+    await stopInOrder(context, [container], signal);
+}

@@ -1,0 +1,93 @@
+import { linkAbort } from "../../lib/async/abort.ts";
+import { isExclusive, laneOf, type Step } from "../set/reconcile.ts";
+
+interface RunningStep {
+  step: Step;
+  startedAtMs: number;
+  abort: AbortController;
+  ended: Promise<void>;
+}
+
+/**
+ * The steps of one set that are in progress, at most one for each lane. A set has one lane, and two
+ * for each container: its changes and its probes.
+ */
+export class Lanes {
+  readonly #running = new Map<string, RunningStep>();
+  readonly #cancelled: AbortSignal;
+  readonly #onEnd: (step: Step) => void;
+
+  /** `cancelled` aborts all steps. `onEnd` is called when the lane of an ended step is free. */
+  constructor(cancelled: AbortSignal, onEnd: (step: Step) => void) {
+    this.#cancelled = cancelled;
+    this.#onEnd = onEnd;
+  }
+
+  get isEmpty(): boolean {
+    return this.#running.size === 0;
+  }
+
+  /** A step that changes containers is in progress. Pulls and probes do not change any. */
+  get isChanging(): boolean {
+    return this.#list().some(isChange);
+  }
+
+  /** A step is in progress that no other change of the set may overlap. */
+  get isExclusive(): boolean {
+    return this.#list().some(({ step }) => isExclusive(step));
+  }
+
+  /** Start of the latest change in progress, by the monotonic clock; undefined without one. */
+  get lastChangeAtMs(): number | undefined {
+    const times = this.#list()
+      .filter(isChange)
+      .map(({ startedAtMs }) => startedAtMs);
+    return times.length > 0 ? Math.max(...times) : undefined;
+  }
+
+  /** The containers that a step is changing. */
+  busyContainers(): Set<string> {
+    const names = this.#list()
+      .filter(isChange)
+      .map(({ step }) => ("container" in step ? step.container : undefined));
+    return new Set(names.filter((name) => name !== undefined));
+  }
+
+  /** True if the step's lane is free and no step in progress excludes it. */
+  mayBegin(step: Step): boolean {
+    if (this.#running.has(laneOf(step)) || this.isExclusive) return false;
+    if (isExclusive(step)) return !this.isChanging;
+    return step.kind !== "probe" || !this.busyContainers().has(step.container);
+  }
+
+  /** Begins a step. `run` never rejects, and must end soon after its signal is aborted. */
+  begin(step: Step, startedAtMs: number, run: (signal: AbortSignal) => Promise<void>): void {
+    const { controller: abort, unlink } = linkAbort(this.#cancelled);
+    const lane = laneOf(step);
+    const ended = run(abort.signal).finally(() => {
+      unlink();
+      this.#running.delete(lane);
+      this.#onEnd(step);
+    });
+    this.#running.set(lane, { step, startedAtMs, abort, ended });
+  }
+
+  /** Aborts the steps in progress that are obsolete. */
+  abort(isObsolete: (step: Step) => boolean): void {
+    for (const { step, abort } of this.#list())
+      if (isObsolete(step)) abort.abort(new Error("the step is obsolete"));
+  }
+
+  /** Resolves when no step is in progress. */
+  async settled(): Promise<void> {
+    while (!this.isEmpty) await Promise.allSettled(this.#list().map(({ ended }) => ended));
+  }
+
+  #list(): RunningStep[] {
+    return [...this.#running.values()];
+  }
+}
+
+function isChange({ step: { kind } }: RunningStep): boolean {
+  return kind !== "pull" && kind !== "probe";
+}
