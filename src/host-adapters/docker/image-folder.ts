@@ -19,16 +19,26 @@ export async function findImageFolder(
     containerdRoot = containerdRootDefault,
   }: { configPath?: string; containerdRoot?: string } = {},
 ): Promise<string> {
-  const usesContainerd = DriverStatus?.some(
-    ([name, value]) => name === "driver-type" && value === snapshotterType,
-  );
-  if (!usesContainerd) return DockerRootDir;
+  if (!usesContainerd({ DriverStatus })) return DockerRootDir;
   const ofDocker = path.join(DockerRootDir, "containerd/daemon");
   const configured = await readConfiguredRoot(configPath);
   // Docker's containerd has a configuration of its own, so the folder shows which one is in use.
   for (const folder of [ofDocker, configured, containerdRoot])
     if (folder !== undefined && (await hasSnapshots(folder))) return folder;
   return DockerRootDir;
+}
+
+/** The name of the daemon's image store: a storage driver, or a snapshotter of containerd. */
+export function readImageStore(info: Pick<DockerInfo, "Driver" | "DriverStatus">): string {
+  const driver = info.Driver ?? "unknown";
+  return usesContainerd(info) ? `containerd ${driver}` : driver;
+}
+
+function usesContainerd({ DriverStatus }: Pick<DockerInfo, "DriverStatus">): boolean {
+  return (
+    DriverStatus?.some(([name, value]) => name === "driver-type" && value === snapshotterType) ??
+    false
+  );
 }
 
 /** The top-level `root` of containerd's configuration; undefined without one. */
