@@ -355,7 +355,7 @@ describe("an image with a stop signal", () => {
   afterEach(() => docker.getImage(image).remove({ force: true }));
 
   async function stopCode(set: LocalSetSpec): Promise<number | undefined> {
-    await port.stopAll(set.setId, signal);
+    await port.stop(set, ["app"], signal);
     return (await port.observeSet(set.setId, signal))?.containers[0]?.exitCode;
   }
 
