@@ -201,6 +201,35 @@ it("an exit soon after the start is observed, although the container's log canno
   expect(proxy.requests.filter(isLogs)).toHaveLength(1);
 });
 
+it("the reason of a failed start is read again after its log could not be read, within a bound", async () => {
+  const watching = new AbortController();
+  let opens = 0;
+  const watched = port.watch(
+    () => undefined,
+    watching.signal,
+    () => opens++,
+  );
+  await expect.poll(() => opens).toBe(1);
+  const isLogs = (request: string) => request.includes("/logs?");
+  proxy.answers = (request) => (isLogs(request) ? { status: 500, lines: [] } : undefined);
+  const command = ["/bin/no-such-program"];
+  const [late, damaged] = [localSet({ options: { command } }), localSet({ options: { command } })];
+  await Promise.all([run(late), run(damaged)]);
+  const observe = async ({ setId }: { setId: string }) =>
+    (await port.observeSet(setId, signal))?.containers[0];
+  await expect.poll(() => observe(late)).toMatchObject({ state: "exited", exitCode: 127 });
+  expect((await observe(late))?.startFailure).toBeUndefined();
+  for (let times = 0; times < 10; times++) await observe(damaged);
+  proxy.requests.length = 0;
+  await observe(damaged);
+  expect(proxy.requests.filter(isLogs)).toHaveLength(0);
+  proxy.answers = () => undefined;
+  expect((await observe(late))?.startFailure).toContain("No such file or directory");
+  expect((await observe(late))?.startFailure).toContain("No such file or directory");
+  watching.abort();
+  await watched;
+});
+
 it("events that arrive again after a gap are announced", async () => {
   const watching = new AbortController();
   let opens = 0;

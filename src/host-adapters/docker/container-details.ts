@@ -28,6 +28,8 @@ export interface ContainerDetailsCache {
 
 const inspectTimeoutMs = 20_000;
 const inspectsMax = 8;
+/** A log that cannot be read delays so many observations of its set. */
+const logReadsMax = 3;
 /** Docker answers within milliseconds. A later answer waits for the lock of a stuck container. */
 const inspectSlowMs = 500;
 /** Stuck calls without a slot. Each of them ends at its deadline. */
@@ -52,6 +54,13 @@ export function createContainerDetailsCache(
   /** Incremented by each change, so that an older answer is not cached. */
   let epoch = 0;
   let isLive = false;
+  /** Failed reads of a log in the container's last run. */
+  const unreadLogs = new Map<string, number>();
+  const noteUnread = (dockerId: string): number => {
+    const count = (unreadLogs.get(dockerId) ?? 0) + 1;
+    unreadLogs.set(dockerId, count);
+    return count;
+  };
   const limit = createFairLimit({
     callsMax: inspectsMax,
     slowMs: inspectSlowMs,
@@ -68,11 +77,12 @@ export function createContainerDetailsCache(
       if (!info) return undefined;
       const run = toRun(info.State);
       const events = info.State.Running ? await readMemoryEvents(container) : undefined;
+      const startFailure = await readStartFailure(docker, info, signal);
       const details = {
         dockerState: info.State.Status,
         address: addressIn(info.NetworkSettings),
         exitCode: run.exitCode,
-        startFailure: await readStartFailure(docker, info, signal),
+        startFailure: startFailure.reason,
         startedAt: run.startedAt,
         finishedAt: run.finishedAt,
         process: info.State.Running ? await readContainerProcess(info.State.Pid) : undefined,
@@ -81,7 +91,8 @@ export function createContainerDetailsCache(
         volumeDevice: await findVolumeDevice(info.HostConfig),
         ...oomKills.assess(dockerId, run, events),
       };
-      if (isLive && epoch === askedAtEpoch) known.set(dockerId, details);
+      const isFinal = startFailure.isRead || noteUnread(dockerId) >= logReadsMax;
+      if (isLive && epoch === askedAtEpoch && isFinal) known.set(dockerId, details);
       return details;
     },
     forget(dockerId) {
@@ -90,6 +101,7 @@ export function createContainerDetailsCache(
     },
     forgetRun(dockerId) {
       oomKills.forget(dockerId);
+      unreadLogs.delete(dockerId);
     },
     noteOomKill(dockerId) {
       oomKills.note(dockerId, performance.now());

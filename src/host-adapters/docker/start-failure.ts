@@ -15,25 +15,26 @@ const initMessage = /^\[FATAL tini \(\d+\)\] (exec .+ failed: .+)$/m;
  * The reason why Docker's init could not execute the command of an exited container; undefined if
  * it could, or if the log cannot be read. With an init Docker itself reports only that the
  * container exited, so the message is in the log. A damaged log must not make the set unseen, so
- * only the abort of `signal` rejects.
+ * only the abort of `signal` rejects. `isRead` is false if a later read may find the reason.
  */
 export async function readStartFailure(
   docker: Docker,
   { Id: dockerId, State: state, HostConfig }: InspectAnswer,
   signal: AbortSignal,
-): Promise<string | undefined> {
+): Promise<{ reason: string | undefined; isRead: boolean }> {
   const ranMs = Date.parse(state.FinishedAt) - Date.parse(state.StartedAt);
   const mayHaveFailed =
     HostConfig.Init === true &&
     state.Status === "exited" &&
     failureCodes.includes(state.ExitCode) &&
     ranMs < failureMsMax;
-  if (!mayHaveFailed) return undefined;
+  if (!mayHaveFailed) return { reason: undefined, isRead: true };
   try {
-    return initMessage.exec(await readLogTail(docker, dockerId, signal))?.[1];
+    const tail = await readLogTail(docker, dockerId, signal);
+    return { reason: initMessage.exec(tail)?.[1], isRead: true };
   } catch {
     signal.throwIfAborted();
-    return undefined;
+    return { reason: undefined, isRead: false };
   }
 }
 
