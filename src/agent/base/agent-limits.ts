@@ -2,7 +2,7 @@ import { SYNC_WAIT_MS_MAX } from "../../contracts/agent-protocol/protocol.ts";
 
 /** Intervals, concurrency limits and deadlines of an agent. */
 export interface AgentLimits {
-  /** Concurrent steps, each of a different set. Slow steps and stops do not count. */
+  /** Concurrent steps, each of a different set, without stops. As many slow steps may be added. */
   stepsMax: number;
   /** Concurrent stops that have begun within the last second. */
   stopsMax: number;

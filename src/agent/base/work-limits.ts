@@ -19,23 +19,30 @@ export interface WorkLimits {
 }
 
 /** Slow calls that have no slot, and calls of one tenant, as multiples of a limit's calls. */
-const SLOW_CALLS_FACTOR = 8;
-const TENANT_CALLS_FACTOR = 4;
+interface Factors {
+  slow: number;
+  tenant: number;
+}
+
+/** Steps work, although some of their time is a wait. So twice the limit is their maximum. */
+const stepFactors: Factors = { slow: 1, tenant: 1 };
+/** Other slow calls only wait for a process or for Docker. */
+const waitFactors: Factors = { slow: 8, tenant: 4 };
 
 export function createWorkLimits(
   { stepsMax, stopsMax, observationsMax, execProbesMax }: AgentLimits,
   clock: Clock,
 ): WorkLimits {
-  const limitOf = (callsMax: number, slowMs: number) =>
+  const limitOf = (callsMax: number, slowMs: number, { slow, tenant } = waitFactors) =>
     createFairLimit({
       callsMax,
       slowMs,
-      slowMax: callsMax * SLOW_CALLS_FACTOR,
-      callsPerKeyMax: callsMax * TENANT_CALLS_FACTOR,
+      slowMax: callsMax * slow,
+      callsPerKeyMax: callsMax * tenant,
       after: (delayMs, callback) => clock.after(delayMs, callback),
     });
   return {
-    steps: limitOf(stepsMax, 5_000),
+    steps: limitOf(stepsMax, 5_000, stepFactors),
     stops: limitOf(stopsMax, 1_000),
     observations: limitOf(observationsMax, 2_000),
     execProbes: limitOf(execProbesMax, 1_000),
