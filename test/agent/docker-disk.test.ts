@@ -56,7 +56,10 @@ it("a disk measurement has the bytes of each container, and of all images and co
   await execIn(docker, about, "dd if=/dev/zero of=/written bs=1M count=5; sync");
   const { imageBytes, containerBytes, rootfsBytes } = await disk.measure(signal);
   const dockerId = (await port.observeSet(set.setId, signal))?.containers[0]?.dockerId ?? "";
-  expect(rootfsBytes.get(dockerId)).toBe(5 * 2 ** 20);
+  const written = rootfsBytes.get(dockerId) ?? 0;
+  expect(written).toBeGreaterThanOrEqual(5 * 2 ** 20);
+  // The store of containerd also counts the blocks of folders.
+  expect(written).toBeLessThan(5.1 * 2 ** 20);
   expect(rootfsBytes.size).toBe(2); // with infra
   expect(containerBytes).toBeGreaterThanOrEqual(5 * 2 ** 20);
   expect(imageBytes).toBeGreaterThan(0);

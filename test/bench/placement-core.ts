@@ -144,7 +144,6 @@ function filledHost(i: number, random: () => number): HostSnapshot {
     reclaimableVolumeBytes: 0,
     images: [],
     features: [],
-    setsMax: Number.POSITIVE_INFINITY,
   };
 }
 

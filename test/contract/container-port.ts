@@ -56,7 +56,7 @@ export function describeContainerPort(
     };
     const run = async (set: LocalSetSpec) => {
       const { infraId } = await create(set);
-      await containers.startInfra(set, { dockerId: infraId, isRunning: false }, signal);
+      await containers.startInfra(set, infraId, signal);
       for (const container of (await list(set)).slice(1)) await containers.start(container, signal);
       return find(set, "app");
     };
@@ -95,8 +95,8 @@ export function describeContainerPort(
       const app = await run(set);
       const infra = await find(set, "infra");
       const { dockerId } = infra;
-      await containers.startInfra(set, { dockerId, isRunning: true }, signal);
-      await containers.startInfra(set, { dockerId, isRunning: false }, signal);
+      await containers.startInfra(set, dockerId, signal);
+      await containers.startInfra(set, dockerId, signal);
       await containers.start(app, signal);
       expect(await stateOf(set, "app")).toBe("running");
       expect(infra.address).toMatch(/^[0-9.]+$/);
@@ -116,7 +116,7 @@ export function describeContainerPort(
       expect(created).toMatchObject({ dockerState: "created", process: undefined, oomKills: 0 });
       expect(created?.cgroupParent).toBe(await harness.cgroupParentOf(set.setId));
       const infra = await find(set, "infra");
-      await containers.startInfra(set, { dockerId: infra.dockerId, isRunning: false }, signal);
+      await containers.startInfra(set, infra.dockerId, signal);
       await containers.start(await find(set, "app"), signal);
       const running = await containers.inspect(await find(set, "app"), signal);
       const infraDetails = await containers.inspect(await find(set, "infra"), signal);

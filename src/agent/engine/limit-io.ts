@@ -4,7 +4,7 @@ import type { ContainerDetails, ListedContainer } from "../ports/container-port.
 import type { EngineContext } from "./engine-context.ts";
 
 /**
- * Limits block I/O on the two devices that a set writes to: its volume's, and Docker's disk. Docker
+ * Limits block I/O on the devices that a set writes to: its volume's, and Docker's disks. Docker
  * can limit I/O only at a container's creation. So the agent writes the limits to the kernel after
  * each start, and each exit clears them.
  */
@@ -29,12 +29,12 @@ export async function observeIo(
   details: ContainerDetails,
 ): Promise<ObservedIo | undefined> {
   if (isInfra(container) || container.dockerState !== "running") return undefined;
-  const { diskDevice } = await context.daemon.facts();
+  const { hasUnknownDisk } = await context.daemon.facts();
   const devices = await listDevices(context, details);
   const limits = await context.cgroups.readIo(container.setId, container.dockerId, devices);
   if (!limits)
     return { limits: [], unenforceableReason: "the host's kernel has no such limits (blkio, io)" };
-  if (diskDevice !== undefined) return { limits };
+  if (!hasUnknownDisk) return { limits };
   return {
     limits,
     unenforceableReason: "Docker's folder is on no block device that the agent can see",
@@ -45,6 +45,6 @@ async function listDevices(
   { daemon }: EngineContext,
   { volumeDevice }: ContainerDetails,
 ): Promise<string[]> {
-  const { diskDevice } = await daemon.facts();
-  return [...new Set([diskDevice, volumeDevice].filter((device) => device !== undefined))];
+  const { diskDevices } = await daemon.facts();
+  return [...new Set(volumeDevice === undefined ? diskDevices : [...diskDevices, volumeDevice])];
 }

@@ -73,8 +73,9 @@ async function prepareContainers(
   const infraId = await created;
   const startWhenMounted = async () => {
     await mounted;
-    const isRunning = infra?.dockerState === "running";
-    await context.containers.startInfra(set, { dockerId: infraId, isRunning }, signal);
+    // Docker 26 lists a container as running for a moment after its stop, so the listed state
+    // does not show that infra runs.
+    await context.containers.startInfra(set, infraId, signal);
   };
   const failures: ContainerFailure[] = [];
   const createMissing = async (name: string) => {

@@ -35,11 +35,7 @@ export interface ContainerPort {
    * Starts the infra container unless it runs, and waits until it has applied the set's sysctls.
    * The adapter limits the concurrent starts of the host, and tenants take turns.
    */
-  startInfra(
-    set: LocalSetSpec,
-    infra: { dockerId: string; isRunning: boolean },
-    signal: AbortSignal,
-  ): Promise<void>;
+  startInfra(set: LocalSetSpec, infraId: string, signal: AbortSignal): Promise<void>;
   /** Starts a business container, within the same limit. Does nothing if it runs. */
   start(container: ListedContainer, signal: AbortSignal): Promise<void>;
   /**

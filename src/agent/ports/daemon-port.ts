@@ -17,11 +17,10 @@ export interface DaemonFacts {
   /** The daemon has an init that can be process 1 of containers. */
   hasInit: boolean;
   cgroupManager: CgroupManager;
-  /**
-   * Device numbers of the daemon's disk; undefined if it is not a block device, or if the agent
-   * cannot see it.
-   */
-  diskDevice: string | undefined;
+  /** Device numbers of the disks that root file systems and the volumes of images are on. */
+  diskDevices: readonly string[];
+  /** Such a disk is not a block device, or the agent cannot see it. */
+  hasUnknownDisk: boolean;
 }
 
 /** The cgroup manager of this machine, as the daemon reports it. */

@@ -7,8 +7,6 @@ const VERSION_CHARACTERS = 16;
 export interface CapabilityReportsOptions {
   /** The results of the last self test. */
   tested: () => Pick<AgentCapabilities, "docker" | "selfTest">;
-  /** The number of sets that the limits of the machine admit. Null if unknown. */
-  setsMax: () => number | null;
   /** Called when the API requests the capabilities, so that a sync follows soon. */
   onRequested: () => void;
 }
@@ -27,8 +25,7 @@ export class CapabilityReports {
 
   /** Returns the version of the capabilities, and the capabilities if they are requested. */
   take(): { version: string; capabilities: AgentCapabilities | undefined } {
-    const { tested, setsMax } = this.#options;
-    const capabilities = { features: [...ownFeatures], setsMax: setsMax(), ...tested() };
+    const capabilities = { features: [...ownFeatures], ...this.#options.tested() };
     const version = createHash("sha256")
       .update(JSON.stringify(capabilities))
       .digest("hex")

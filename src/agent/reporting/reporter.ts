@@ -65,8 +65,7 @@ export class Reporter {
     this.#databaseChanges = new DatabaseChanges(clock, options.random);
     this.clockSkew = new ClockSkew(clock, log);
     this.capabilities = new CapabilityReports({
-      tested: () => housekeeping.selfTest?.tested ?? noTest,
-      setsMax: () => null,
+      tested: () => noTest,
       onRequested: () => this.#wakeup.notify(),
     });
     this.usage = new UsageReports({

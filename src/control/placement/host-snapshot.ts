@@ -42,7 +42,6 @@ export function toHostSnapshot(row: FleetHostRow): HostSnapshot {
     reclaimableVolumeBytes: row.reclaimableVolumeBytes,
     images: row.images,
     features: row.features,
-    setsMax: row.setsMax ?? Number.POSITIVE_INFINITY,
   };
 }
 

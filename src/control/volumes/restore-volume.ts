@@ -156,10 +156,9 @@ async function assertHostTakes(
       `The agent of host ${volume.host.name}, which has the volume, is too old for an option of the template. Upgrade the agent, or omit the new options.`,
     );
   }
-  const setsMax = Math.min(SETS_PER_HOST_MAX, host.setsMax);
-  if ((await countHostSets(tx, host.id)) >= setsMax) {
+  if ((await countHostSets(tx, host.id)) >= SETS_PER_HOST_MAX) {
     throw volumeConflict(
-      `Host ${volume.host.name}, which has the volume, has the maximum of ${setsMax} sets.`,
+      `Host ${volume.host.name}, which has the volume, has the maximum of ${SETS_PER_HOST_MAX} sets.`,
     );
   }
   const fit = fitsHost(host, pool, requested);

@@ -34,10 +34,9 @@ export const infoAnswer = z.object({
   CgroupDriver: z.string().optional(),
   CgroupVersion: z.string().optional(),
   DockerRootDir: z.string().optional(),
-  /** The storage driver, or the snapshotter with containerd's image store. */
-  Driver: z.string().optional(),
-  ServerVersion: z.string().optional(),
   DriverStatus: z.array(z.array(z.string())).nullish(),
+  /** Docker 27 (API 1.46) and newer report it. */
+  Containerd: z.object({ Address: z.string().optional() }).nullish(),
   /** Its id is "N/A" if Docker cannot execute its init. */
   InitCommit: z.object({ ID: z.string().optional() }).nullish(),
 });

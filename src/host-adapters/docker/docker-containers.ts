@@ -61,7 +61,7 @@ export function createDockerContainers(options: DockerContainersOptions): Contai
     createInfra: (set, infra, signal) => createInfra(context, set, infra, signal),
     createBusiness: (set, name, business, signal) =>
       createBusiness(context, set, { name, ...business }, signal),
-    startInfra: (set, infra, signal) => startInfra(context, set, infra, signal),
+    startInfra: (set, infraId, signal) => startInfra(context, set, infraId, signal),
     start: (container, signal) => startContainer(context, container, signal),
     stop: (dockerId, { timeoutSeconds }, signal) =>
       stopContainer(context, dockerId, timeoutSeconds, signal),

@@ -7,7 +7,7 @@ import { findBlockDevice } from "../../lib/linux/block-device.ts";
 import type { Log } from "../../lib/log.ts";
 import { callDocker } from "./call-docker.ts";
 import { type DockerInfo, readDockerInfo } from "./docker-info.ts";
-import { findImageFolder } from "./image-folder.ts";
+import { dockerFolder, findImageFolder } from "./image-folder.ts";
 import { rememberSuccess } from "./remember-success.ts";
 
 const infoTimeoutMs = 20_000;
@@ -56,10 +56,14 @@ async function findFacts(docker: Docker, log: Log, signal: AbortSignal): Promise
     log.warn({}, "this machine restricts capabilities, so infra containers run unprivileged");
   }
   const cgroupManager = parseCgroupManager(info);
-  const diskDevice = await findBlockDevice(await findImageFolder(info));
+  const devices = await Promise.all(
+    [await findImageFolder(info), dockerFolder(info)].map((folder) => findBlockDevice(folder)),
+  );
+  const diskDevices = [...new Set(devices.filter((device) => device !== undefined))];
+  const hasUnknownDisk = devices.includes(undefined);
   const hasInit = info.InitCommit?.ID !== "N/A";
   if (!hasInit) log.warn({}, "Docker has no init, so containers must reap their own processes");
-  return { canPrivilege, hasInit, cgroupManager, diskDevice };
+  return { canPrivilege, hasInit, cgroupManager, diskDevices, hasUnknownDisk };
 }
 
 /**

@@ -7,7 +7,7 @@ import { callDocker, dockerStatus } from "./call-docker.ts";
 import { labels } from "./container-labels.ts";
 import { containersAnswer, diskAnswer, imagesAnswer, parseAnswer } from "./docker-answers.ts";
 import { getDockerJson } from "./docker-api.ts";
-import { ImageVolumes } from "./image-volumes.ts";
+import { measureImageVolumes } from "./image-volumes.ts";
 import type { DockerRoot } from "./docker-root.ts";
 import { toMark, markPulled, pulledReferences } from "./pulled-images.ts";
 
@@ -26,7 +26,6 @@ type SystemDf = z.output<typeof diskAnswer>;
 
 /** DiskPort on Docker, API 1.41 and newer. */
 export function createDockerDisk({ docker, hostId, root, log }: DockerDiskOptions): DiskPort {
-  const imageVolumes = new ImageVolumes({ root: () => root.daemonFolder(), log });
   return {
     async measure(signal) {
       await root.find(signal);
@@ -41,7 +40,11 @@ export function createDockerDisk({ docker, hostId, root, log }: DockerDiskOption
       const call = { call: "GET /system/df", phase: "observe" as const };
       const parsed = parseAnswer(diskAnswer, answer, call);
       const own = (parsed.Containers ?? []).filter(({ Labels }) => Labels[labels.host] === hostId);
-      const volumeBytes = await imageVolumes.measure(own, signal);
+      const volumeBytes = await measureImageVolumes(
+        own,
+        { root: root.daemonFolder(), log },
+        signal,
+      );
       return toDiskUsage(parsed, own, volumeBytes);
     },
     async listPulledImages(signal) {

@@ -1,7 +1,7 @@
 import { stat } from "node:fs/promises";
 import type Docker from "dockerode";
 import { readDockerInfo } from "./docker-info.ts";
-import { dockerRootDefault, findImageFolder } from "./image-folder.ts";
+import { dockerFolder, findImageFolder } from "./image-folder.ts";
 
 const infoTimeoutMs = 10_000;
 
@@ -17,26 +17,23 @@ export interface DockerRoot {
   /** The device of the folder. */
   device(): number;
   /**
-   * Queries the daemon unless it has answered before. Rejects with AgentError while it does not
-   * answer.
+   * Queries the daemon, which may have changed its image store since. Rejects with AgentError while
+   * it does not answer.
    */
   find(signal: AbortSignal): Promise<void>;
 }
 
 export async function createDockerRoot(docker: Docker): Promise<DockerRoot> {
-  let found = await locate(dockerRootDefault);
-  let daemonFolder = dockerRootDefault;
-  let isKnown = false;
+  let daemonFolder = dockerFolder({});
+  let found = await locate(daemonFolder);
   return {
     folder: () => found.folder,
     daemonFolder: () => daemonFolder,
     device: () => found.device,
     async find(signal) {
-      if (isKnown) return;
       const info = await readDockerInfo(docker, infoTimeoutMs, signal);
-      daemonFolder = info.DockerRootDir ?? dockerRootDefault;
+      daemonFolder = dockerFolder(info);
       found = await locate(await findImageFolder(info));
-      isKnown = true;
     },
   };
 }

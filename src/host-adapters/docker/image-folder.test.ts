@@ -8,9 +8,13 @@ let directory: string;
 const at = (name: string) => path.join(directory, name);
 const overlay2 = [["Backing Filesystem", "extfs"]];
 const snapshotter = [["driver-type", "io.containerd.snapshotter.v1"]];
-const find = (DriverStatus: string[][]) =>
+const find = (DriverStatus: string[][], socket?: string) =>
   findImageFolder(
-    { DockerRootDir: at("docker"), DriverStatus },
+    {
+      DockerRootDir: at("docker"),
+      DriverStatus,
+      ...(socket === undefined ? {} : { Containerd: { Address: at(socket) } }),
+    },
     { configPath: at("config.toml"), containerdRoot: at("containerd") },
   );
 const addSnapshots = (folder: string) =>
@@ -41,6 +45,17 @@ it("is the folder in containerd's configuration, which is not that of a plugin",
 it("is the folder of a containerd that Docker started", async () => {
   await addSnapshots(at("docker/containerd/daemon"));
   expect(await find(snapshotter)).toBe(at("docker/containerd/daemon"));
+});
+
+it("is the folder of the containerd that Docker reports", async () => {
+  // Another containerd left this one.
+  await addSnapshots(at("docker/containerd/daemon"));
+  expect(await find(snapshotter, "run/containerd.sock")).toBe(at("containerd"));
+  // Docker's own containerd has its configuration beside its socket.
+  await addSnapshots(at("own"));
+  await mkdir(at("exec"));
+  await writeFile(at("exec/containerd.toml"), `root = "${at("own")}"\nversion = 2\n`);
+  expect(await find(snapshotter, "exec/containerd.sock")).toBe(at("own"));
 });
 
 it("is Docker's folder if the agent cannot see containerd's", async () => {

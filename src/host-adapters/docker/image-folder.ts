@@ -2,10 +2,15 @@ import { readdir, readFile } from "node:fs/promises";
 import path from "node:path";
 import type { DockerInfo } from "./docker-info.ts";
 
-export const dockerRootDefault = "/var/lib/docker";
+const dockerRootDefault = "/var/lib/docker";
 const containerdRootDefault = "/var/lib/containerd";
 const containerdConfigDefault = "/etc/containerd/config.toml";
 const snapshotterType = "io.containerd.snapshotter.v1";
+
+/** Docker's own folder, which has the volumes of images. */
+export function dockerFolder({ DockerRootDir = dockerRootDefault }: Partial<DockerInfo>): string {
+  return DockerRootDir;
+}
 
 /**
  * Returns the folder of the daemon's images and root file systems. With containerd's image store it
@@ -13,32 +18,30 @@ const snapshotterType = "io.containerd.snapshotter.v1";
  * containerd's configuration, and on whether Docker started this containerd.
  */
 export async function findImageFolder(
-  { DockerRootDir = dockerRootDefault, DriverStatus }: DockerInfo,
+  info: DockerInfo,
   {
     configPath = containerdConfigDefault,
     containerdRoot = containerdRootDefault,
   }: { configPath?: string; containerdRoot?: string } = {},
 ): Promise<string> {
-  if (!usesContainerd({ DriverStatus })) return DockerRootDir;
-  const ofDocker = path.join(DockerRootDir, "containerd/daemon");
-  const configured = await readConfiguredRoot(configPath);
-  // Docker's containerd has a configuration of its own, so the folder shows which one is in use.
-  for (const folder of [ofDocker, configured, containerdRoot])
-    if (folder !== undefined && (await hasSnapshots(folder))) return folder;
-  return DockerRootDir;
-}
-
-/** The name of the daemon's image store: a storage driver, or a snapshotter of containerd. */
-export function readImageStore(info: Pick<DockerInfo, "Driver" | "DriverStatus">): string {
-  const driver = info.Driver ?? "unknown";
-  return usesContainerd(info) ? `containerd ${driver}` : driver;
-}
-
-function usesContainerd({ DriverStatus }: Pick<DockerInfo, "DriverStatus">): boolean {
-  return (
-    DriverStatus?.some(([name, value]) => name === "driver-type" && value === snapshotterType) ??
-    false
+  const { DriverStatus, Containerd } = info;
+  const usesContainerd = DriverStatus?.some(
+    ([name, value]) => name === "driver-type" && value === snapshotterType,
   );
+  if (!usesContainerd) return dockerFolder(info);
+  const ofSystem = [await readConfiguredRoot(configPath), containerdRoot];
+  const candidates = Containerd?.Address
+    ? [await readConfiguredRoot(ownConfigPath(Containerd.Address)), ...ofSystem]
+    : // Older daemons do not report which containerd they use. An earlier one may leave folders.
+      [path.join(dockerFolder(info), "containerd/daemon"), ...ofSystem];
+  for (const folder of candidates)
+    if (folder !== undefined && (await hasSnapshots(folder))) return folder;
+  return dockerFolder(info);
+}
+
+/** A daemon that starts its own containerd writes the configuration beside its socket. */
+function ownConfigPath(address: string): string {
+  return path.join(path.dirname(address), "containerd.toml");
 }
 
 /** The top-level `root` of containerd's configuration; undefined without one. */

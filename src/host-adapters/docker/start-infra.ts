@@ -25,21 +25,19 @@ const refusalLinesMax = 20;
 export async function startInfra(
   context: DockerContext,
   set: LocalSetSpec,
-  { dockerId, isRunning }: { dockerId: string; isRunning: boolean },
+  infraId: string,
   signal: AbortSignal,
 ): Promise<void> {
-  const container = context.docker.getContainer(dockerId);
-  if (!isRunning) {
-    await context.startLimit(set.tenant, () =>
-      callDocker({ phase: "prepare", timeoutMs: startTimeoutMs }, signal, (abortSignal) =>
-        container.start({ abortSignal }),
-      ).catch((error: unknown) => {
-        if (dockerStatus(error) !== 304) throw error;
-      }),
-    );
-  }
+  const container = context.docker.getContainer(infraId);
+  await context.startLimit(set.tenant, () =>
+    callDocker({ phase: "prepare", timeoutMs: startTimeoutMs }, signal, (abortSignal) =>
+      container.start({ abortSignal }),
+    ).catch((error: unknown) => {
+      if (dockerStatus(error) !== 304) throw error;
+    }),
+  );
   if (Object.keys(set.template.sysctls).length === 0) return;
-  await waitForSysctls(context, dockerId, signal);
+  await waitForSysctls(context, infraId, signal);
 }
 
 /**

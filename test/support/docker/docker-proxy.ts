@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import Docker from "dockerode";
+import { dockerSocketPath } from "./docker.ts";
 
 /** A proxy in front of a Docker daemon, which records requests and disturbs them. */
 export interface DockerProxy {
@@ -32,9 +33,7 @@ export interface ProxyAnswer {
   pauseMs?: number;
 }
 
-export async function startDockerProxy(
-  daemonSocketPath = "/var/run/docker.sock",
-): Promise<DockerProxy> {
+export async function startDockerProxy(daemonSocketPath = dockerSocketPath): Promise<DockerProxy> {
   const directory = await mkdtemp(path.join(tmpdir(), "berth-docker-proxy-"));
   const socketPath = path.join(directory, "docker.sock");
   const sockets = new Set<Socket>();

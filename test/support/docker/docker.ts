@@ -15,6 +15,11 @@ import { waitUntil } from "../wait-until.ts";
  */
 export const baseImage = "berth-test/busybox:1";
 
+/** The socket of the daemon that the tests use. The Docker client reads the same variable. */
+export const dockerSocketPath = (
+  process.env["DOCKER_HOST"] ?? "unix:///var/run/docker.sock"
+).replace("unix://", "");
+
 /** The folder for the log of a daemon that is started here; git ignores it. */
 const stateDirectory = fileURLToPath(new URL("../../../.berth", import.meta.url));
 const daemonDeadlineMs = 60_000;

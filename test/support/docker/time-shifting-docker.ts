@@ -5,8 +5,8 @@ import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import Docker from "dockerode";
+import { dockerSocketPath } from "./docker.ts";
 
-const dockerSocket = "/var/run/docker.sock";
 const inspectPattern = /^(\/v[0-9.]+)?\/containers\/[^/]+\/json/;
 
 export interface TimeShiftingDocker {
@@ -46,7 +46,7 @@ export async function startTimeShiftingDocker(): Promise<TimeShiftingDocker> {
   };
   const server: Server = createServer((incoming, outgoing) => {
     const { method, url: path, headers } = incoming;
-    const upstream = request({ socketPath: dockerSocket, method, path, headers }, (answer) => {
+    const upstream = request({ socketPath: dockerSocketPath, method, path, headers }, (answer) => {
       if (method !== "GET" || !inspectPattern.test(path ?? "")) {
         outgoing.writeHead(answer.statusCode ?? 500, answer.headers);
         outgoing.flushHeaders();
@@ -67,7 +67,7 @@ export async function startTimeShiftingDocker(): Promise<TimeShiftingDocker> {
     incoming.pipe(upstream);
   });
   server.on("upgrade", (incoming: IncomingMessage, client: Socket, head: Buffer) => {
-    const upstream = connect(dockerSocket);
+    const upstream = connect(dockerSocketPath);
     const headers = incoming.rawHeaders.flatMap((name, position, all) =>
       position % 2 === 0 ? `${name}: ${all[position + 1]}\r\n` : [],
     );
