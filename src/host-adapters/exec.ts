@@ -36,6 +36,19 @@ export interface CommandOptions {
   exitCodesAccepted?: readonly number[];
 }
 
+type RunCommand = (
+  path: string,
+  args: readonly string[],
+  options: CommandOptions,
+) => Promise<string>;
+
+let runElsewhere: RunCommand | undefined;
+
+/** Lets `run` start all programs of this process from now on; undefined ends that. */
+export function delegateCommands(run: RunCommand | undefined): void {
+  runElsewhere = run;
+}
+
 /**
  * Runs a program without a shell and resolves with its standard output. The output is at most 16
  * MiB, the locale is C, and the environment is otherwise empty. `path` is absolute.
@@ -44,6 +57,14 @@ export interface CommandOptions {
  * deadline or the abort. This is the agent's only way to run programs.
  */
 export async function runCommand(
+  path: string,
+  args: readonly string[],
+  options: CommandOptions,
+): Promise<string> {
+  return (runElsewhere ?? runHere)(path, args, options);
+}
+
+async function runHere(
   path: string,
   args: readonly string[],
   { timeoutMs, signal, killSignal = "SIGKILL", exitCodesAccepted = [] }: CommandOptions,

@@ -18,6 +18,7 @@ import {
 import { startHostAgent } from "./compose/host-agent.ts";
 import { createMetrics } from "./compose/metrics.ts";
 import { startEmbeddedRedis } from "./compose/embedded-redis.ts";
+import { startProgramStarter } from "./compose/program-starter.ts";
 import { measurePhases } from "./compose/measure-phases.ts";
 import { type ProcessContext, runProcess } from "./compose/run-process.ts";
 import { toEncryption } from "./compose/to-encryption.ts";
@@ -35,6 +36,10 @@ await runProcess("all-in-one", loadConfig, async ({ agent, ...config }, context)
   phases.end("code");
   const folder = await openDataFolder(config.BERTH_DATA_DIR);
   shutdown.add("data folder", () => folder.release());
+  if (config.BERTH_AGENT_ENABLED) {
+    const starter = startProgramStarter(context.log);
+    shutdown.add("programs of the agent", () => starter.stop());
+  }
   const redis = {
     redisTarget: await openRedisTarget(config, folder, context),
     redisPrefix: config.BERTH_REDIS_PREFIX,

@@ -2,6 +2,7 @@ import { setMaxListeners } from "node:events";
 import { parseArgs } from "node:util";
 import { Agent as HttpAgent, request } from "undici";
 import { z } from "zod";
+import { defaultAgentLimits } from "../agent/base/agent-limits.ts";
 import { runSimulatedHosts } from "./compose/simulated-hosts.ts";
 import { loadSimulatedHostsConfig } from "../config/simulated-hosts.ts";
 import { nameSchema } from "../contracts/common/primitives.ts";
@@ -30,6 +31,8 @@ const argumentsSchema = z.object({
     .default(64),
   memory: sizeInput.prefault("256Gi"),
   prefix: nameSchema.max(40).default("sim"),
+  /** Long ones, for many hosts in one process, or those of a real agent. */
+  intervals: z.enum(["long", "agent"]).default("long"),
 });
 
 const config = loadConfigOrExit(loadSimulatedHostsConfig);
@@ -67,6 +70,7 @@ async function main(): Promise<number> {
         volumeBytes: 2 ** 40,
         rootfsBytes: 2 ** 41,
       },
+      ...(options.intervals === "agent" ? { limits: defaultAgentLimits } : {}),
       signal: stopping.signal,
       usageIntervalMs: config.BERTH_AGENT_USAGE_INTERVAL_MS,
       log,

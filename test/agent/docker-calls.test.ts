@@ -102,6 +102,25 @@ it("a list for one set names its containers, so that Docker does not read all", 
   watching.abort();
 });
 
+it("a resync makes one list, and inspects only containers that have changed", async () => {
+  const watching = await watch();
+  const sets = Array.from({ length: 4 }, () => localSet());
+  await Promise.all(sets.map(run));
+  /** The kinds of calls of one resync, with their numbers. */
+  const countCalls = async () => {
+    proxy.requests.length = 0;
+    expect(await port.observe(signal)).toHaveLength(sets.length);
+    const inspects = proxy.requests.filter((request) => /\/containers\/\w+\/json/.test(request));
+    return { inspects: inspects.length, others: proxy.requests.length - inspects.length };
+  };
+  await countCalls();
+  await expect.poll(countCalls).toEqual({ inspects: 0, others: 1 });
+  await port.stop(sets[0] ?? localSet(), ["app"], signal);
+  await expect.poll(countCalls).toEqual({ inspects: 1, others: 1 });
+  await expect.poll(countCalls).toEqual({ inspects: 0, others: 1 });
+  watching.abort();
+});
+
 it("a set is prepared completely although its containers change without the port", async () => {
   const watching = await watch();
   const set = localSet({ names: ["app", "log"] });

@@ -1,6 +1,4 @@
-import { randomBytes } from "node:crypto";
 import Docker from "dockerode";
-import { pack } from "tar-stream";
 import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
 import { createDockerDisk } from "../../src/host-adapters/docker/docker-disk.ts";
 import { createDockerRoot } from "../../src/host-adapters/docker/docker-root.ts";
@@ -10,6 +8,7 @@ import { silentLog } from "../../src/lib/log.ts";
 import { baseImage } from "../support/docker/docker.ts";
 import { execIn } from "../support/docker/docker-exec.ts";
 import { removeHost } from "../support/docker/docker-host.ts";
+import { publishUniqueImage } from "../support/docker/publish-image.ts";
 import { type ImageRegistry, startImageRegistry } from "../support/servers/image-registry.ts";
 import { localSet } from "../support/agent/local-set.ts";
 
@@ -31,20 +30,7 @@ beforeAll(async () => {
 afterEach(() => removeHost(docker, hostId));
 afterAll(() => registry.close());
 
-/** Publishes an image that only the registry has. */
-async function publish(name: string): Promise<string> {
-  const repo = `${registry.address}/${name}`;
-  const container = await docker.createContainer({ Image: baseImage, Cmd: ["true"] });
-  const tar = pack();
-  tar.entry({ name: "unique" }, randomBytes(16).toString("hex"));
-  tar.finalize();
-  await container.putArchive(tar as unknown as NodeJS.ReadableStream, { path: "/" });
-  await container.commit({ repo, tag: "1" });
-  await container.remove();
-  await registry.take(docker, `${repo}:1`);
-  return `${repo}:1`;
-}
-
+const publish = (name: string) => publishUniqueImage(docker, registry, name);
 const pulled = async () => disk.listPulledImages(signal);
 const isThere = async (reference: string) => (await port.images(signal)).includes(reference);
 

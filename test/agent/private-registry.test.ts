@@ -1,13 +1,18 @@
 import { inspect } from "node:util";
 import Docker from "dockerode";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { RegistryCredentials } from "../../src/agent/model/registry-credentials.ts";
+import { createDockerDisk } from "../../src/host-adapters/docker/docker-disk.ts";
+import { createDockerRoot } from "../../src/host-adapters/docker/docker-root.ts";
+import { recordAccess } from "../../src/host-adapters/docker/private-images.ts";
+import { toMark } from "../../src/host-adapters/docker/pulled-images.ts";
 import { composeSetEngine } from "../../src/main/compose/set-engine.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { localSet } from "../support/agent/local-set.ts";
 import { baseImage } from "../support/docker/docker.ts";
 import { removeHost } from "../support/docker/docker-host.ts";
+import { publishUniqueImage } from "../support/docker/publish-image.ts";
 import { startDockerProxy } from "../support/docker/docker-proxy.ts";
 import {
   type ImageRegistry,
@@ -83,6 +88,93 @@ it("the next pull uses a changed password", async () => {
   storeFor("food", { username: second.username, password: null });
   await pullAgain("food");
   await docker.getImage(image).remove({ force: true });
+});
+
+describe("a private image on the host", () => {
+  const names = () =>
+    docker.listImages().then((images) => images.flatMap(({ RepoTags }) => RepoTags ?? []));
+  const privateMarks = async () =>
+    (await names()).filter((name) => name.startsWith("berth-private:"));
+  const storeForAll = (...tenants: string[]) =>
+    credentials.update(
+      tenants.map((tenant) => ({ tenant, registry: registry.address, ...second })),
+    );
+  let unique: string;
+  const start = async (tenant: string, reference = unique) => {
+    const set = { ...localSet({ image: reference }), tenant };
+    await port.pullImages(set, ["app"], signal);
+    expect(await port.prepare(set, signal)).toEqual([]);
+  };
+  beforeAll(async () => {
+    await registry.setLogin(second);
+    unique = await publishUniqueImage(docker, registry, "team/unique");
+  });
+  afterEach(async () => {
+    await removeHost(docker, hostId);
+    const [...marks] = await privateMarks();
+    const all = [unique, ...marks, ...(await names()).filter((name) => name === toMark(unique))];
+    for (const name of all)
+      await docker
+        .getImage(name)
+        .remove({ force: true })
+        .catch(() => undefined);
+  });
+
+  it("is for the tenants that the registry has admitted", async () => {
+    storeForAll("food");
+    await start("food");
+    await start("food");
+    const missing = refusal(`No credential is stored for registry ${registry.address}`);
+    await expect(start("toys")).rejects.toMatchObject(missing);
+    // No other name of the image avoids the pull.
+    const others = (await privateMarks()).concat(toMark(unique));
+    expect(others).toHaveLength(2);
+    for (const name of others)
+      await expect(start("toys", name)).rejects.toMatchObject({ phase: "image" });
+    const set = { ...localSet({ image: unique }), tenant: "toys" };
+    // The agent prepares a set before it pulls.
+    expect(await port.prepare(set, signal)).toMatchObject([
+      { container: "app", error: { code: "image-missing" } },
+    ]);
+    storeForAll("food", "toys");
+    await start("toys");
+    expect(await privateMarks()).toHaveLength(2);
+    // Both still use it without the registry, and after their credentials are deleted.
+    credentials.update([]);
+    await registry.setLogin(first);
+    await Promise.all([start("food"), start("toys")]);
+    await registry.setLogin(second);
+  });
+
+  it("is for everyone once a pull without a credential succeeds, or if the host had it before", async () => {
+    storeForAll("food");
+    await docker.getImage(baseImage).tag({ repo: `${registry.address}/team/loaded`, tag: "1" });
+    await registry.take(docker, `${registry.address}/team/loaded:1`);
+    await start("food", `${registry.address}/team/loaded:1`);
+    expect(await privateMarks()).toEqual([]);
+    await start("toys", baseImage);
+    await docker.getImage(`${registry.address}/team/loaded:1`).remove({ force: true });
+    await start("food");
+    expect(await privateMarks()).toHaveLength(1);
+    await recordAccess(docker, { reference: unique, tenant: "toys", isAnonymous: true }, signal);
+    expect(await privateMarks()).toEqual([]);
+    credentials.update([]);
+    await start("toys");
+  });
+
+  it("is garbage-collected with its marks", async () => {
+    storeForAll("food", "toys");
+    await start("food");
+    await start("toys");
+    const root = await createDockerRoot(docker);
+    const disk = createDockerDisk({ docker, hostId, root, log: silentLog });
+    expect(await disk.removeImage(unique, signal)).toBe(false);
+    expect(await privateMarks()).toHaveLength(2);
+    await removeHost(docker, hostId);
+    expect(await disk.removeImage(unique, signal)).toBe(true);
+    expect(await privateMarks()).toEqual([]);
+    expect(await names()).not.toContain(unique);
+  });
 });
 
 it.each(["unauthorized: access", "toomanyrequests: wait", "manifest unknown:"])(

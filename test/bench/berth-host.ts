@@ -2,6 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Agent } from "undici";
+import { defaultAgentLimits } from "../../src/agent/base/agent-limits.ts";
 import { migrate } from "../../src/db/migrate.ts";
 import { startPostgres } from "../support/servers/postgres-server.ts";
 import { startRedis } from "../support/servers/redis-server.ts";
@@ -11,6 +12,7 @@ import {
   buildMain,
   CLOCK_TICKS_PER_SECOND,
   endChild,
+  type MainOptions,
   memoryOf,
   pidOf,
   readyLine,
@@ -27,6 +29,10 @@ const generousPool = {
   overcommitPercent: { cpuMillis: 1_000, memoryBytes: 400 },
   highWaterPercent: { cpuMillis: 1_000, memoryBytes: 400, rootfsBytes: 100 },
 };
+/** Benchmarks wait as long as a busy machine needs. */
+const READY_DEADLINE_MS = 600_000;
+/** As in systemd/, for a simulated agent too. */
+const agentFlags = ["--max-semi-space-size=1"];
 const durable = { fsync: "on", full_page_writes: "on", synchronous_commit: "on" };
 
 /**
@@ -39,10 +45,17 @@ export interface BerthHost {
   request<T>(method: string, path: string, body?: unknown): Promise<T>;
   /** Returns the CPU time that the agent has used since its start, and its memory. */
   agentUsage(): { cpuSeconds: number; rssMb: number };
+  /** Suspends the agent, so that it undoes no change, until `resumeAgent`. */
+  suspendAgent(): void;
+  resumeAgent(): void;
   stop(): Promise<void>;
 }
 
-export async function startBerthHost(): Promise<BerthHost> {
+/**
+ * @param options.isSimulated the agent has simulated containers, in a process of its own, with the
+ *   intervals of a real agent
+ */
+export async function startBerthHost({ isSimulated = false } = {}): Promise<BerthHost> {
   const stops: (() => Promise<unknown>)[] = [];
   const stop = async () => {
     for (const stopOne of stops.toReversed()) await stopOne();
@@ -58,10 +71,10 @@ export async function startBerthHost(): Promise<BerthHost> {
     await migrate(database.url);
     const settings = { BERTH_LOG_LEVEL: "warn", BERTH_READY_JSON: "true" };
     const backends = { ...settings, DATABASE_URL: database.url, REDIS_URL: redis.url };
-    const start = async (name: string, env: Record<string, string>) => {
-      const child = startMain(name, env);
+    const start = async (name: string, env: Record<string, string>, options?: MainOptions) => {
+      const child = startMain(name, env, options);
       stops.push(() => endChild(child));
-      return { child, ...(await readyLine(child)) };
+      return { child, ...(await readyLine(child, undefined, READY_DEADLINE_MS)) };
     };
     const { apiUrl = "" } = await start("api", {
       ...backends,
@@ -74,30 +87,50 @@ export async function startBerthHost(): Promise<BerthHost> {
     const request = <T>(method: string, path: string, body?: unknown) =>
       requestApi<T>(dispatcher, { secret: ADMIN_TOKEN, method, url: apiUrl + path, body });
     await request("PUT", "/v1/host-pools/default", generousPool);
-    const enroll = await request<{ secret: string }>("POST", "/v1/tokens", {
-      name: "bench-host",
-      role: "enroll",
-    });
-    const { child: agent } = await start("host-agent", {
-      ...settings,
-      BERTH_API_URL: apiUrl,
-      BERTH_ENROLL_TOKEN: enroll.secret,
-      BERTH_AGENT_DATA_DIR: directory,
-      // The agent purges the trash of a benchmark immediately.
-      BERTH_VOLUME_RETENTION_HOURS: "0",
-    });
-    const hostId = await waitUntil("the host is ready", async () => {
-      const { items } = await request<{ items: { id: string; state: string }[] }>(
-        "GET",
-        "/v1/hosts",
+    const startAgent = async () => {
+      const { secret } = await request<{ secret: string }>("POST", "/v1/tokens", {
+        name: "bench-host",
+        role: "enroll",
+      });
+      return start("host-agent", {
+        ...settings,
+        BERTH_API_URL: apiUrl,
+        BERTH_ENROLL_TOKEN: secret,
+        BERTH_AGENT_DATA_DIR: directory,
+        // The agent purges the trash of a benchmark immediately.
+        BERTH_VOLUME_RETENTION_HOURS: "0",
+      });
+    };
+    const startSimulated = () =>
+      start(
+        "simulated-hosts",
+        {
+          BERTH_LOG_LEVEL: "warn",
+          BERTH_API_URL: apiUrl,
+          BERTH_TOKEN: ADMIN_TOKEN,
+          BERTH_AGENT_USAGE_INTERVAL_MS: String(defaultAgentLimits.usageIntervalMs),
+        },
+        { args: ["--hosts", "1", "--intervals", "agent"], nodeFlags: agentFlags },
       );
-      return items.find(({ state }) => state === "ready")?.id;
-    });
+    const { child: agent } = await (isSimulated ? startSimulated() : startAgent());
+    const hostId = await waitUntil(
+      "the host is ready",
+      async () => {
+        const { items } = await request<{ items: { id: string; state: string }[] }>(
+          "GET",
+          "/v1/hosts",
+        );
+        return items.find(({ state }) => state === "ready")?.id;
+      },
+      { deadlineMs: READY_DEADLINE_MS },
+    );
     const agentUsage = () => ({
       cpuSeconds: (statOf(pidOf(agent))?.ticks ?? 0) / CLOCK_TICKS_PER_SECOND,
       rssMb: memoryOf(pidOf(agent)).rssMb,
     });
-    return { hostId, request, agentUsage, stop };
+    const suspendAgent = () => void process.kill(pidOf(agent), "SIGSTOP");
+    const resumeAgent = () => void process.kill(pidOf(agent), "SIGCONT");
+    return { hostId, request, agentUsage, suspendAgent, resumeAgent, stop };
   } catch (error) {
     await stop();
     throw error;

@@ -13,6 +13,7 @@ const benchmarks: Record<string, () => Promise<{ run: Benchmark }>> = {
   "big-service": () => import("./big-service.ts"),
   idle: () => import("./idle.ts"),
   "agent-overhead": () => import("./agent-overhead.ts"),
+  density: () => import("./density.ts"),
   "connection-pools": () => import("./connection-pools.ts"),
 };
 

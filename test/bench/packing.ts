@@ -194,6 +194,7 @@ function emptyHost(i: number, amounts: readonly number[]): HostSnapshot {
     reclaimableVolumeBytes: 0,
     images: [],
     features: [],
+    setsMax: Number.POSITIVE_INFINITY,
   };
 }
 

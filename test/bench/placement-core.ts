@@ -144,6 +144,7 @@ function filledHost(i: number, random: () => number): HostSnapshot {
     reclaimableVolumeBytes: 0,
     images: [],
     features: [],
+    setsMax: Number.POSITIVE_INFINITY,
   };
 }
 

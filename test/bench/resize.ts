@@ -2,8 +2,10 @@ import { existsSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import Docker from "dockerode";
+import { createFsCgroups } from "../../src/host-adapters/cgroups/fs-cgroups.ts";
 import { type CgroupPlace, readLimits } from "../../src/host-adapters/cgroups/read-cgroup.ts";
 import type { Limits } from "../../src/agent/model/local-set.ts";
+import { dockerLimits } from "../../src/host-adapters/docker/container-specs.ts";
 import { containerLimits, setLimits } from "../../src/agent/model/set-limits.ts";
 import type { BerthSet } from "../../src/contracts/api/sets.ts";
 import { baseImage, ensureDocker } from "../support/docker/docker.ts";
@@ -13,11 +15,15 @@ import { type BerthHost, startBerthHost } from "./berth-host.ts";
  * The time from the API call that resizes a service until the kernel shows the new limits of all
  * its sets and containers. Meanwhile every set answers HTTP requests without a pause. API, job
  * worker and agent are separate processes.
+ *
+ * The peer takes turns with Berth. It makes the same change of the same containers by Docker's
+ * update, for all of them concurrently. The agent would undo that, so it is suspended meanwhile.
  */
 
 const SETS = 4;
 const ROUNDS = 40;
 const POLL_MS = 1;
+const PAUSE_MS = 100;
 const APPLY_DEADLINE_MS = 10_000;
 const REQUEST_TIMEOUT_MS = 5_000;
 const SERVICE = "bench-resize";
@@ -32,6 +38,12 @@ const sizes = [
   { cpu: 2, mebibytes: 64 },
   { cpu: 0.25, mebibytes: 256 },
 ] as const;
+const widest = { cpu: 2, mebibytes: 256 };
+
+interface Size {
+  cpu: number;
+  mebibytes: number;
+}
 
 export async function run(
   options: { args?: readonly string[] } = {},
@@ -53,11 +65,20 @@ export async function run(
     const startedBefore = await startTimes(docker, berth);
     const appliedMs: number[] = [];
     const answeredMs: number[] = [];
+    const dockerMs: number[] = [];
     for (let round = 0; round < rounds; round++) {
-      const took = await resizeOnce(berth, places, sizes[(round + 1) % sizes.length] ?? sizes[0]);
+      const change = { before: sizeOf(round), after: sizeOf(round + 1) };
+      const measureDocker = async (current: Size) => {
+        dockerMs.push(await updateOnce(docker, berth, places, { ...change, current }));
+        await delay(PAUSE_MS);
+      };
+      // The second one meets a daemon that has just done the change, so the order alternates.
+      if (round % 2 === 0) await measureDocker(change.before);
+      const took = await resizeOnce(berth, places, change.after);
       appliedMs.push(took.appliedMs);
       answeredMs.push(took.answeredMs);
-      await delay(100);
+      await delay(PAUSE_MS);
+      if (round % 2 === 1) await measureDocker(change.after);
     }
     const { requests, failed } = await load.stop();
     const startedAfter = await startTimes(docker, berth);
@@ -67,13 +88,16 @@ export async function run(
       rounds,
       applyP50Ms: percentile(appliedMs, 50),
       applyP99Ms: percentile(appliedMs, 99),
+      dockerUpdateP50Ms: percentile(dockerMs, 50),
+      dockerUpdateP99Ms: percentile(dockerMs, 99),
+      applyRatio: Math.round((percentile(appliedMs, 50) / percentile(dockerMs, 50)) * 100) / 100,
       answerP50Ms: percentile(answeredMs, 50),
       requests,
       failedRequests: failed,
       restarts: isUndisturbed ? 0 : 1,
     };
     process.stdout.write(
-      `${sets} sets, ${rounds} times: new limits in the kernel after ${result.applyP50Ms} ms (p99 ${result.applyP99Ms}); ${requests} requests meanwhile, ${failed} failed\n`,
+      `${sets} sets, ${rounds} times: new limits in the kernel after ${result.applyP50Ms} ms (p99 ${result.applyP99Ms}); docker update ${result.dockerUpdateP50Ms} ms, ratio ${result.applyRatio}; ${requests} requests meanwhile, ${failed} failed\n`,
     );
     await removeSets(docker, berth);
     return result;
@@ -116,6 +140,8 @@ async function startSets(berth: BerthHost, replicas: number): Promise<BerthSet[]
 }
 
 interface SetCgroups {
+  setId: string;
+  dockerId: string;
   set: CgroupPlace;
   container: CgroupPlace;
 }
@@ -130,7 +156,12 @@ async function findCgroups(
       const { Id } = await docker.getContainer(`berth-${id}-web`).inspect();
       const path = `berth/${berth.hostId}/${id}`;
       const place = { root: cgroupRoot, version } as const;
-      return { set: { ...place, path }, container: { ...place, path: `${path}/${Id}` } };
+      return {
+        setId: id,
+        dockerId: Id,
+        set: { ...place, path },
+        container: { ...place, path: `${path}/${Id}` },
+      };
     }),
   );
 }
@@ -138,31 +169,83 @@ async function findCgroups(
 async function resizeOnce(
   berth: BerthHost,
   places: readonly SetCgroups[],
-  { cpu, mebibytes }: (typeof sizes)[number],
+  { cpu, mebibytes }: Size,
 ): Promise<{ appliedMs: number; answeredMs: number }> {
-  const template = { cpuMillis: cpu * 1_000, memoryBytes: mebibytes * 2 ** 20 };
-  const wanted = {
-    set: setLimits(template),
-    container: containerLimits(template, { cpuPercent: 80, memoryPercent: 80 }),
-  };
+  const wanted = limitsOf({ cpu, mebibytes });
   const startedAtMs = performance.now();
   let answeredMs = 0;
   const body = { cpu, memory: `${mebibytes}Mi` };
   const answered = berth.request("POST", `/v1/services/${SERVICE}/resize`, body).then(() => {
     answeredMs = performance.now() - startedAtMs;
   });
-  for (;;) {
-    const areSet = places.every(
-      ({ set, container }) => has(set, wanted.set) && has(container, wanted.container),
-    );
-    if (areSet) break;
-    if (performance.now() - startedAtMs > APPLY_DEADLINE_MS)
-      throw new Error(`the limits were not applied within ${APPLY_DEADLINE_MS} ms`);
-    await delay(POLL_MS);
-  }
+  await untilApplied(() =>
+    places.every(({ set, container }) => has(set, wanted.set) && has(container, wanted.container)),
+  );
   const appliedMs = performance.now() - startedAtMs;
   await answered;
   return { appliedMs, answeredMs };
+}
+
+/**
+ * The same change of the containers without Berth. Afterwards they have their current size again.
+ * The limits of the sets are wide meanwhile, because Docker does not change them.
+ */
+async function updateOnce(
+  docker: Docker,
+  berth: BerthHost,
+  places: readonly SetCgroups[],
+  { before, after, current }: { before: Size; after: Size; current: Size },
+): Promise<number> {
+  const cgroups = createFsCgroups({
+    hostId: berth.hostId,
+    driver: "cgroupfs",
+    root: cgroupRoot,
+    version,
+  });
+  const { signal } = new AbortController();
+  const limitSets = (size: Size) =>
+    Promise.all(places.map(({ setId }) => cgroups.ensure(setId, limitsOf(size).set, signal)));
+  const update = async (size: Size) => {
+    const limits = limitsOf(size).container;
+    await Promise.all(
+      places.map(({ dockerId }) => docker.getContainer(dockerId).update(dockerLimits(limits))),
+    );
+    await untilApplied(() => places.every(({ container }) => has(container, limits)));
+  };
+  berth.suspendAgent();
+  try {
+    await limitSets(widest);
+    if (current !== before) await update(before);
+    const startedAtMs = performance.now();
+    await update(after);
+    const tookMs = performance.now() - startedAtMs;
+    if (current !== after) await update(current);
+    await limitSets(current);
+    return tookMs;
+  } finally {
+    berth.resumeAgent();
+  }
+}
+
+async function untilApplied(isApplied: () => boolean): Promise<void> {
+  const deadlineMs = performance.now() + APPLY_DEADLINE_MS;
+  while (!isApplied()) {
+    if (performance.now() > deadlineMs)
+      throw new Error(`the limits were not applied within ${APPLY_DEADLINE_MS} ms`);
+    await delay(POLL_MS);
+  }
+}
+
+function sizeOf(round: number): Size {
+  return sizes[round % sizes.length] ?? sizes[0];
+}
+
+function limitsOf({ cpu, mebibytes }: Size) {
+  const template = { cpuMillis: cpu * 1_000, memoryBytes: mebibytes * 2 ** 20 };
+  return {
+    set: setLimits(template),
+    container: containerLimits(template, { cpuPercent: 80, memoryPercent: 80 }),
+  };
 }
 
 function has(place: CgroupPlace, wanted: Limits): boolean {

@@ -17,6 +17,7 @@ export function describeImagePort(adapter: string, open: () => Promise<ImagePort
     let images: ImagePort;
     const { signal } = new AbortController();
     const absent = "berth.invalid/no-such-image:1";
+    const has = (reference: string) => images.has({ reference, tenant: "default" }, signal);
 
     beforeEach(async () => {
       harness = await open();
@@ -25,8 +26,10 @@ export function describeImagePort(adapter: string, open: () => Promise<ImagePort
     afterEach(() => harness.close());
 
     it("finds and lists the images of the engine, and no others", async () => {
-      expect(await images.has(harness.image, signal)).toBe(true);
-      expect(await images.has(absent, signal)).toBe(false);
+      expect(await has(harness.image)).toBe(true);
+      expect(await has(absent)).toBe(false);
+      for (const reference of [harness.image, absent])
+        expect(await images.mayUse({ reference, tenant: "default" }, signal)).toBe(true);
       const listed = await images.list(signal);
       expect(listed).toContain(harness.image);
       expect(listed).toEqual(listed.toSorted());
@@ -35,7 +38,7 @@ export function describeImagePort(adapter: string, open: () => Promise<ImagePort
     it("fails in the phase of the image if no registry has it", async () => {
       const pull = images.pull({ reference: absent, tenant: "default" }, signal);
       await expect(pull).rejects.toMatchObject({ name: "AgentError", phase: "image" });
-      expect(await images.has(absent, signal)).toBe(false);
+      expect(await has(absent)).toBe(false);
     });
 
     it("ends a pull when it is aborted", async () => {
@@ -48,12 +51,12 @@ export function describeImagePort(adapter: string, open: () => Promise<ImagePort
     it("has the infra image, and restores a lost one", async () => {
       const reference = await images.infraImage();
       expect(await images.infraImage()).toBe(reference);
-      expect(await images.has(reference, signal)).toBe(true);
+      expect(await has(reference)).toBe(true);
       await harness.removeInfraImage();
-      expect(await images.has(reference, signal)).toBe(false);
+      expect(await has(reference)).toBe(false);
       expect(await images.restoreInfraImage()).toBe(reference);
       expect(await images.restoreInfraImage()).toBe(reference);
-      expect(await images.has(reference, signal)).toBe(true);
+      expect(await has(reference)).toBe(true);
     });
   });
 }

@@ -36,6 +36,14 @@ export interface AgentLimits {
   pingIntervalMs: number;
   pingSlowMs: number;
   pingTimeoutMs: number;
+  /** The first self test begins this long after the start of the agent. */
+  selfTestDelayMs: number;
+  /** Interval of self tests after a passed one. */
+  selfTestIntervalMs: number;
+  /** Interval of self tests after a failed one. */
+  selfTestRetryMs: number;
+  /** Deadline of each of the two parts of a self test. */
+  selfTestTimeoutMs: number;
   /**
    * After its start, an agent waits this long for the control plane before it starts stopped sets
    * without it.
@@ -76,6 +84,10 @@ export const defaultAgentLimits: AgentLimits = {
   pingIntervalMs: 2_000,
   pingSlowMs: 1_000,
   pingTimeoutMs: 2_000,
+  selfTestDelayMs: 5_000,
+  selfTestIntervalMs: 600_000,
+  selfTestRetryMs: 20_000,
+  selfTestTimeoutMs: 120_000,
   startupHoldMs: 30_000,
   rejectedAfterMs: 600_000,
   deletedAfterMs: 60_000,

@@ -1,6 +1,7 @@
 import { AgentError, IMAGE_MISSING } from "../base/agent-error.ts";
 import type { LocalSetSpec } from "../model/local-set.ts";
 import type { EngineContext } from "./engine-context.ts";
+import { requireAccess } from "./set-images.ts";
 
 /** Creates the infra container of a set, and its image if the daemon has lost that. */
 export async function createInfra(
@@ -22,11 +23,13 @@ export async function createInfra(
 
 /** Creates one business container of a set whose infra container exists. */
 export async function createContainer(
-  { containers, cgroups }: EngineContext,
+  context: EngineContext,
   set: LocalSetSpec,
   { name, infraId, dataPath }: { name: string; infraId: string; dataPath: string | undefined },
   signal: AbortSignal,
 ): Promise<void> {
+  const { containers, cgroups } = context;
+  await requireAccess(context, set, name, signal);
   const cgroupParent = await cgroups.parentOf(set.setId);
   await containers.createBusiness(set, name, { infraId, cgroupParent, dataPath }, signal);
 }

@@ -1,10 +1,9 @@
-import { AgentError, IMAGE_MISSING } from "../base/agent-error.ts";
 import { INFRA_CONTAINER, isInfra } from "../model/container-names.ts";
 import type { LocalSetSpec } from "../model/local-set.ts";
 import { isContainerOutdated } from "../model/spec-hash.ts";
 import type { ListedContainer } from "../ports/container-port.ts";
 import type { EngineContext } from "./engine-context.ts";
-import { findMissingImage } from "./set-images.ts";
+import { createImageMissing, findMissingImage } from "./set-images.ts";
 import { removeContainers } from "./stop-containers.ts";
 
 /**
@@ -34,9 +33,7 @@ export async function requireImages(
   signal: AbortSignal,
 ): Promise<void> {
   const missing = await findMissingImage(context, { set, names }, signal);
-  if (missing === undefined) return;
-  const options = { phase: "image" as const, temporary: true };
-  throw new AgentError(IMAGE_MISSING, `image "${missing}" is not on this host`, options);
+  if (missing !== undefined) throw createImageMissing(missing);
 }
 
 /**

@@ -1,3 +1,4 @@
+import { AgentError, IMAGE_MISSING } from "../base/agent-error.ts";
 import { settleAll } from "../base/settle-all.ts";
 import type { LocalSetSpec } from "../model/local-set.ts";
 import type { EngineContext } from "./engine-context.ts";
@@ -14,8 +15,30 @@ export async function findMissingImage(
   needed: SetImages,
   signal: AbortSignal,
 ): Promise<string | undefined> {
-  for (const image of listImages(needed)) if (!(await images.has(image, signal))) return image;
+  const { tenant } = needed.set;
+  for (const reference of listImages(needed))
+    if (!(await images.has({ reference, tenant }, signal))) return reference;
   return undefined;
+}
+
+/**
+ * Rejects with IMAGE_MISSING if the tenant must pull the image of a container first, although the
+ * daemon has it.
+ */
+export async function requireAccess(
+  { images }: EngineContext,
+  { template, tenant }: LocalSetSpec,
+  name: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const reference = template.containers.find((container) => container.name === name)?.image;
+  if (reference === undefined || (await images.mayUse({ reference, tenant }, signal))) return;
+  throw createImageMissing(reference);
+}
+
+export function createImageMissing(reference: string): AgentError {
+  const options = { phase: "image" as const, temporary: true };
+  return new AgentError(IMAGE_MISSING, `image "${reference}" is not on this host`, options);
 }
 
 /** SetPort.pullImages. */
@@ -27,7 +50,8 @@ export async function pullImages(
   const { tenant } = needed.set;
   await settleAll(
     listImages(needed).map(async (reference) => {
-      if (!(await images.has(reference, signal))) await images.pull({ reference, tenant }, signal);
+      const image = { reference, tenant };
+      if (!(await images.has(image, signal))) await images.pull(image, signal);
     }),
   );
 }

@@ -4,8 +4,10 @@ import type { Clock } from "../base/clock.ts";
 import { ImageGc, type ImageGcThresholds } from "./image-gc.ts";
 import { DockerHealthMonitor } from "./docker-health.ts";
 import type { DiskPort } from "../ports/disk-port.ts";
+import type { SelfTestPort } from "../ports/self-test-port.ts";
 import type { SetPort } from "../ports/set-port.ts";
 import type { VolumePort } from "../ports/volume-port.ts";
+import { SelfTestMonitor } from "./self-test.ts";
 import { VolumeGc } from "./volume-gc.ts";
 
 export interface HousekeepingOptions {
@@ -14,6 +16,8 @@ export interface HousekeepingOptions {
   volumes?: VolumePort | undefined;
   /** Without it, the agent deletes no images. */
   disk?: { port: DiskPort; thresholds: ImageGcThresholds } | undefined;
+  /** Without it, the agent does not test whether this machine can run a set. */
+  selfTest?: SelfTestPort | undefined;
   clock: Clock;
   log: Log;
   limits: AgentLimits;
@@ -29,24 +33,38 @@ export interface HousekeepingOptions {
 }
 
 /**
- * The agent's periodic work beside its sets: Docker's health, image garbage collection, and volume
- * garbage collection.
+ * The agent's periodic work beside its sets: Docker's health, self tests, image garbage collection,
+ * and volume garbage collection.
  */
 export class Housekeeping {
   readonly dockerHealth: DockerHealthMonitor;
   readonly volumes: VolumeGc | undefined;
   readonly disk: ImageGc | undefined;
+  readonly selfTest: SelfTestMonitor | undefined;
 
   constructor(options: HousekeepingOptions) {
-    const { port, volumes, disk, clock, log, limits, onChange, onAvailable } = options;
+    const { port, volumes, disk, selfTest, clock, log, limits, onChange } = options;
     this.dockerHealth = new DockerHealthMonitor({
       port,
       clock,
       log,
       limits,
       onChange,
-      onAvailable,
+      onAvailable: () => {
+        options.onAvailable();
+        this.selfTest?.checkSoon();
+      },
     });
+    this.selfTest =
+      selfTest &&
+      new SelfTestMonitor({
+        port: selfTest,
+        clock,
+        log,
+        limits,
+        isDockerReachable: () => this.dockerHealth.health?.state !== "unreachable",
+        onChange,
+      });
     this.volumes =
       volumes &&
       new VolumeGc({
@@ -75,6 +93,7 @@ export class Housekeeping {
       this.dockerHealth.run(signal),
       this.volumes?.run(signal),
       this.disk?.run(signal),
+      this.selfTest?.run(signal),
     ]);
   }
 }

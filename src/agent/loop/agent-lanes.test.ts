@@ -111,3 +111,40 @@ describe("a step that hangs", () => {
     expect(lastReport(simulation, stopped)).toMatchObject({ state: "stopped" });
   });
 });
+
+it("does not start a job again after an observation from before its start", async () => {
+  const { simulation } = await runningHost(0);
+  const wanted = simulation.want({ names: ["job", "app"] });
+  const template = structuredClone(wanted.template);
+  for (const { name, options } of template.containers)
+    if (name === "job") options.restart = { on: "never" };
+  const held = { start: true, observe: false };
+  simulation.hangs = ({ verb, at }) =>
+    (verb === "start" && held.start) || (verb === "observe" && at === "end" && held.observe);
+  const set = simulation.change(wanted, { template });
+  await simulation.pass(1_000);
+  const jobId = containerOf(simulation, set, "job").dockerId;
+  held.observe = true;
+  simulation.engine.removeExternally(containerOf(simulation, set, "app").dockerId);
+  await simulation.pass(2_000);
+  held.start = false;
+  await simulation.pass(1_000);
+  simulation.engine.exit(jobId, 0);
+  held.observe = false;
+  await simulation.pass(30_000);
+  expect(simulation.engine.countStarts(jobId)).toBe(1);
+  expect(containerOf(simulation, set, "app").state).toBe("running");
+});
+
+it("does not count the failure of an earlier generation", async () => {
+  const { simulation } = await runningHost(0);
+  const wanted = simulation.want();
+  const old = simulation.change(wanted, { template: simulation.withMissingImage(wanted) });
+  simulation.hangs = ({ verb }) => verb === "pull";
+  await simulation.pass(5_000);
+  const set = simulation.change(old, { template: simulation.withMissingImage(wanted) });
+  const next = simulation.change(set, { template: wanted.template });
+  simulation.hangs = () => false;
+  await simulation.pass(30_000);
+  expect(lastReport(simulation, next)).toMatchObject({ state: "running", gaveUp: false });
+});

@@ -37,6 +37,8 @@ export interface AgentOptions {
   volumes?: VolumePort | undefined;
   /** Without it, the agent deletes no images. */
   disk?: HousekeepingOptions["disk"];
+  /** Without it, the agent does not test whether this machine can run a set. */
+  selfTest?: HousekeepingOptions["selfTest"];
   /** Without it, the sets of deleted hosts stay on this machine. */
   previousHosts?: PreviousHostsPort | undefined;
   /** The credentials that the port pulls with, which each answer may replace. */
@@ -115,6 +117,7 @@ class HostAgent implements Agent {
       port,
       volumes,
       disk,
+      selfTest: options.selfTest,
       clock: this.#clock,
       log,
       limits: this.#limits,

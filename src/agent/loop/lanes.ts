@@ -16,6 +16,8 @@ export class Lanes {
   readonly #running = new Map<string, RunningStep>();
   readonly #cancelled: AbortSignal;
   readonly #onEnd: (step: Step) => void;
+  /** The number of changes that have ended. */
+  endedCount = 0;
 
   /** `cancelled` aborts all steps. `onEnd` is called when the lane of an ended step is free. */
   constructor(cancelled: AbortSignal, onEnd: (step: Step) => void) {
@@ -67,6 +69,7 @@ export class Lanes {
     const ended = run(abort.signal).finally(() => {
       unlink();
       this.#running.delete(lane);
+      if (isChange({ step })) this.endedCount++;
       this.#onEnd(step);
     });
     this.#running.set(lane, { step, startedAtMs, abort, ended });
@@ -88,6 +91,6 @@ export class Lanes {
   }
 }
 
-function isChange({ step: { kind } }: RunningStep): boolean {
+function isChange({ step: { kind } }: Pick<RunningStep, "step">): boolean {
   return kind !== "pull" && kind !== "probe";
 }

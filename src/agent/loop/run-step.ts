@@ -1,18 +1,15 @@
-import type { Log } from "../../lib/log.ts";
 import type { LocalSetSpec, ObservedLocalSet } from "../model/local-set.ts";
-import type { StepFailure } from "../model/step-failure.ts";
+import { type StepFailure, toStepFailure } from "../model/step-failure.ts";
 import type { ContainerFailure } from "../model/local-set.ts";
-import type { SetPort } from "../ports/set-port.ts";
+import { startsJob } from "../set/persisted-history.ts";
 import { isAnyUp, type Step } from "../set/reconcile.ts";
 import type { ChangeStep } from "../set/step-outcome.ts";
-import type { WorkLimits } from "../base/work-limits.ts";
+import type { SetRunnerContext } from "./set-runner-context.ts";
 
-interface StepTools {
-  port: SetPort;
-  limits: Pick<WorkLimits, "steps" | "stops">;
-  /** Aborted when the agent starts no more steps. */
-  stopping: AbortSignal;
-}
+type StepTools = Pick<
+  SetRunnerContext,
+  "port" | "limits" | "stopping" | "clock" | "log" | "persistedHistorySettled" | "onResized"
+>;
 
 interface StepSubject {
   setId: string;
@@ -22,12 +19,54 @@ interface StepSubject {
   observed: ObservedLocalSet | undefined;
 }
 
+/** The containers that a preparation could not create, or the failure of the step. */
+type StepOutcome = { failed: ContainerFailure[]; failure?: undefined } | { failure: StepFailure };
+
+/** Runs a step and logs its outcome; undefined if the step was aborted. */
+export async function tryStep(
+  tools: StepTools,
+  subject: StepSubject,
+  step: ChangeStep,
+  signal: AbortSignal,
+): Promise<StepOutcome | undefined> {
+  const { clock, log } = tools;
+  const { setId, desired } = subject;
+  const startedAtMs = clock.nowMs();
+  const container = "container" in step ? step.container : undefined;
+  const describe = (outcome: string) => ({
+    setId,
+    generation: desired?.generation,
+    action: step.kind,
+    container,
+    outcome,
+    durationMs: Math.round(clock.nowMs() - startedAtMs),
+  });
+  try {
+    // Otherwise the next agent might not know that this job has run.
+    if (desired && step.kind === "start" && startsJob(desired.template, [step.container]))
+      await tools.persistedHistorySettled();
+    const failed = await runStep(tools, subject, step, signal);
+    signal.throwIfAborted();
+    log.info(describe("done"), "set action");
+    if (step.kind === "resize") tools.onResized();
+    return { failed };
+  } catch (error) {
+    if (signal.aborted) {
+      log.debug(describe("aborted"), "set action");
+      return undefined;
+    }
+    const failure = toStepFailure(error, step.kind);
+    log.warn({ ...describe("failed"), code: failure.reason.code, err: error }, "set action");
+    return { failure };
+  }
+}
+
 /**
  * Runs a step through the port, within the limits. Removal and stop need no spec. While a step
  * waits for a slot, its decision may become obsolete: then it is not run. Pulls of images occupy no
  * slot. Returns the containers that a preparation could not create.
  */
-export async function runStep(
+async function runStep(
   { port, limits, stopping }: StepTools,
   { setId, tenant, desired, observed }: StepSubject,
   step: ChangeStep,
@@ -107,16 +146,4 @@ export function isPointless(
 
 function imageOf(set: LocalSetSpec | undefined, name: string): string | undefined {
   return set?.template.containers.find((container) => container.name === name)?.image;
-}
-
-/** Logs a step that failed, or that the agent aborted: then it has no failure. */
-export function logUndoneStep(
-  log: Log,
-  fields: Record<string, unknown>,
-  error: unknown,
-  failure: StepFailure | undefined,
-): void {
-  if (!failure) return log.debug({ ...fields, outcome: "aborted" }, "set action");
-  const { code } = failure.reason;
-  return log.warn({ ...fields, outcome: "failed", code, err: error }, "set action");
 }

@@ -10,7 +10,7 @@ import { advanceState } from "../model/set-state.ts";
 import { hashSpec } from "../model/spec-hash.ts";
 import { toStepFailure } from "../model/step-failure.ts";
 import { noteFailure } from "../set/attempts.ts";
-import { restoreHistory, startsJob, toPersistedHistory } from "../set/persisted-history.ts";
+import { restoreHistory, toPersistedHistory } from "../set/persisted-history.ts";
 import {
   isExclusive,
   reconcile,
@@ -39,7 +39,7 @@ import {
 import { judgeUnsupported } from "../set/unsupported-sets.ts";
 import { Lanes } from "./lanes.ts";
 import { probeContainer } from "./probe-container.ts";
-import { isPointless, isStarting, logUndoneStep, runStep } from "./run-step.ts";
+import { isPointless, isStarting, tryStep } from "./run-step.ts";
 import type { SetRunnerContext } from "./set-runner-context.ts";
 
 /**
@@ -223,7 +223,14 @@ export class SetRunner {
     while (this.#isAwake && !this.#context.stopping.aborted) {
       this.#isAwake = false;
       this.#cancelTimer?.();
-      if (this.#isStale && (this.#isObservationDelayed() || !(await this.#observe()))) return;
+      if (this.#isStale) {
+        if (this.#isObservationDelayed()) return;
+        const { endedCount } = this.#lanes;
+        if (!(await this.#observe())) return;
+        // It may show the state before a step that has ended since. A repeated start of a job would
+        // run the job twice, so observe again.
+        if (this.#lanes.endedCount !== endedCount) continue;
+      }
       this.#advance();
     }
   }
@@ -359,28 +366,15 @@ export class SetRunner {
   }
 
   async #change(step: ChangeStep, signal: AbortSignal): Promise<void> {
-    const { clock, log } = this.#context;
     const [desired, observed] = [this.#desired, this.#observed];
-    const startedAtMs = clock.nowMs();
-    const container = "container" in step ? step.container : undefined;
-    const { generation } = desired ?? {};
-    const fields = { setId: this.#setId, generation, action: step.kind, container };
-    const durationMs = () => Math.round(clock.nowMs() - startedAtMs);
-    try {
-      // Otherwise the next agent might not know that this job has run.
-      if (desired && step.kind === "start" && startsJob(desired.template, [step.container]))
-        await this.#context.persistedHistorySettled();
-      const subject = { setId: this.#setId, tenant: this.#tenant, desired, observed };
-      const failures = await runStep(this.#context, subject, step, signal);
-      if (step.kind === "resize") this.#context.onResized();
-      noteStepDone(this.#history, step, failures, this.#describeEnd(desired, observed));
-      log.info({ ...fields, outcome: "done", durationMs: durationMs() }, "set action");
-    } catch (error) {
-      const failure = signal.aborted ? undefined : toStepFailure(error, step.kind);
-      if (failure)
-        noteStepFailed(this.#history, step, failure, this.#describeEnd(desired, observed));
-      logUndoneStep(log, { ...fields, durationMs: durationMs() }, error, failure);
-    }
+    const subject = { setId: this.#setId, tenant: this.#tenant, desired, observed };
+    const outcome = await tryStep(this.#context, subject, step, signal);
+    if (!outcome) return;
+    const end = this.#describeEnd(desired, observed);
+    if (!outcome.failure) noteStepDone(this.#history, step, outcome.failed, end);
+    // The attempts count for the present generation.
+    else if (desired?.generation === this.#desired?.generation)
+      noteStepFailed(this.#history, step, outcome.failure, end);
   }
 
   /** The circumstances of a step that began with this desired state and this observation. */

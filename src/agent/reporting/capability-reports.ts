@@ -7,6 +7,8 @@ const VERSION_CHARACTERS = 16;
 export interface CapabilityReportsOptions {
   /** The results of the last self test. */
   tested: () => Pick<AgentCapabilities, "docker" | "selfTest">;
+  /** The number of sets that the limits of the machine admit. Null if unknown. */
+  setsMax: () => number | null;
   /** Called when the API requests the capabilities, so that a sync follows soon. */
   onRequested: () => void;
 }
@@ -25,7 +27,8 @@ export class CapabilityReports {
 
   /** Returns the version of the capabilities, and the capabilities if they are requested. */
   take(): { version: string; capabilities: AgentCapabilities | undefined } {
-    const capabilities = { features: [...ownFeatures], ...this.#options.tested() };
+    const { tested, setsMax } = this.#options;
+    const capabilities = { features: [...ownFeatures], setsMax: setsMax(), ...tested() };
     const version = createHash("sha256")
       .update(JSON.stringify(capabilities))
       .digest("hex")

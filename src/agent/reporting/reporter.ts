@@ -65,7 +65,8 @@ export class Reporter {
     this.#databaseChanges = new DatabaseChanges(clock, options.random);
     this.clockSkew = new ClockSkew(clock, log);
     this.capabilities = new CapabilityReports({
-      tested: () => noTest,
+      tested: () => housekeeping.selfTest?.tested ?? noTest,
+      setsMax: () => null,
       onRequested: () => this.#wakeup.notify(),
     });
     this.usage = new UsageReports({

@@ -64,6 +64,7 @@ async function send(
     log: silentLog,
     counts,
     capabilities: new CapabilityReports({
+      setsMax: () => null,
       tested: () => ({ docker: null, selfTest: null }),
       onRequested: () => undefined,
     }),
@@ -176,6 +177,7 @@ describe("the capabilities of an agent", () => {
     let tested: Parameters<typeof describeTest>[0] = { docker: null, selfTest: null };
     let wakes = 0;
     const capabilities = new CapabilityReports({
+      setsMax: () => null,
       tested: () => tested,
       onRequested: () => wakes++,
     });
@@ -203,6 +205,7 @@ describe("the capabilities of an agent", () => {
     expect(sent[1]?.capabilities).toEqual({
       features: [...ownFeatures],
       docker: null,
+      setsMax: null,
       selfTest: null,
     });
     expect(new Set(sent.map(({ version }) => version)).size).toBe(1);

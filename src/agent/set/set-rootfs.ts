@@ -43,12 +43,12 @@ export function noteRootfs(
   }
   if (wasOver) return hasChanged;
   const advice = measured.stops
-    ? " The set was stopped. `berth set restart` recreates its containers with empty root file systems. A larger `rootfs` in the template applies to new sets only."
+    ? " The set was stopped. `berth set restart` recreates its containers with empty root file systems and without the data in volumes of their images. A larger `rootfs` in the template applies to new sets only."
     : "";
   history.overRootfs = {
     reason: {
       code: "rootfs-exceeded",
-      text: `The containers have written ${describeBytes(totalBytes)} to their root file systems (${parts.join(", ")}), more than the set's limit of ${describeBytes(rootfsBytes)}.${advice}`,
+      text: `The containers have written ${describeBytes(totalBytes)} to their root file systems and to volumes of their images (${parts.join(", ")}), more than the set's limit of ${describeBytes(rootfsBytes)}.${advice}`,
       phase: "run",
       at: new Date(measured.wallMs).toISOString(),
     },

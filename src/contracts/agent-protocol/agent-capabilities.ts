@@ -28,6 +28,7 @@ const versionSchema = z.string().regex(/^[a-z0-9]{1,64}$/);
 export const agentCapabilitiesSchema = z.object({
   features: lenientStart(featureSchema, FEATURES_MAX),
   docker: nullIfInvalid(dockerFactsSchema.strip()),
+  setsMax: nullIfInvalid(z.number().int().min(0)),
   /** Null until the first self test of the process has ended: the stored result stays. */
   selfTest: nullIfInvalid(selfTestSchema.strip()),
 });

@@ -32,6 +32,14 @@ export const hostCapabilitiesSchema = z
         "The features of the agent. Berth places a set only where the agent has all that it needs.",
       ),
     docker: dockerFactsSchema.nullable().describe("Null until the agent has read them."),
+    setsMax: z
+      .number()
+      .int()
+      .min(0)
+      .nullable()
+      .describe(
+        "The number of sets for which the limits of the machine, such as inotify instances, are enough. Null if unknown.",
+      ),
     selfTest: selfTestSchema.nullable().describe("Null until the first self test has ended."),
   })
   .meta({ id: "HostCapabilities" });

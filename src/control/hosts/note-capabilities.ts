@@ -78,8 +78,15 @@ async function noteChanges(
     tx.emit({ kind: "host-features-lost", data: { features, sets }, hostId });
     ctx.log.warn({ hostId, features, sets }, "an agent lacks features that it had");
   }
-  const hasGained = listMissing(after, before).length > 0 || (wasFailed && !isFailed);
+  const hasGained =
+    listMissing(after, before).length > 0 ||
+    (wasFailed && !isFailed) ||
+    toSetsMax(after) > toSetsMax(before);
   if (hasGained) await retryPending(tx, hostId, "capacity-gained");
+}
+
+function toSetsMax(capabilities: StoredCapabilities | null): number {
+  return capabilities?.setsMax ?? Number.POSITIVE_INFINITY;
 }
 
 /** The features of `left` that `right` lacks. */

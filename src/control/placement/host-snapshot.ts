@@ -42,6 +42,7 @@ export function toHostSnapshot(row: FleetHostRow): HostSnapshot {
     reclaimableVolumeBytes: row.reclaimableVolumeBytes,
     images: row.images,
     features: row.features,
+    setsMax: row.setsMax ?? Number.POSITIVE_INFINITY,
   };
 }
 

@@ -156,9 +156,10 @@ async function assertHostTakes(
       `The agent of host ${volume.host.name}, which has the volume, is too old for an option of the template. Upgrade the agent, or omit the new options.`,
     );
   }
-  if ((await countHostSets(tx, host.id)) >= SETS_PER_HOST_MAX) {
+  const setsMax = Math.min(SETS_PER_HOST_MAX, host.setsMax);
+  if ((await countHostSets(tx, host.id)) >= setsMax) {
     throw volumeConflict(
-      `Host ${volume.host.name}, which has the volume, has the maximum of ${SETS_PER_HOST_MAX} sets.`,
+      `Host ${volume.host.name}, which has the volume, has the maximum of ${setsMax} sets.`,
     );
   }
   const fit = fitsHost(host, pool, requested);

@@ -34,6 +34,9 @@ export const infoAnswer = z.object({
   CgroupDriver: z.string().optional(),
   CgroupVersion: z.string().optional(),
   DockerRootDir: z.string().optional(),
+  /** The storage driver, or the snapshotter with containerd's image store. */
+  Driver: z.string().optional(),
+  ServerVersion: z.string().optional(),
   DriverStatus: z.array(z.array(z.string())).nullish(),
   /** Docker 27 (API 1.46) and newer report it. */
   Containerd: z.object({ Address: z.string().optional() }).nullish(),
@@ -82,9 +85,12 @@ export const inspectAnswer = z.object({
 });
 export type InspectAnswer = z.output<typeof inspectAnswer>;
 
-export const imagesAnswer = z.array(
-  z.object({ Id: z.string(), RepoTags: referencesSchema, RepoDigests: referencesSchema }),
-);
+export const imageAnswer = z.object({
+  Id: z.string(),
+  RepoTags: referencesSchema,
+  RepoDigests: referencesSchema,
+});
+export const imagesAnswer = z.array(imageAnswer);
 
 /** The members that API 1.41 to 1.51 have, without volumes and build caches. */
 export const diskAnswer = z.object({

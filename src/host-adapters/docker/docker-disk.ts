@@ -7,9 +7,11 @@ import { callDocker, dockerStatus } from "./call-docker.ts";
 import { labels } from "./container-labels.ts";
 import { containersAnswer, diskAnswer, imagesAnswer, parseAnswer } from "./docker-answers.ts";
 import { getDockerJson } from "./docker-api.ts";
-import { measureImageVolumes } from "./image-volumes.ts";
+import { ImageVolumes } from "./image-volumes.ts";
 import type { DockerRoot } from "./docker-root.ts";
-import { toMark, markPulled, pulledReferences } from "./pulled-images.ts";
+import { findImage } from "./find-image.ts";
+import { addReference, privateMarksOf } from "./private-images.ts";
+import { toMark, pulledReferences } from "./pulled-images.ts";
 
 const measureTimeoutMs = 120_000;
 const listTimeoutMs = 20_000;
@@ -26,6 +28,7 @@ type SystemDf = z.output<typeof diskAnswer>;
 
 /** DiskPort on Docker, API 1.41 and newer. */
 export function createDockerDisk({ docker, hostId, root, log }: DockerDiskOptions): DiskPort {
+  const imageVolumes = new ImageVolumes({ root: () => root.daemonFolder(), log });
   return {
     async measure(signal) {
       await root.find(signal);
@@ -40,11 +43,7 @@ export function createDockerDisk({ docker, hostId, root, log }: DockerDiskOption
       const call = { call: "GET /system/df", phase: "observe" as const };
       const parsed = parseAnswer(diskAnswer, answer, call);
       const own = (parsed.Containers ?? []).filter(({ Labels }) => Labels[labels.host] === hostId);
-      const volumeBytes = await measureImageVolumes(
-        own,
-        { root: root.daemonFolder(), log },
-        signal,
-      );
+      const volumeBytes = await imageVolumes.measure(own, signal);
       return toDiskUsage(parsed, own, volumeBytes);
     },
     async listPulledImages(signal) {
@@ -100,7 +99,7 @@ async function listPulledImages(docker: Docker, signal: AbortSignal): Promise<Pu
 }
 
 /**
- * Deletes the mark first. Docker refuses to delete only the last reference to an image that a
+ * Deletes the marks first. Docker refuses to delete only the last reference to an image that a
  * container uses. An agent that is killed between the two calls leaves an image that is never
  * collected, but deletes none in use.
  */
@@ -121,10 +120,15 @@ async function removeImage(
       throw error;
     }
   };
-  if (!(await remove(toMark(reference)))) return false;
+  const image = await findImage(docker, reference, signal);
+  if (!image || !(await remove(toMark(reference)))) return false;
+  const marks = [toMark(reference), ...privateMarksOf(image.references, reference)];
+  for (const mark of marks.slice(1)) await remove(mark);
   if (await remove(reference)) return true;
-  await markPulled(docker, reference, signal).catch((error: unknown) => {
-    if (dockerStatus(error) !== 404) throw error;
-  });
+  for (const mark of marks) {
+    await addReference(docker, reference, mark, signal).catch((error: unknown) => {
+      if (dockerStatus(error) !== 404) throw error;
+    });
+  }
   return false;
 }

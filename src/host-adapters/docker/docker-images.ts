@@ -4,8 +4,9 @@ import type { ImagePort } from "../../agent/ports/image-port.ts";
 import type { Log } from "../../lib/log.ts";
 import { callDocker } from "./call-docker.ts";
 import { imagesAnswer, parseAnswer } from "./docker-answers.ts";
-import { hasImage } from "./has-image.ts";
+import { findImage } from "./find-image.ts";
 import { ensureInfraImage } from "./infra-image.ts";
+import { isPrivateMark, mayUse } from "./private-images.ts";
 import { createPullImage } from "./pull-image.ts";
 import { createMarkingPull, isMark } from "./pulled-images.ts";
 import { rememberSuccess } from "./remember-success.ts";
@@ -38,9 +39,23 @@ export function createDockerImages(options: DockerImagesOptions): ImagePort {
     const wanted = { configured: options.infraImage, busyboxPath, pullImage };
     return ensureInfraImage(docker, wanted, signal);
   });
+  const privateImages = rememberSuccess(async () =>
+    (await listReferences(docker, signal)).some(isPrivateMark),
+  );
   return {
-    has: (reference, callSignal) => hasImage(docker, reference, callSignal),
-    pull: ({ reference, tenant }, callSignal) => markingPull(reference, tenant, callSignal),
+    async mayUse({ reference, tenant }, callSignal) {
+      if (!(await privateImages.get())) return true;
+      const image = await findImage(docker, reference, callSignal);
+      return image === undefined || mayUse(image, tenant);
+    },
+    async has({ reference, tenant }, callSignal) {
+      const image = await findImage(docker, reference, callSignal);
+      return image !== undefined && mayUse(image, tenant);
+    },
+    async pull({ reference, tenant }, callSignal) {
+      const access = await markingPull(reference, tenant, callSignal);
+      if (access === "credential") privateImages.forget();
+    },
     list: (callSignal) => listImages(docker, callSignal),
     infraImage: infra.get,
     restoreInfraImage: infra.renew,
@@ -48,14 +63,18 @@ export function createDockerImages(options: DockerImagesOptions): ImagePort {
 }
 
 async function listImages(docker: Docker, signal: AbortSignal): Promise<string[]> {
+  const references = await listReferences(docker, signal);
+  return [...new Set(references)]
+    .filter((name) => name !== "<none>:<none>" && !isMark(name))
+    .sort();
+}
+
+async function listReferences(docker: Docker, signal: AbortSignal): Promise<string[]> {
   const answer = await callDocker(
     { phase: "image", timeoutMs: listTimeoutMs },
     signal,
     (abortSignal) => docker.listImages({ abortSignal }),
   );
   const call = { call: "GET /images/json", phase: "image" as const };
-  const references = parseAnswer(imagesAnswer, answer, call).flatMap(({ RepoTags }) => RepoTags);
-  return [...new Set(references)]
-    .filter((name) => name !== "<none>:<none>" && !isMark(name))
-    .sort();
+  return parseAnswer(imagesAnswer, answer, call).flatMap(({ RepoTags }) => RepoTags);
 }

@@ -24,16 +24,14 @@ export async function findImageFolder(
     containerdRoot = containerdRootDefault,
   }: { configPath?: string; containerdRoot?: string } = {},
 ): Promise<string> {
-  const { DriverStatus, Containerd } = info;
-  const usesContainerd = DriverStatus?.some(
-    ([name, value]) => name === "driver-type" && value === snapshotterType,
-  );
-  if (!usesContainerd) return dockerFolder(info);
+  if (!usesContainerd(info)) return dockerFolder(info);
+  const address = info.Containerd?.Address;
   const ofSystem = [await readConfiguredRoot(configPath), containerdRoot];
-  const candidates = Containerd?.Address
-    ? [await readConfiguredRoot(ownConfigPath(Containerd.Address)), ...ofSystem]
-    : // Older daemons do not report which containerd they use. An earlier one may leave folders.
-      [path.join(dockerFolder(info), "containerd/daemon"), ...ofSystem];
+  const candidates =
+    address === undefined
+      ? // Older daemons do not report which containerd they use. An earlier one may leave folders.
+        [path.join(dockerFolder(info), "containerd/daemon"), ...ofSystem]
+      : [await readConfiguredRoot(ownConfigPath(address)), ...ofSystem];
   for (const folder of candidates)
     if (folder !== undefined && (await hasSnapshots(folder))) return folder;
   return dockerFolder(info);
@@ -42,6 +40,19 @@ export async function findImageFolder(
 /** A daemon that starts its own containerd writes the configuration beside its socket. */
 function ownConfigPath(address: string): string {
   return path.join(path.dirname(address), "containerd.toml");
+}
+
+/** The name of the daemon's image store: a storage driver, or a snapshotter of containerd. */
+export function readImageStore(info: Pick<DockerInfo, "Driver" | "DriverStatus">): string {
+  const driver = info.Driver ?? "unknown";
+  return usesContainerd(info) ? `containerd ${driver}` : driver;
+}
+
+function usesContainerd({ DriverStatus }: Pick<DockerInfo, "DriverStatus">): boolean {
+  return (
+    DriverStatus?.some(([name, value]) => name === "driver-type" && value === snapshotterType) ??
+    false
+  );
 }
 
 /** The top-level `root` of containerd's configuration; undefined without one. */

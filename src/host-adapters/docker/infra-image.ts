@@ -6,7 +6,7 @@ import { AgentError } from "../../agent/base/agent-error.ts";
 import { callDocker } from "./call-docker.ts";
 import { readProgress } from "./progress.ts";
 import type { PullImage } from "./pull-image.ts";
-import { hasImage } from "./has-image.ts";
+import { findImage } from "./find-image.ts";
 
 /** The key of the agent's own pulls in the limit of pulls, which no tenant has. */
 const ownTenant = "";
@@ -28,7 +28,7 @@ export async function ensureInfraImage(
   signal: AbortSignal,
 ): Promise<string> {
   if (options.configured !== undefined) {
-    if (!(await hasImage(docker, options.configured, signal))) {
+    if (!(await findImage(docker, options.configured, signal))) {
       await options.pullImage(options.configured, ownTenant, signal);
     }
     return options.configured;
@@ -36,7 +36,7 @@ export async function ensureInfraImage(
   const busybox = await readBusybox(options.busyboxPath);
   const tag = createHash("sha256").update(layoutVersion).update(busybox).digest("hex").slice(0, 16);
   const reference = `berth-infra:${tag}`;
-  if (!(await hasImage(docker, reference, signal))) {
+  if (!(await findImage(docker, reference, signal))) {
     await importImage(docker, { repo: "berth-infra", tag, busybox }, signal);
   }
   return reference;

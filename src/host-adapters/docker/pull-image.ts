@@ -40,7 +40,12 @@ const refusedAccess =
  * Pulls an image from the registry in its name. Concurrent pulls of one image by one tenant share
  * one pull.
  */
-export type PullImage = (reference: string, tenant: string, signal: AbortSignal) => Promise<void>;
+export type PullImage = (
+  reference: string,
+  tenant: string,
+  signal: AbortSignal,
+) => Promise<PullAccess>;
+export type PullAccess = "anonymous" | "credential";
 
 /**
  * Creates a puller that rejects with AgentError in the phase "image". Its codes:
@@ -78,6 +83,7 @@ export function createPullImage(
       controller.signal.throwIfAborted();
       const credential = registryCredentials?.find(tenant, reference);
       await pullImage(docker, { reference, credential, idleTimeoutMs }, controller.signal);
+      return credential ? "credential" : "anonymous";
     });
     done.catch(() => undefined); // remaining waiters get the error
     return { done, waiters: 0, controller };
@@ -89,7 +95,7 @@ export function createPullImage(
     inFlight.set(key, shared);
     shared.waiters += 1;
     try {
-      await runAbortable({ signal }, () => shared.done);
+      return await runAbortable({ signal }, () => shared.done);
     } finally {
       shared.waiters -= 1;
       if (shared.waiters === 0) {
@@ -101,7 +107,7 @@ export function createPullImage(
 }
 
 interface SharedPull {
-  done: Promise<void>;
+  done: Promise<PullAccess>;
   waiters: number;
   /** Aborted when the last waiter has stopped waiting. */
   controller: AbortController;

@@ -2,10 +2,9 @@ import { createHash } from "node:crypto";
 import type Docker from "dockerode";
 import { familiarName } from "../../agent/model/image-name.ts";
 import type { Log } from "../../lib/log.ts";
-import { callDocker } from "./call-docker.ts";
+import { addReference, isPrivateMark, recordAccess } from "./private-images.ts";
 import type { PullImage } from "./pull-image.ts";
 
-const markTimeoutMs = 20_000;
 const markName = "berth-pulled";
 
 /**
@@ -19,7 +18,7 @@ export function toMark(reference: string): string {
 }
 
 export function isMark(reference: string): boolean {
-  return reference.startsWith(`${markName}:`);
+  return reference.startsWith(`${markName}:`) || isPrivateMark(reference);
 }
 
 /** The references that the agent pulled this image by. */
@@ -34,23 +33,23 @@ export function pulledReferences(image: {
 /** Pulls an image and marks it. An image without a mark works, but is never collected. */
 export function createMarkingPull(docker: Docker, pullImage: PullImage, log: Log): PullImage {
   return async (reference, tenant, signal) => {
-    await pullImage(reference, tenant, signal);
+    const access = await pullImage(reference, tenant, signal);
+    const isAnonymous = access === "anonymous";
+    await recordAccess(docker, { reference, tenant, isAnonymous }, signal).catch(
+      (error: unknown) => {
+        log.error({ err: error, image: reference }, "cannot record who may use the image");
+      },
+    );
     await markPulled(docker, reference, signal).catch((error: unknown) => {
       log.warn(
         { err: error, image: reference },
         "cannot mark the image, so it will not be garbage-collected",
       );
     });
+    return access;
   };
 }
 
-export async function markPulled(
-  docker: Docker,
-  reference: string,
-  signal: AbortSignal,
-): Promise<void> {
-  const [repo = "", tag = ""] = toMark(reference).split(":");
-  await callDocker({ phase: "image", timeoutMs: markTimeoutMs }, signal, (abortSignal) =>
-    docker.getImage(reference).tag({ repo, tag, abortSignal }),
-  );
+async function markPulled(docker: Docker, reference: string, signal: AbortSignal): Promise<void> {
+  await addReference(docker, reference, toMark(reference), signal);
 }

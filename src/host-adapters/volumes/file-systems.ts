@@ -1,3 +1,4 @@
+import { access, constants } from "node:fs/promises";
 import { assert } from "../../lib/assert.ts";
 import { CommandError, runCommand } from "../exec.ts";
 import { volumeError } from "./block-store.ts";
@@ -19,6 +20,23 @@ export interface NewFileSystem {
    * kernel would deallocate blocks.
    */
   isImage: boolean;
+}
+
+/**
+ * Rejects if a program that creates a file system is missing. Small volumes are ext4 in each case.
+ */
+export async function checkFileSystemPrograms(wanted: FileSystemType): Promise<void> {
+  for (const type of new Set<FileSystemType>(["ext4", wanted])) {
+    const program = `/usr/sbin/mkfs.${type}`;
+    await access(program, constants.X_OK).catch((error: unknown) => {
+      const name = type === "ext4" ? "e2fsprogs" : "xfsprogs";
+      throw volumeError(
+        "volume-failed",
+        `${program} is missing, so the host can create no volume. Install ${name}.`,
+        { temporary: true, cause: error },
+      );
+    });
+  }
 }
 
 /**

@@ -33,6 +33,7 @@ import { type HostVolumes, openHostVolumes } from "./host-volumes.ts";
 import { bindMachine, obtainIdentity } from "./host-identity.ts";
 import { lockFolder } from "./lock-folder.ts";
 import { composePreviousHosts } from "./previous-hosts.ts";
+import { composeSelfTest } from "./self-test.ts";
 import type { ProcessContext } from "./run-process.ts";
 
 export interface HostAgentOptions {
@@ -164,6 +165,14 @@ function createAgentOptions(
       startsMax: settings.BERTH_AGENT_STARTS_MAX,
       volumes,
       registryCredentials,
+    }),
+    selfTest: composeSelfTest({
+      docker,
+      hostId,
+      infraImage: settings.BERTH_INFRA_IMAGE,
+      busyboxPath: settings.BERTH_BUSYBOX_PATH,
+      cgroupRoot: settings.BERTH_CGROUP_ROOT,
+      fileSystem: volumes && settings.BERTH_VOLUME_FILE_SYSTEM,
     }),
     disk: {
       port: createDockerDisk({ docker, hostId, root, log }),

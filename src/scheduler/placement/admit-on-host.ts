@@ -30,7 +30,7 @@ export function admitOnHost(
     ]),
   );
   const admitted = new Set<string>();
-  let setsLeft = fleet.policy.setsPerHostMax - (table.setCounts[rank] ?? 0);
+  let setsLeft = (table.setLimits[rank] ?? 0) - (table.setCounts[rank] ?? 0);
   for (const { setId, serviceId, constraints, avoidHostIds } of requests) {
     const filters = prepared.get(constraints);
     const isAdmitted =

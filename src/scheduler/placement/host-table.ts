@@ -44,6 +44,8 @@ export interface HostTable {
   readonly reportedAtMs: Float64Array;
   /** The number of sets on each host, by rank. */
   readonly setCounts: Int32Array;
+  /** The maximum number of sets on each host, by rank. */
+  readonly setLimits: Float64Array;
   /** Counts the hosts with the maximum number of sets. */
   countCrowded(): number;
   /** The reciprocal of each allocatable amount, or 0 for an amount of 0. Scores multiply by it. */
@@ -111,6 +113,7 @@ export function createHostTable(
     sharesPerUnit,
     reportedAtMs,
     setCounts: sets.counts,
+    setLimits: sets.limits,
     countCrowded: () => sets.crowded,
     zones: numberBy(hosts, (host) => host.zone),
     // Racks of two zones may have one name.
@@ -127,15 +130,13 @@ export function createHostTable(
       if (rank === undefined || !before || !isSameHost(before, host)) return false;
       hosts[rank] = host;
       fill(rank, host, before.readiness === "ready");
+      sets.limit(rank, host);
       if (before.readiness !== host.readiness || !isSameList(before.features, host.features))
         eligible.clear();
       if (holders) updateHolders(holders, { rank, hostCount: hosts.length, before, after: host });
       return true;
     },
-    addSets(hostId, change) {
-      const rank = rankById.get(hostId);
-      if (rank !== undefined) sets.add(rank, change);
-    },
+    addSets: (hostId, change) => sets.add(rankById.get(hostId), change),
     addCapacity(rank, amounts, sign) {
       sets.add(rank, -sign);
       const ofPool = indexesFor((hosts[rank] as HostSnapshot).pool);
@@ -169,8 +170,9 @@ function createPoolIndexes(hostCount: number) {
 /** Counts the sets of each host, and the hosts with the maximum number of sets. */
 class SetCounter {
   readonly counts: Int32Array;
+  readonly limits: Float64Array;
   readonly #perHostMax: number;
-  crowded: number;
+  crowded = 0;
 
   constructor(
     hosts: readonly HostSnapshot[],
@@ -179,14 +181,31 @@ class SetCounter {
   ) {
     this.counts = Int32Array.from(hosts, ({ id }) => setsOnHost.get(id) ?? 0);
     this.#perHostMax = perHostMax;
-    this.crowded = this.counts.filter((count) => count >= perHostMax).length;
+    this.limits = Float64Array.from(hosts, (host) => this.#limitOf(host));
+    for (const rank of hosts.keys()) this.crowded += this.#isCrowded(rank);
   }
 
-  add(rank: number, change: number): void {
-    const before = this.counts[rank] as number;
-    const after = before + change;
-    this.counts[rank] = after;
-    this.crowded += Number(after >= this.#perHostMax) - Number(before >= this.#perHostMax);
+  /** Applies a changed limit of a host. */
+  limit(rank: number, host: HostSnapshot): void {
+    this.crowded -= this.#isCrowded(rank);
+    this.limits[rank] = this.#limitOf(host);
+    this.crowded += this.#isCrowded(rank);
+  }
+
+  /** Does nothing without a rank: the host is not in the table. */
+  add(rank: number | undefined, change: number): void {
+    if (rank === undefined) return;
+    this.crowded -= this.#isCrowded(rank);
+    this.counts[rank] = (this.counts[rank] as number) + change;
+    this.crowded += this.#isCrowded(rank);
+  }
+
+  #limitOf({ setsMax }: HostSnapshot): number {
+    return Math.min(this.#perHostMax, setsMax);
+  }
+
+  #isCrowded(rank: number): number {
+    return Number((this.counts[rank] as number) >= (this.limits[rank] as number));
   }
 }
 

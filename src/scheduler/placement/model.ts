@@ -67,6 +67,8 @@ export interface HostSnapshot {
   images: readonly string[];
   /** The features of the host's agent. */
   features: readonly string[];
+  /** The number of sets for which the limits of the machine are enough. Infinity if unknown. */
+  setsMax: number;
 }
 
 /**
@@ -137,6 +139,7 @@ export interface PlanPolicy {
   reportAgeMaxMs: number;
   /**
    * The maximum number of sets on a host. It bounds the desired state and the reports of the host.
+   * The limits of its machine may admit fewer.
    */
   setsPerHostMax: number;
 }

@@ -75,6 +75,7 @@ const hostArbitrary: fc.Arbitrary<Omit<HostSnapshot, "id">> = fc.record({
   reclaimableVolumeBytes: fc.integer({ min: 0, max: 30 }),
   images: fc.subarray(["app:1", "log:2"]),
   features: usually<string[]>(["init", "tmpfs"], ["tmpfs"], []),
+  setsMax: usually(Number.POSITIVE_INFINITY, 0, 1, 2),
 });
 
 const hostsArbitrary = fc
@@ -388,7 +389,8 @@ function createOracle(world: World) {
         if (isForbidden && count(other, isHere) > 0) reasons.add("anti-affinity");
       }
       const setsHere = sets.filter((set) => set.hostId === host.id).length;
-      if (setsHere >= world.policy.setsPerHostMax) reasons.add("too-many-sets");
+      if (setsHere >= Math.min(world.policy.setsPerHostMax, host.setsMax))
+        reasons.add("too-many-sets");
       for (const { by, maxSkew } of constraints.spread) {
         const getDomain = (h: HostSnapshot) =>
           ({ zone: h.zone, rack: `${h.zone}/${h.rack}`, host: h.id })[by];

@@ -66,6 +66,20 @@ describe("a set that is placed", () => {
     expect(plan().placements).toHaveLength(2);
   });
 
+  it("counts towards the limit of its machine, which may change", () => {
+    const fleet = createFleet(policyOf());
+    const limited = (setsMax: number) => ({ ...host("h1", "z1", 100), setsMax });
+    const requests = ["1", "2", "3"].map((id) => request(id, "web", 1));
+    const countPlaced = () => planPlacements(fleet, requests, { seed: 1, nowMs }).placements.length;
+    const placed = [2, 1, 3, 0].map((setsMax) => {
+      fleet.upsertHost(limited(setsMax));
+      return countPlaced();
+    });
+    expect(placed).toEqual([2, 1, 3, 0]);
+    const { rejections } = planPlacements(fleet, requests, { seed: 1, nowMs });
+    expect(rejections[0]?.reasons).toEqual([{ reason: "too-many-sets", hosts: 1 }]);
+  });
+
   it("excludes it even for a request with hosts to avoid", () => {
     const apart = { antiAffinity: ["db"] };
     const hosts = [host("h1", "z1", 100), host("h2", "z1", 100)];

@@ -133,7 +133,6 @@ class Planning {
   readonly #uncounted: UncountedSets;
   /** Preferred hosts that the filters allow, for the present walk. */
   readonly #preferredMask: Bitmap;
-  readonly #setsPerHostMax: number;
   #last: { request: PlacementRequest; shape: Shape } | undefined;
   /**
    * The best host so far. A field, because a closure for each request would cost as much as its
@@ -152,7 +151,6 @@ class Planning {
       repelledBy: findRepellers(requests),
     };
     this.#uncounted = new UncountedSets(fleet, this.#table);
-    this.#setsPerHostMax = fleet.policy.setsPerHostMax;
     this.#preferredMask = newBitmap(this.#table.hosts.length);
     this.#rejections = new RejectionCounter(this.#table, fleet.policy);
   }
@@ -217,7 +215,7 @@ class Planning {
     const { shape } = search;
     const table = this.#table;
     if (
-      (table.setCounts[rank] as number) >= this.#setsPerHostMax ||
+      (table.setCounts[rank] as number) >= (table.setLimits[rank] as number) ||
       !fits(table.capacities, rank * DIMENSION_COUNT, shape.requested)
     ) {
       clearBit(shape.capacity.notFull, rank);

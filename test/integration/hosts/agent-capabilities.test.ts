@@ -117,7 +117,7 @@ it("are requested once for each version, stored and shown", async () => {
   expect((await sync(host, "v1")).sendCapabilities).toBeUndefined();
   expect(await getHost(host)).toMatchObject({
     reason: null,
-    capabilities: { features: ["init", "tmpfs"], docker, selfTest: passed },
+    capabilities: { features: ["init", "tmpfs"], docker, setsMax: null, selfTest: passed },
   });
   expect(await sync(host, "v2", { waitMs: 20_000 })).toMatchObject({ sendCapabilities: true });
 });
@@ -164,6 +164,32 @@ it("keep sets with new options off hosts with older agents", async () => {
   await syncWith(newer, "v2", ["init", "shared-memory"], passed);
   await placer.placeSets();
   expect(await readSets("web")).toMatchObject([{ hostId: newer.hostId }]);
+});
+
+it("bound the sets of a host by the limits of its machine", async () => {
+  const host = await enrollTestHost(api, "h1");
+  const report = (version: string, setsMax: number | null) =>
+    sync(host, version, { capabilities: { features: [], docker, setsMax, selfTest: passed } });
+  await report("v1", 1);
+  expect(await getHost(host)).toMatchObject({ capabilities: { setsMax: 1 } });
+  await post("/v1/services", { ...bodyWith("web", {}), replicas: 3 });
+  await placer.placeSets();
+  const countPlaced = async () =>
+    (await readSets("web")).filter(({ hostId }) => hostId !== null).length;
+  expect(await countPlaced()).toBe(1);
+  expect((await readSets("web")).find(({ hostId }) => hostId === null)?.text).toContain(
+    "[too-many-sets]",
+  );
+  // A raised limit makes waiting sets due immediately.
+  await report("v2", 2);
+  await placer.placeSets();
+  expect(await countPlaced()).toBe(2);
+  await report("v3", null);
+  await placer.placeSets();
+  expect(await countPlaced()).toBe(3);
+  // A lower limit moves nothing.
+  await report("v4", 0);
+  expect(await countPlaced()).toBe(3);
 });
 
 it("end with an agent of an earlier release, whose sets stay", async () => {

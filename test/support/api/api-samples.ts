@@ -152,6 +152,7 @@ export function sampleHost(changes: Partial<Host> = {}): Host {
         cgroupDriver: "systemd",
         cgroupVersion: 2,
       },
+      setsMax: 480,
       selfTest: { state: "passed", reason: null },
     },
     allocatable: {

@@ -43,6 +43,7 @@ export function hostOf(id: string, some: Partial<HostSnapshot> = {}): HostSnapsh
     reclaimableVolumeBytes: 0,
     images: [],
     features: [],
+    setsMax: Number.POSITIVE_INFINITY,
     ...some,
   };
 }

@@ -116,8 +116,13 @@ function describe<C extends ReasonCode>(code: C, facts: ReasonFacts<C>): Reason 
   return { code, text: renderReasonText(code, facts) };
 }
 
-function toCapabilities({ features, docker, selfTest }: StoredCapabilities): HostCapabilities {
-  return { features, docker, selfTest };
+function toCapabilities({
+  features,
+  docker,
+  setsMax,
+  selfTest,
+}: StoredCapabilities): HostCapabilities {
+  return { features, docker, setsMax, selfTest };
 }
 
 function describeSelfTest(stored: StoredCapabilities | null): Reason | null {

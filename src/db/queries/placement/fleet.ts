@@ -19,6 +19,8 @@ export interface FleetHostRow {
   images: string[];
   /** The features of the agent. */
   features: string[];
+  /** The number of sets that the limits of the machine admit. Null if the agent reports none. */
+  setsMax: number | null;
   isSelfTestFailed: boolean;
   reportedAtMs: number | null;
   reclaimableVolumeBytes: number;
@@ -35,7 +37,7 @@ export interface FleetHostRow {
  * The trigger hosts_stamp_changed_xid sets a new version if one of them changes, except the name.
  */
 const fleetHostColumns = sql`id, name, pool, zone, rack, labels, taints, state, cordoned, draining, images,
-  coalesce(capabilities->'features', '[]') as features, coalesce(capabilities->'selfTest'->>'state' = 'failed', false) as "isSelfTestFailed",
+  coalesce(capabilities->'features', '[]') as features, (capabilities->>'setsMax')::float8 as "setsMax", coalesce(capabilities->'selfTest'->>'state' = 'failed', false) as "isSelfTestFailed",
   (extract(epoch from reported_at) * 1000)::float8 as "reportedAtMs",
   reclaimable_volume_bytes::float8 as "reclaimableVolumeBytes",
   json_build_array(allocatable_cpu_millis, allocatable_memory_bytes, allocatable_volume_bytes, allocatable_rootfs_bytes) as allocatable,
