@@ -161,6 +161,9 @@ describe("a volume group", () => {
     await expect(volumes.ensure(next, signal)).rejects.toMatchObject(full);
     await volumes.trash(spec.setId, signal);
     await volumes.expire(volumeId, signal);
+    // The trash has one record, and the area lacks more than thirty.
+    await expect(volumes.ensure(next, signal)).rejects.toMatchObject(full);
+    expect(await volumes.list(signal)).toMatchObject([{ state: "trashed" }]);
     await volumes.purge(volumeId, signal);
     await change("--deltag");
     await volumes.ensure(next, signal);

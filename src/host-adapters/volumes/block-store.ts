@@ -52,10 +52,13 @@ export interface BlockListing {
   unreadable: string[];
 }
 
-export type BlockCapacity = Pick<
+export interface BlockCapacity extends Pick<
   VolumeCapacity,
   "totalBytes" | "usedBytes" | "freeBytes" | "isMetadataFull"
->;
+> {
+  /** Volumes to remove before the store can record another one; 0 if it can. */
+  recordsLacking: number;
+}
 
 export interface BlockVolume {
   volumeId: string;

@@ -24,7 +24,7 @@ async function free(
     measure: () =>
       Promise.resolve({
         freeBytes: freeBytes + 10 * destroyed.length,
-        isMetadataFull: destroyed.length < metadataVolumesLeft,
+        recordsLacking: Math.max(0, metadataVolumesLeft - destroyed.length),
       }),
     destroy: ({ volumeId }) => {
       destroyed.push(volumeId);
@@ -54,4 +54,10 @@ it("destroys no trash for the metadata area when a volume grows", async () => {
   const options = { freeBytes: 100, metadataVolumesLeft: 5, isCreation: false };
   expect(await free(50, options)).toEqual([]);
   expect(await free(105, options)).toEqual(["vol_0"]);
+});
+
+it("destroys no trash for the metadata area if all of it would not suffice", async () => {
+  const options = { freeBytes: 5_000, metadataVolumesLeft: 6, isCreation: true };
+  expect(await free(1_000, options)).toEqual([]);
+  expect(await free(1_000, { ...options, metadataVolumesLeft: 5 })).toHaveLength(5);
 });

@@ -169,7 +169,7 @@ class LoopStore implements BlockStore {
     const { bavail, bsize } = await statfs(folder);
     const usedBytes = sizes.reduce((sum, file) => sum + (file?.size ?? 0), 0);
     const freeBytes = Math.max(0, Math.min(totalBytes - usedBytes, bavail * bsize));
-    return { totalBytes, usedBytes, freeBytes, isMetadataFull: false };
+    return { totalBytes, usedBytes, freeBytes, isMetadataFull: false, recordsLacking: 0 };
   }
 
   /**

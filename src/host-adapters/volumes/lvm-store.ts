@@ -20,6 +20,8 @@ const lvmTimeoutMs = 60_000;
 const sectorBytes = 512;
 /** This part of the area for metadata is for changes of existing volumes, such as their trash. */
 const metadataReserve = 0.1;
+/** A volume of Berth has about 700 bytes of metadata, and at least these. */
+const recordBytesMin = 560;
 
 /** A part of LVM's messages for a device that a process or another device holds. */
 const inUsePattern = /\bin use\b|used by another/i;
@@ -192,9 +194,12 @@ class LvmStore implements BlockStore {
     const [totalBytes, freeBytes] = [Number(group.vg_size), Number(group.vg_free)];
     // The area holds the previous metadata, too, so a half of it is usable.
     const usableBytes = Number(group.vg_mda_size) / 2;
-    this.#isMetadataFull = Number(group.vg_mda_free) < usableBytes * metadataReserve;
+    const lackingBytes = usableBytes * metadataReserve - Number(group.vg_mda_free);
+    const recordsLacking = Math.max(0, Math.ceil(lackingBytes / recordBytesMin));
+    this.#isMetadataFull = recordsLacking > 0;
     const usedBytes = totalBytes - freeBytes;
-    return { totalBytes, usedBytes, freeBytes, isMetadataFull: this.#isMetadataFull };
+    const isMetadataFull = this.#isMetadataFull;
+    return { totalBytes, usedBytes, freeBytes, isMetadataFull, recordsLacking };
   }
 
   #pathOf(volumeId: string): string {

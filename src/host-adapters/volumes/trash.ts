@@ -92,8 +92,8 @@ function getTrashedAtMs({ tags }: BlockVolume): number {
 
 /**
  * Destroys as few volumes as free the wanted bytes, or none if all of them together would not. For
- * a creation it also destroys volumes until the store can record another one. Skips a volume that
- * cannot be destroyed.
+ * a creation it also destroys as many volumes as the store needs to record another one, or none if
+ * all of them do not suffice. Skips a volume that cannot be destroyed.
  */
 export async function freeSpace(
   wantedBytes: number,
@@ -107,18 +107,20 @@ export async function freeSpace(
     /** False for a growth, which the store records in the reserve of its metadata. */
     isCreation: boolean;
     candidates: readonly BlockVolume[];
-    measure: () => Promise<Pick<BlockCapacity, "freeBytes" | "isMetadataFull">>;
+    measure: () => Promise<Pick<BlockCapacity, "freeBytes" | "recordsLacking">>;
     destroy: (volume: BlockVolume) => Promise<void>;
     log: Log;
   },
 ): Promise<void> {
   if (candidates.length === 0) return;
   let leftBytes = sumSizes(candidates);
-  for (const volume of candidates) {
-    const { freeBytes, isMetadataFull } = await measure();
+  for (const [position, volume] of candidates.entries()) {
+    const { freeBytes, recordsLacking } = await measure();
     const lackingBytes = wantedBytes - freeBytes;
-    const needsRecord = isCreation && isMetadataFull;
-    if (leftBytes < lackingBytes || (lackingBytes <= 0 && !needsRecord)) return;
+    const lackingRecords = isCreation ? recordsLacking : 0;
+    if (lackingBytes <= 0 && lackingRecords <= 0) return;
+    const leftRecords = candidates.length - position;
+    if (leftBytes < lackingBytes || leftRecords < lackingRecords) return;
     leftBytes -= volume.sizeBytes;
     try {
       await destroy(volume);

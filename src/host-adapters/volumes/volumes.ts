@@ -166,13 +166,13 @@ class Volumes implements VolumePort {
 
   async capacity(signal: AbortSignal) {
     const { store } = this.#options;
-    const [capacity, { volumes, unreadable }] = await Promise.all([
+    const [{ recordsLacking, ...capacity }, { volumes, unreadable }] = await Promise.all([
       store.capacity(signal),
       store.list(signal),
     ]);
     return {
       ...capacity,
-      freeBytes: capacity.isMetadataFull ? 0 : capacity.freeBytes,
+      freeBytes: recordsLacking > 0 ? 0 : capacity.freeBytes,
       reclaimableBytes: sumSizes(this.#trash.reclaimable(volumes)),
       trashedBytes: sumSizes(volumes.filter(({ tags }) => tags.state === "trashed")),
       unreadable,
