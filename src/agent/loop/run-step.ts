@@ -1,7 +1,7 @@
 import type { LocalSetSpec, ObservedLocalSet } from "../model/local-set.ts";
 import { type StepFailure, toStepFailure } from "../model/step-failure.ts";
 import type { ContainerFailure } from "../model/local-set.ts";
-import { startsJob } from "../set/persisted-history.ts";
+import { startsOneShot } from "../set/persisted-history.ts";
 import { isAnyUp, type Step } from "../set/reconcile.ts";
 import type { ChangeStep } from "../set/step-outcome.ts";
 import type { SetRunnerContext } from "./set-runner-context.ts";
@@ -42,8 +42,8 @@ export async function tryStep(
     durationMs: Math.round(clock.nowMs() - startedAtMs),
   });
   try {
-    // Otherwise the next agent might not know that this job has run.
-    if (desired && step.kind === "start" && startsJob(desired.template, [step.container]))
+    // Otherwise the next agent might not know that this container has run.
+    if (desired && step.kind === "start" && startsOneShot(desired.template, [step.container]))
       await tools.persistedHistorySettled();
     const failed = await runStep(tools, subject, step, signal);
     signal.throwIfAborted();

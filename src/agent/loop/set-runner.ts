@@ -227,8 +227,8 @@ export class SetRunner {
         if (this.#isObservationDelayed()) return;
         const { endedCount } = this.#lanes;
         if (!(await this.#observe())) return;
-        // It may show the state before a step that has ended since. A repeated start of a job would
-        // run the job twice, so observe again.
+        // It may show the state before a step that has ended since. A repeated start of a
+        // one-shot container would run it twice, so observe again.
         if (this.#lanes.endedCount !== endedCount) continue;
       }
       this.#advance();

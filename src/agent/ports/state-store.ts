@@ -51,7 +51,7 @@ export interface PersistedHistory {
   counts?: Record<string, PersistedCounts> | undefined;
   /**
    * The last runs of containers that run to completion, by name. Without it, a new agent would not
-   * know whether a job has run in the current run of infra.
+   * know whether a one-shot container has run in the current run of infra.
    */
   runs?: PersistedRuns | undefined;
 }

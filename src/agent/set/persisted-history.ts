@@ -34,14 +34,14 @@ export function toPersistedHistory(
   return Object.keys(persisted).length > 0 ? persisted : undefined;
 }
 
-/** True if one of the containers may run to completion. */
-export function startsJob(template: SetTemplate, names: readonly string[]): boolean {
+/** True if one of the containers is one-shot: it may run to completion. */
+export function startsOneShot(template: SetTemplate, names: readonly string[]): boolean {
   return template.containers.some(
-    (container) => isJob(container) && names.includes(container.name),
+    (container) => isOneShot(container) && names.includes(container.name),
   );
 }
 
-function isJob({ options }: ContainerTemplate): boolean {
+function isOneShot({ options }: ContainerTemplate): boolean {
   return options.restart.on !== "always";
 }
 
@@ -53,9 +53,9 @@ function toPersistedRuns(
   { infraRun, containers }: SetHistory,
   template: SetTemplate,
 ): PersistedRuns | undefined {
-  const jobs = template.containers.filter(isJob);
-  if (infraRun === undefined || jobs.length === 0) return undefined;
-  const lastRuns = jobs.flatMap(({ name }) => {
+  const oneShots = template.containers.filter(isOneShot);
+  if (infraRun === undefined || oneShots.length === 0) return undefined;
+  const lastRuns = oneShots.flatMap(({ name }) => {
     const run = containers.get(name)?.run;
     return run && run.infraRun !== undefined ? [[name, toPersistedRun(run)] as const] : [];
   });

@@ -181,7 +181,7 @@ export const hostColumns: readonly Column<Host>[] = [
 ];
 
 function hostReason({ reason, reported }: Host): string {
-  return reason?.text ?? reported?.volumeReason?.text ?? "";
+  return reason?.text ?? (reported?.reason ?? reported?.volumeReason)?.text ?? "";
 }
 
 function bytesOrUnknown(bytes: number | null | undefined): string {

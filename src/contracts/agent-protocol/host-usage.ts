@@ -10,7 +10,10 @@ export const hostUsageSchema = z.strictObject({
   /** The part of the used volume bytes that the agent frees when a new volume needs it. */
   reclaimableVolumeBytes: z.number().int().nonnegative().default(0),
   trashedVolumeBytes: z.number().int().nonnegative().default(0),
-  /** A fault of the host's volumes, clock or agent. The rest of the report is valid. */
+  /**
+   * A fault of the host's volumes, clock or agent. The rest of the report is valid. The name is
+   * narrower, because earlier releases knew only faults of volumes.
+   */
   volumeReason: reasonSchema.nullable().default(null),
   /** The layers of all images and of all containers on Docker's disk. Null if unknown. */
   disk: z

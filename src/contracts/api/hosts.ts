@@ -59,11 +59,14 @@ export const hostSchema = z
             "The part of the used volume bytes that the agent frees when a new volume needs it.",
           ),
         trashedVolumeBytes: z.number().int().describe("The size of all volumes in the trash."),
-        volumeReason: reasonSchema
+        reason: reasonSchema
           .nullable()
           .describe(
             "A fault of the host's volumes, clock or agent, such as a missing volume group.",
           ),
+        volumeReason: reasonSchema
+          .nullable()
+          .describe("The same as `reason`, by the name of earlier releases."),
         imageBytes: z
           .number()
           .int()

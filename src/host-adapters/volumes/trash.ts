@@ -93,7 +93,7 @@ function getTrashedAtMs({ tags }: BlockVolume): number {
 /**
  * Destroys as few volumes as free the wanted bytes, or none if all of them together would not. For
  * a creation it also destroys as many volumes as the store needs to record another one, or none if
- * all of them do not suffice. Skips a volume that cannot be destroyed.
+ * they do not suffice. Skips a volume that cannot be destroyed.
  */
 export async function freeSpace(
   wantedBytes: number,

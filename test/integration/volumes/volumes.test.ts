@@ -369,7 +369,7 @@ test("one event says why a volume is not purged, and a host says why it has no c
   await f.sync(hostId, { usage: { ...unmeasured, ...empty, volumeReason } });
   expect(await getHost(f.ctx, hostId)).toMatchObject({
     state: "ready",
-    reported: { volumeReason },
+    reported: { reason: volumeReason, volumeReason },
   });
 });
 

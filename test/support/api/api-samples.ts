@@ -172,6 +172,7 @@ export function sampleHost(changes: Partial<Host> = {}): Host {
       used: { cpuMillis: 700, memoryBytes: 2 ** 30, volumeBytes: 0, rootfsBytes: 2 ** 30 },
       reclaimableVolumeBytes: 0,
       trashedVolumeBytes: 0,
+      reason: null,
       volumeReason: null,
       imageBytes: 2 ** 29,
       containerBytes: null,

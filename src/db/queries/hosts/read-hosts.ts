@@ -106,7 +106,12 @@ function toHost(hostRow: HostRow): Host {
         ? (row.reason ?? describeSelfTest(stored) ?? describeUnknownSets(row.unknownSets))
         : describe("host-duplicated", { cause: duplicate }),
     capabilities: stored && toCapabilities(stored),
-    reported: reportedAt && { used, ...measured, at: reportedAt.toISOString() },
+    reported: reportedAt && {
+      used,
+      ...measured,
+      reason: measured.volumeReason,
+      at: reportedAt.toISOString(),
+    },
     leaseExpiresAt: row.leaseExpiresAt.toISOString(),
     enrolledAt: row.enrolledAt.toISOString(),
   };
