@@ -1,9 +1,9 @@
 import { defineConfig } from "vitest/config";
 
 /**
- * Six projects, by what a test needs: nothing (unit), Postgres and Redis (integration), Docker as well
- * (agent), a test host with LVM (lvm), a test host with systemd (modern-host), the built processes as a
- * user starts them (e2e).
+ * The projects, by what a test needs: nothing (unit), Postgres and Redis (integration), Docker as well
+ * (agent), a test host with LVM (lvm), a test host with systemd (modern-host, and on-modern-host for the
+ * tests that run on that host), the built processes as a user starts them (e2e).
  *
  * There is no retry anywhere: a test that fails once has found something. Tests that share the machine's
  * Docker daemon run one file at a time; the others are isolated by a database and a queue prefix per file.
@@ -77,6 +77,15 @@ export default defineConfig({
           fileParallelism: false,
           testTimeout: 600_000,
           hookTimeout: 600_000,
+        },
+      },
+      {
+        // Inside of the host with systemd: test/modern-host/engine-ports.test.ts runs it there.
+        test: {
+          name: "on-modern-host",
+          include: isTestHost ? ["test/agent/engine-ports.test.ts"] : [],
+          testTimeout: 300_000,
+          hookTimeout: 300_000,
         },
       },
       {

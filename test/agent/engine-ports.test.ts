@@ -3,6 +3,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import Docker from "dockerode";
+import { beforeAll } from "vitest";
 import { createBridgeNetwork } from "../../src/host-adapters/docker/bridge-network.ts";
 import { dockerName } from "../../src/host-adapters/docker/container-labels.ts";
 import { createDockerDaemon } from "../../src/host-adapters/docker/docker-daemon.ts";
@@ -21,13 +22,15 @@ import { describeImagePort } from "../contract/image-port.ts";
 import { describeLogPort } from "../contract/log-port.ts";
 import { describeNetworkPort } from "../contract/network-port.ts";
 import { describeSetVolumes } from "../contract/set-volumes.ts";
-import { baseImage } from "../support/docker/docker.ts";
+import { baseImage, ensureBaseImage } from "../support/docker/docker.ts";
 import { removeHost } from "../support/docker/docker-host.ts";
 import { startDockerProxy } from "../support/docker/docker-proxy.ts";
 import { openLoopHarness } from "../support/volumes/loop-harness.ts";
 
 const docker = new Docker();
 const log = silentLog;
+
+beforeAll(() => ensureBaseImage(docker));
 
 /** The ports of two hosts on this machine. */
 function openHosts() {

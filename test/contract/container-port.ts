@@ -180,8 +180,8 @@ export function describeContainerPort(
       const set = newSet();
       const app = await run(set);
       const listProcesses = () => harness.listProcesses(set.setId, app.dockerId);
-      const probe = (command: string[]) =>
-        containers.probe(app, { command, timeoutSeconds: 1, listProcesses }, signal);
+      const probe = (command: string[], timeoutSeconds = 60) =>
+        containers.probe(app, { command, timeoutSeconds, listProcesses }, signal);
       expect(await probe(["true"])).toEqual({ healthy: true });
       expect(await probe(["/bin/sh", "-c", "echo sick; exit 3"])).toEqual({
         healthy: false,
@@ -189,7 +189,7 @@ export function describeContainerPort(
       });
       expect(await probe(["/no/such/program"])).toMatchObject({ healthy: false });
       const before = await listProcesses();
-      expect(await probe(["sleep", "1000"])).toEqual({
+      expect(await probe(["sleep", "1000"], 1)).toEqual({
         healthy: false,
         detail: '"sleep" took more than 1000 ms',
       });

@@ -7,9 +7,9 @@ import type {
 } from "../model/local-set.ts";
 
 /**
- * The agent's operations on the containers of its host's sets, in the order of a set's life. Two
- * adapters implement it: host-adapters/docker calls Docker, and host-adapters/simulated has
- * containers in memory for simulated hosts. Both pass the suite in test/contract/set-port.ts.
+ * The agent's operations on the containers of its host's sets, in the order of a set's life. The
+ * set engine (agent/engine) implements it over the ports to a machine, and host-adapters/simulated
+ * has containers in memory for simulated hosts. Both pass the suite in test/contract/set-port.ts.
  *
  * Every call is idempotent: it does not create an existing object again, and a missing object is
  * not an error. A call rejects with AgentError, which states whether a retry can help. A call never
