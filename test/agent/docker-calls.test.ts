@@ -121,6 +121,18 @@ it("a resync makes one list, and inspects only containers that have changed", as
   watching.abort();
 });
 
+it("a resize makes one list", async () => {
+  const watching = await watch();
+  const set = localSet();
+  await run(set);
+  proxy.requests.length = 0;
+  await port.resize({ ...set, template: { ...set.template, cpuMillis: 500 } }, signal);
+  expect(proxy.requests.filter((request) => request.includes("/update"))).toHaveLength(1);
+  const lists = proxy.requests.filter((request) => request.startsWith("GET /containers/json"));
+  expect(lists).toHaveLength(1);
+  watching.abort();
+});
+
 it("a set is prepared completely although its containers change without the port", async () => {
   const watching = await watch();
   const set = localSet({ names: ["app", "log"] });

@@ -24,7 +24,12 @@ export async function resizeSet(
   set: LocalSetSpec,
   signal: AbortSignal,
 ): Promise<void> {
-  await settleAll([changeLimits(context, set, signal), changeIo(context, set, signal)]);
+  const { setId } = set;
+  const listed = await context.containers.list({ setId, phase: "resize" }, signal);
+  await settleAll([
+    changeLimits(context, set, listed, signal),
+    changeIo(context, set, listed, signal),
+  ]);
   if (set.template.volume) await context.volumes?.resize(set, signal);
 }
 
@@ -36,13 +41,11 @@ export async function resizeSet(
 async function changeLimits(
   context: EngineContext,
   set: LocalSetSpec,
+  containers: readonly ListedContainer[],
   signal: AbortSignal,
 ): Promise<void> {
   const { cgroups } = context;
-  const [seen, containers] = await Promise.all([
-    cgroups.read(set.setId),
-    context.containers.list({ setId: set.setId, phase: "resize" }, signal),
-  ]);
+  const seen = await cgroups.read(set.setId);
   const wanted = setLimits(set.template);
   const widened = widenedLimits(seen, wanted);
   if (!seen || !isLimited(seen, widened)) await cgroups.ensure(set.setId, widened, signal);
@@ -63,9 +66,9 @@ async function changeLimits(
 async function changeIo(
   context: EngineContext,
   set: LocalSetSpec,
+  listed: readonly ListedContainer[],
   signal: AbortSignal,
 ): Promise<void> {
-  const listed = await context.containers.list({ setId: set.setId, phase: "resize" }, signal);
   await settleAll(listed.map((container) => limitIo(context, set, container, signal)));
 }
 
