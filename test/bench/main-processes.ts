@@ -36,6 +36,11 @@ const nodeFlags: Readonly<Record<string, readonly string[]>> = {
   "simulated-hosts": ["--max-semi-space-size=32"],
 };
 
+/** As in systemd/. */
+const environments: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  "host-agent": { MALLOC_ARENA_MAX: "2" },
+};
+
 export interface MainOptions {
   args?: readonly string[];
   /** Flags of Node beyond the role's own. */
@@ -61,7 +66,7 @@ export function startMain(
   const command = ["nice", "-n", niceness[name] ?? "0", ...node];
   return spawn("setpriv", ["--pdeathsig", "KILL", "--", ...command], {
     stdio: ["ignore", options.output ?? "pipe", "inherit"],
-    env: { PATH: process.env["PATH"], HOME: process.env["HOME"], ...env },
+    env: { PATH: process.env["PATH"], HOME: process.env["HOME"], ...environments[name], ...env },
   });
 }
 

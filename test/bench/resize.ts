@@ -22,8 +22,10 @@ import { type BerthHost, startBerthHost } from "./berth-host.ts";
 
 const SETS = 4;
 const ROUNDS = 40;
-const POLL_MS = 1;
+const POLL_MS = 2;
 const PAUSE_MS = 100;
+/** In this time the agent handles the events of Docker's updates. */
+const DOCKER_PAUSE_MS = 500;
 const APPLY_DEADLINE_MS = 10_000;
 const REQUEST_TIMEOUT_MS = 5_000;
 const SERVICE = "bench-resize";
@@ -70,7 +72,7 @@ export async function run(
       const change = { before: sizeOf(round), after: sizeOf(round + 1) };
       const measureDocker = async (current: Size) => {
         dockerMs.push(await updateOnce(docker, berth, places, { ...change, current }));
-        await delay(PAUSE_MS);
+        await delay(DOCKER_PAUSE_MS);
       };
       // The second one meets a daemon that has just done the change, so the order alternates.
       if (round % 2 === 0) await measureDocker(change.before);
