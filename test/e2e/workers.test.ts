@@ -8,6 +8,7 @@ import { promisify } from "node:util";
 import { Miniflare } from "miniflare";
 import postgres from "postgres";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { newEncryptionKey } from "../../src/lib/encryption.ts";
 import type { Service } from "../../src/contracts/api/services.ts";
 import { waitUntil } from "../support/wait-until.ts";
 import { HttpHost, requestJson, smallService } from "../support/fleet/http-hosts.ts";
@@ -34,6 +35,7 @@ let edge: Miniflare;
 let edgeUrl: string;
 let jobWorker: MainProcess;
 let api: MainProcess;
+let host: HttpHost;
 
 beforeAll(async () => {
   [database, redis] = await Promise.all([createTestDatabase(), createTestRedis()]);
@@ -41,6 +43,7 @@ beforeAll(async () => {
     DATABASE_URL: database.url,
     REDIS_URL: redis.url,
     BERTH_REDIS_PREFIX: redis.prefix,
+    BERTH_ENCRYPTION_KEYS: newEncryptionKey(),
   };
   folder = await mkdtemp(path.join(tmpdir(), "berth-edge-"));
   await bundle(folder);
@@ -80,7 +83,7 @@ describe("on Cloudflare Workers", () => {
   });
 
   it("the job worker places a service on a host, created through the edge, and waits end", async () => {
-    const host = await HttpHost.enroll(String(api.ready["apiUrl"]), adminToken, "edge-host");
+    host = await HttpHost.enroll(String(api.ready["apiUrl"]), adminToken, "edge-host");
     const polling = host.sync(20_000);
     const startedAtMs = performance.now();
     const { service } = await asAdmin<{ service: Service }>(
@@ -103,6 +106,17 @@ describe("on Cloudflare Workers", () => {
     await waitUntil("a job has placed the sets", () =>
       jobWorker.logLines().some((line) => line["job"] === "place-sets" && line["placed"] === 3),
     );
+  });
+
+  it("encrypts a registry credential, which the API on Node delivers to the host", async () => {
+    const polling = host.sync(20_000);
+    const credential = { username: "puller", password: "correct-horse-battery" };
+    const stored = await asAdmin("PUT", "/v1/registries/docker.io", credential);
+    expect(JSON.stringify(stored)).not.toContain(credential.password);
+    await polling;
+    expect(host.registryCredentials).toEqual([
+      { tenant: "default", registry: "docker.io", ...credential },
+    ]);
   });
 
   it.each([

@@ -31,6 +31,8 @@ export async function requestJson<T>(
 /** A host that uses the agent protocol over the network and reports every set as desired. */
 export class HttpHost {
   readonly hostId: string;
+  /** Those of the last answer that had any. */
+  registryCredentials: SyncResult["registryCredentials"];
   readonly #url: string;
   readonly #credential: string;
   readonly #observed = new Map<string, ObservedSet>();
@@ -92,6 +94,7 @@ export class HttpHost {
       },
     );
     this.#generation = received.hostGeneration;
+    this.registryCredentials = received.registryCredentials ?? this.registryCredentials;
     this.#observed.clear();
     for (const set of received.sets) this.#observed.set(set.setId, asDesired(set));
     return received.sets;
