@@ -53,6 +53,7 @@ async function measureReport(docker: Docker, hostId: string): Promise<number> {
     machine: createLinuxMachine({ dockerRoot: () => "/", reservePercent }),
     port: composeSetEngine({ docker, hostId, log: silentLog }),
     disk: () => undefined,
+    volumeExcessBytes: () => 0,
     clockReason: () => undefined,
     fault: () => undefined,
     clock: systemClock,

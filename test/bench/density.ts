@@ -71,6 +71,7 @@ async function measureReport(sets: number): Promise<number> {
     },
     port: { memoryUsage: async () => memory },
     disk: () => undefined,
+    volumeExcessBytes: () => 0,
     clockReason: () => undefined,
     fault: () => undefined,
     clock: systemClock,

@@ -15,8 +15,13 @@ const CHECK_DELAY_MS = 250;
 /** A change of a volume's usage is reported if it exceeds this share of the volume. */
 const REPORTED_CHANGE_SHARE = 0.01;
 
-/** A set that may get a trashed volume, even if this agent cannot read its description. */
-type RestoringSet = Pick<UnsupportedSet, "desired" | "restoreVolumeId">;
+/**
+ * A set that has a volume or may get a trashed one. The agent may not be able to read its
+ * description.
+ */
+type OrderedSet = Pick<UnsupportedSet, "setId" | "desired" | "restoreVolumeId"> & {
+  template?: { volume: { sizeBytes: number } | null };
+};
 
 export interface VolumeGcOptions {
   port: VolumePort;
@@ -51,6 +56,8 @@ export class VolumeGc {
   readonly #reasons = new Map<string, Reason>();
   /** Starts of retention to store, by volume. */
   readonly #retentionStarts = new Map<string, number>();
+  /** The size in the template of each set with a volume. */
+  readonly #templateBytes = new Map<string, number>();
   #controlPlaneTimeMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: VolumeGcOptions) {
@@ -67,7 +74,11 @@ export class VolumeGc {
    * Applies an answer of the control plane and the desired sets after it. Nothing is purged before
    * the first answer.
    */
-  updateRetention(answer: SyncResult, desired: readonly RestoringSet[]): void {
+  updateRetention(answer: SyncResult, desired: readonly OrderedSet[]): void {
+    this.#templateBytes.clear();
+    for (const { setId, desired: state, template } of desired)
+      if (state !== "deleted" && template?.volume)
+        this.#templateBytes.set(setId, template.volume.sizeBytes);
     const wanted = desired.flatMap((set) =>
       set.desired === "deleted" ? [] : (set.restoreVolumeId ?? []),
     );
@@ -77,6 +88,20 @@ export class VolumeGc {
       wantedVolumeIds: new Set(wanted),
     });
     this.requestPurges(answer.purgeVolumes);
+  }
+
+  /**
+   * Bytes of live volumes beyond their templates: LVM rounds sizes up to extents. The control plane
+   * books the size of the template, so the host must not offer these bytes.
+   */
+  get excessBytes(): number {
+    let excessBytes = 0;
+    for (const { setId, state, sizeBytes } of this.#checked?.volumes ?? []) {
+      const bookedBytes = this.#templateBytes.get(setId);
+      if (state === "live" && bookedBytes !== undefined)
+        excessBytes += Math.max(0, sizeBytes - bookedBytes);
+    }
+    return excessBytes;
   }
 
   /**

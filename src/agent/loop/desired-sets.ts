@@ -88,7 +88,7 @@ export class DesiredSets {
   }
 
   /** The orders for all sets, whether this agent can read their descriptions or not. */
-  listOrders(): Pick<UnsupportedSet, "desired" | "restoreVolumeId">[] {
+  listOrders(): (DesiredSet | UnsupportedSet)[] {
     return [...this.list(), ...this.listUnsupported()];
   }
 

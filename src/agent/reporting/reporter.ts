@@ -73,6 +73,7 @@ export class Reporter {
       machine,
       port,
       disk: () => housekeeping.disk?.usage,
+      volumeExcessBytes: () => housekeeping.volumes?.excessBytes ?? 0,
       clockReason: () => this.clockSkew.reason,
       fault: options.fault,
       clock,

@@ -1,5 +1,5 @@
 import type { Sync } from "../../contracts/agent-protocol/sync.ts";
-import type { Reason } from "../../contracts/common/primitives.ts";
+import type { Reason, ResourceAmounts } from "../../contracts/common/primitives.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Clock } from "../base/clock.ts";
 import type { DiskUsage } from "../ports/disk-port.ts";
@@ -12,6 +12,8 @@ export interface UsageReportsOptions {
   port: Pick<SetPort, "memoryUsage">;
   /** The last measurement of the disk. */
   disk: () => DiskUsage | undefined;
+  /** Bytes of volumes beyond their bookings. */
+  volumeExcessBytes: () => number;
   /** The fault of the host's wall clock. */
   clockReason: () => Reason | undefined;
   /** A fault of the agent itself, which the host shows like a fault of its volumes. */
@@ -47,6 +49,7 @@ export class UsageReports {
     this.#dueAtMs = clock.nowMs() + intervalMs;
     try {
       const [usage, memory] = await Promise.all([machine.measure(), port.memoryUsage()]);
+      const excessBytes = this.#options.volumeExcessBytes();
       const measured = disk();
       const ofDisk = measured && {
         imageBytes: measured.imageBytes,
@@ -54,6 +57,8 @@ export class UsageReports {
       };
       return {
         ...usage,
+        used: withoutVolumeBytes(usage.used, excessBytes),
+        allocatable: withoutVolumeBytes(usage.allocatable, excessBytes),
         volumeReason: fault() ?? usage.volumeReason ?? clockReason() ?? null,
         setMemoryBytes: reportableMemory(memory),
         disk: ofDisk ?? null,
@@ -71,4 +76,9 @@ export class UsageReports {
     this.#dueAtMs = Number.NEGATIVE_INFINITY;
     this.#options.onRepeat();
   }
+}
+
+/** Bytes that no placement can use count neither as used nor as allocatable. */
+function withoutVolumeBytes(amounts: ResourceAmounts, bytes: number): ResourceAmounts {
+  return { ...amounts, volumeBytes: Math.max(0, amounts.volumeBytes - bytes) };
 }

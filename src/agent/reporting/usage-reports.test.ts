@@ -1,0 +1,35 @@
+import { expect, it } from "vitest";
+import { VirtualClock } from "../../../test/support/agent/virtual-clock.ts";
+import { silentLog } from "../../lib/log.ts";
+import { UsageReports } from "./usage-reports.ts";
+
+it("a host offers no bytes that its volumes use beyond their bookings", async () => {
+  const amounts = { cpuMillis: 1, memoryBytes: 1, volumeBytes: 1_000, rootfsBytes: 1 };
+  const measured = {
+    used: { ...amounts, volumeBytes: 400 },
+    allocatable: amounts,
+    reclaimableVolumeBytes: 0,
+    trashedVolumeBytes: 0,
+    volumeReason: null,
+  };
+  const reports = (excessBytes: number) =>
+    new UsageReports({
+      machine: { measure: async () => measured },
+      port: { memoryUsage: async () => ({}) },
+      disk: () => undefined,
+      volumeExcessBytes: () => excessBytes,
+      clockReason: () => undefined,
+      fault: () => undefined,
+      clock: new VirtualClock(),
+      log: silentLog,
+      intervalMs: 1_000,
+      onRepeat: () => undefined,
+    });
+  const offered = async (excessBytes: number) =>
+    (await reports(excessBytes).takeIfDue())?.allocatable.volumeBytes;
+  const report = await reports(300).takeIfDue();
+  expect(report?.used.volumeBytes).toBe(100);
+  expect(await offered(0)).toBe(1_000);
+  expect(await offered(300)).toBe(700);
+  expect(await offered(5_000)).toBe(0);
+});
