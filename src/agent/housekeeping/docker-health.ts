@@ -21,6 +21,8 @@ export interface DockerHealthMonitorOptions {
   onChange: () => void;
   /** Called when the daemon answers again after it was unreachable. */
   onAvailable: () => void;
+  /** Called when the daemon answers again after a failed ping. Perhaps it has restarted. */
+  onAnswer: () => void;
 }
 
 /** Pings the daemon and lists its images periodically, independent of the sets' steps. */
@@ -84,6 +86,7 @@ export class DockerHealthMonitor {
       this.#become({ state: this.#failuresInRow === 1 ? "slow" : "unreachable", detail });
       return;
     }
+    const hasFailed = this.#failuresInRow > 0;
     this.#failuresInRow = 0;
     this.#failedSince = undefined;
     const tookMs = clock.nowMs() - startedAtMs;
@@ -93,6 +96,7 @@ export class DockerHealthMonitor {
         ? { state: "slow", detail: `answered after ${Math.round(tookMs)} ms` }
         : { state: "ok", detail: "" },
     );
+    if (hasFailed) this.#options.onAnswer();
     if (!wasUnreachable) return;
     this.#listWakeup.notify();
     this.#options.onAvailable();

@@ -43,17 +43,15 @@ export class Housekeeping {
   readonly selfTest: SelfTestMonitor | undefined;
 
   constructor(options: HousekeepingOptions) {
-    const { port, volumes, disk, selfTest, clock, log, limits, onChange } = options;
+    const { port, volumes, disk, selfTest, clock, log, limits, onChange, onAvailable } = options;
     this.dockerHealth = new DockerHealthMonitor({
       port,
       clock,
       log,
       limits,
       onChange,
-      onAvailable: () => {
-        options.onAvailable();
-        this.selfTest?.checkSoon();
-      },
+      onAvailable,
+      onAnswer: () => this.selfTest?.checkSoon(),
     });
     this.selfTest =
       selfTest &&

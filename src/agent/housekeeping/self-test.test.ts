@@ -1,8 +1,13 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { VirtualClock } from "../../../test/support/agent/virtual-clock.ts";
 import { silentLog } from "../../lib/log.ts";
+import { createSimulatedSetPort } from "../../host-adapters/simulated/set-port.ts";
+import { SimulatedEngine } from "../../host-adapters/simulated/simulated-engine.ts";
+import { newId } from "../../lib/ids.ts";
 import { AgentError } from "../base/agent-error.ts";
+import { defaultAgentLimits } from "../base/agent-limits.ts";
 import type { DockerFacts } from "../ports/self-test-port.ts";
+import { Housekeeping } from "./housekeeping.ts";
 import { SelfTestMonitor } from "./self-test.ts";
 
 const docker: DockerFacts = {
@@ -104,7 +109,46 @@ describe("a self test", () => {
     expect(monitor.tested.selfTest).toEqual(passed);
     machine.isDockerReachable = true;
     monitor.checkSoon();
-    await clock.pass(0);
+    await clock.pass(20_000);
     expect(machine.runs).toBe(2);
   });
+});
+
+it("a self test follows a ping of Docker that failed, because Docker may have restarted", async () => {
+  let isDown = false;
+  let runs = 0;
+  const virtual = new VirtualClock();
+  const port = createSimulatedSetPort(new SimulatedEngine({ clock: virtual }), newId("host"));
+  const housekeeping = new Housekeeping({
+    port: {
+      ...port,
+      ping: async () => {
+        if (isDown) throw new Error("connection refused");
+      },
+    },
+    selfTest: {
+      describeDocker: async () => docker,
+      run: async () => {
+        runs++;
+      },
+    },
+    clock: virtual,
+    log: silentLog,
+    limits: defaultAgentLimits,
+    onChange: () => undefined,
+    onAvailable: () => undefined,
+    onRootfsMeasured: () => undefined,
+    neededImages: () => new Set(),
+  });
+  const ending = new AbortController();
+  const loop = housekeeping.run(ending.signal);
+  await virtual.pass(60_000);
+  expect(runs).toBe(1);
+  isDown = true;
+  await virtual.pass(2_000);
+  isDown = false;
+  await virtual.pass(2_000);
+  expect(runs).toBe(2);
+  ending.abort(new Error("the test ends"));
+  await loop;
 });

@@ -5,7 +5,7 @@ import type { Log } from "../../lib/log.ts";
 import { truncate } from "../../lib/text/truncate.ts";
 import { AgentError } from "../base/agent-error.ts";
 import type { AgentLimits } from "../base/agent-limits.ts";
-import { type Clock, createDeadline } from "../base/clock.ts";
+import { type Clock, createDeadline, delay } from "../base/clock.ts";
 import { Wakeup } from "../base/wakeup.ts";
 import type { SelfTestPort } from "../ports/self-test-port.ts";
 
@@ -28,7 +28,7 @@ export interface SelfTestMonitorOptions {
 }
 
 /**
- * Tests soon after the start of the agent, periodically, and after Docker's daemon was unreachable,
+ * Tests soon after the start of the agent, periodically, and after a failed ping of Docker,
  * whether this machine can run a set at all. With a failed test the host gets no new sets, until a
  * test passes. Sets on the host stay (I17).
  */
@@ -52,15 +52,17 @@ export class SelfTestMonitor {
     this.#wakeup.notify();
   }
 
-  /** Runs until aborted. */
+  /** Runs until aborted. At least `selfTestRetryMs` pass between two tests. */
   async run(signal: AbortSignal): Promise<void> {
-    const { limits, isDockerReachable } = this.#options;
+    const { clock, limits, isDockerReachable } = this.#options;
+    const { selfTestDelayMs, selfTestIntervalMs, selfTestRetryMs } = limits;
     // The first sets of a started agent do not compete with the test.
-    await this.#wakeup.wait(limits.selfTestDelayMs, signal);
+    await delay(clock, selfTestDelayMs, signal);
     while (!isAborted(signal)) {
       if (isDockerReachable()) await this.#test(signal);
-      const everyMs = this.#failuresInRow > 0 ? limits.selfTestRetryMs : limits.selfTestIntervalMs;
-      await this.#wakeup.wait(everyMs, signal);
+      await delay(clock, selfTestRetryMs, signal);
+      if (this.#failuresInRow === 0)
+        await this.#wakeup.wait(selfTestIntervalMs - selfTestRetryMs, signal);
     }
   }
 

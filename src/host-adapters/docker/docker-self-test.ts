@@ -26,6 +26,8 @@ const label = "berth.self-test";
 /** No set has this id, so nothing counts the test's cgroup as one of a set. */
 const testId = "self_test";
 const network = "bridge";
+/** The infra image belongs to no tenant. */
+const noTenant = "";
 /** A sysctl of the container's network namespace, with the kernel's default. */
 const testScript = "printf 7200 > /proc/sys/net/ipv4/tcp_keepalive_time || exit 64";
 const sysctlRefusedCode = 64;
@@ -121,7 +123,9 @@ async function runInfra(
   signal: AbortSignal,
 ): Promise<void> {
   await checkBridge(docker, signal);
-  const image = await images.restoreInfraImage();
+  const known = await images.infraImage();
+  const isThere = await images.has({ reference: known, tenant: noTenant }, signal);
+  const image = isThere ? known : await images.restoreInfraImage();
   const { canPrivilege } = await daemon.facts();
   const spec = infraContainer(hostId, testSet, {
     image,
