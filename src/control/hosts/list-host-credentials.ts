@@ -18,8 +18,9 @@ export async function listHostCredentials(
   const { encryption } = ctx;
   if (!encryption) return undefined;
   const rows = await listRows(ctx.db, hostId, CREDENTIALS_PER_SYNC_MAX);
-  const needed = rows.filter(({ registry, images }) =>
-    images.some((image) => findRegistry(image) === registry),
+  const needed = rows.filter(
+    ({ registry, images }) =>
+      images === null || images.some((image) => findRegistry(image) === registry),
   );
   return Promise.all(
     needed.map(async (row) => {

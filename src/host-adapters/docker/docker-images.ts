@@ -42,6 +42,7 @@ export function createDockerImages(options: DockerImagesOptions): ImagePort {
   const privateImages = rememberSuccess(async () =>
     (await listReferences(docker, signal)).some(isPrivateMark),
   );
+  privateImages.get().catch(() => undefined); // the first call asks again
   return {
     async mayUse({ reference, tenant }, callSignal) {
       if (!(await privateImages.get())) return true;

@@ -209,10 +209,10 @@ it("stores nothing without a key, and everything else works", async () => {
 });
 
 it("delivers to a host only the credentials for the images of its sets", async () => {
-  for (const registry of ["ghcr.io", "quay.io", "docker.io"]) await put(registry);
+  for (const registry of ["ghcr.io", "hcr.io", "quay.io", "docker.io"]) await put(registry);
   await put("ghcr.io", "another-secret", toys);
   expect((await sync()).registryCredentials).toEqual([]);
-  await runService("private-web", "ghcr.io/team/menu:42");
+  await runService("private-web", "GHCR.io/team/menu:42");
   const credential: RegistryCredential = {
     tenant: "food",
     registry: "ghcr.io",
@@ -231,6 +231,7 @@ it("delivers to a host only the credentials for the images of its sets", async (
   // A report has no news, and costs no read of credentials.
   const report = await sync({ full: false, acceptedGeneration: hostGeneration });
   expect(report).not.toHaveProperty("registryCredentials");
+  await put("ghcr.io:444");
   await runService("public-web", "team/menu:42");
   expect((await sync()).registryCredentials?.map(({ registry }) => registry).toSorted()).toEqual([
     "docker.io",

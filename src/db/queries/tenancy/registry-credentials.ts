@@ -1,5 +1,6 @@
 import { and, count, eq, gt, ne, sql } from "drizzle-orm";
 import type { Registry } from "../../../contracts/api/registries.ts";
+import { DOCKER_HUB } from "../../../contracts/common/image-registry.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { registryCredentials, tenants } from "../../schema/tenancy.ts";
 import { insertInto } from "../runtime/insert-into.ts";
@@ -147,13 +148,16 @@ export async function updateCiphertext(
 
 export interface HostCredentialRow extends SealedCredentialRow {
   tenant: string;
-  /** The images of the tenant's sets that should run on the host. */
-  images: string[];
+  /**
+   * The images of the tenant's sets that should run on the host, for Docker Hub only. Null for
+   * another registry, which has one of them.
+   */
+  images: string[] | null;
 }
 
 /**
- * Lists the credentials of the tenants whose sets should run on a host, with the images of these
- * sets. The caller selects the credentials whose registry has one of the images.
+ * Lists the credentials for the images of the sets that should run on a host. For Docker Hub, whose
+ * name most images omit, the caller must check the images.
  */
 export async function listHostCredentials(
   q: Queryable,
@@ -172,8 +176,11 @@ export async function listHostCredentials(
           cross join jsonb_array_elements(r.template->'containers') container
           group by u.tenant_id
         )
-        select c.id, c.tenant_id as "tenantId", t.name as tenant, c.registry, c.username, c.key_id as "keyId", c.ciphertext, n.images
-        from named n join registry_credentials c on c.tenant_id = n.tenant_id join tenants t on t.id = c.tenant_id
+        select c.id, c.tenant_id as "tenantId", t.name as tenant, c.registry, c.username, c.key_id as "keyId", c.ciphertext,
+          case when c.registry = ${DOCKER_HUB} then n.images end as images
+        from named n join tenants t on t.id = n.tenant_id
+        join registry_credentials c on c.tenant_id = n.tenant_id and (c.registry = ${DOCKER_HUB}
+          or exists (select 1 from json_array_elements_text(n.images) image where starts_with(lower(image), c.registry || '/')))
         order by c.id limit ${limit}`,
   );
 }
