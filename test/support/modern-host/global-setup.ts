@@ -11,21 +11,12 @@ import { startMain } from "../servers/main-process.ts";
 import { startPostgres } from "../servers/postgres-server.ts";
 import { startRedis } from "../servers/redis-server.ts";
 import { waitUntil } from "../wait-until.ts";
-import { baseImage } from "./host-service.ts";
+import { importBaseImage } from "./host-service.ts";
 import { runOnHost, waitForBoot } from "./modern-host.ts";
 
 const root = fileURLToPath(new URL("../../..", import.meta.url));
 const adminToken = "brt_an-admin-of-the-modern-host-tests";
 const startDeadlineMs = 60_000;
-
-/** The image of the tests, with the BusyBox of the host. */
-const importBaseImage = `
-  image=/var/tmp/image
-  mkdir -p $image/bin
-  cp /bin/busybox $image/bin
-  for program in sh cat sleep httpd kill dd sync; do ln -sf busybox $image/bin/$program; done
-  tar -C $image -c . | docker import -c 'CMD ["/bin/sh"]' -c 'ENV PATH=/bin' - ${baseImage}
-`;
 
 /**
  * Boots the test host, starts an API and a job worker on this machine, and installs the agent on

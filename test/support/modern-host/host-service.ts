@@ -7,7 +7,16 @@ import { requestBerth, runOnHost } from "./modern-host.ts";
 const settleDeadlineMs = 180_000;
 const settleEveryMs = 200;
 
-export const baseImage = "berth-test/busybox:1";
+const baseImage = "berth-test/busybox:1";
+
+/** A script that imports the image of the tests, with the BusyBox of the host. */
+export const importBaseImage = `
+  image=/var/tmp/image
+  mkdir -p $image/bin
+  cp /bin/busybox $image/bin
+  for program in sh cat sleep httpd kill dd sync; do ln -sf busybox $image/bin/$program; done
+  tar -C $image -c . | docker import -c 'CMD ["/bin/sh"]' -c 'ENV PATH=/bin' - ${baseImage}
+`;
 
 /** A service of one set, with an HTTP server that is healthy once it listens. */
 export function serviceBody(name: string, template: object = {}): object {
