@@ -1,6 +1,7 @@
 import type { ProblemCode } from "../../contracts/common/problems.ts";
 import type { Log } from "../../lib/log.ts";
 import type { AgentLimits } from "../base/agent-limits.ts";
+import { computeBackoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
 import { RefusedError } from "../ports/control-plane.ts";
 
@@ -48,7 +49,8 @@ export class Refusals {
   /** A rejected agent asks seldom. Other failures have their own backoff. */
   pauseMs(random: number): number {
     const isFinal = this.#status === "rejected" || this.#status === "deleted";
-    return isFinal ? this.#options.limits.rejectedWaitMs * (0.5 + random / 2) : 0;
+    const { rejectedWaitMs: waitMs } = this.#options.limits;
+    return isFinal ? computeBackoffMs({ minMs: waitMs, maxMs: waitMs }, 1, random) : 0;
   }
 
   /** Notes the error of a sync. Errors other than refusals change nothing. */

@@ -1,6 +1,6 @@
 import { AgentError } from "../../agent/base/agent-error.ts";
-import { untilAborted } from "../../lib/async/abort.ts";
-import { type Clock, delay } from "../../agent/base/clock.ts";
+import { runAbortable, untilAborted } from "../../lib/async/abort.ts";
+import { type Clock, createDeadline, delay } from "../../agent/base/clock.ts";
 import type { LocalSetSpec, ObservedLocalSet } from "../../agent/model/local-set.ts";
 import type { SetPort } from "../../agent/ports/set-port.ts";
 import type { SimulatedCall, SimulatedEngine, SimulatedIntercept } from "./simulated-engine.ts";
@@ -120,14 +120,8 @@ function createCall(
 }
 
 async function pingWithin(clock: Clock, call: Call, timeoutMs: number): Promise<void> {
-  const late = new AbortController();
-  const cancel = clock.after(timeoutMs, () => late.abort());
-  const answered = call("ping", {}, late.signal, () => undefined);
-  try {
-    await Promise.race([answered, untilAborted(late.signal).then(() => failLate(timeoutMs))]);
-  } finally {
-    cancel();
-  }
+  const deadline = createDeadline(clock, timeoutMs, () => failLate(timeoutMs));
+  await runAbortable<void>({ deadline }, (signal) => call("ping", {}, signal, () => undefined));
 }
 
 async function* simulatedLogs(

@@ -1,4 +1,4 @@
-import { setTimeout as delay } from "node:timers/promises";
+import { runAbortable } from "../../lib/async/abort.ts";
 import { assert } from "../../lib/assert.ts";
 import type { Log } from "../../lib/log.ts";
 import type { LocalSetSpec } from "../../agent/model/local-set.ts";
@@ -37,10 +37,13 @@ export function createSetVolumes(port: VolumePort, log: Log): SetVolumes {
     loading ??= load(signal).finally(() => {
       loading = undefined;
     });
-    const isLate = new AbortController();
+    const current = loading;
     try {
       // A listing that hangs continues, and its result counts when it arrives.
-      await Promise.race([loading, lateAfter(listTimeoutMs, isLate.signal)]);
+      await runAbortable(
+        { deadline: { timeoutMs: listTimeoutMs, onLate: failLate } },
+        () => current,
+      );
       return true;
     } catch (error) {
       signal.throwIfAborted();
@@ -48,7 +51,6 @@ export function createSetVolumes(port: VolumePort, log: Log): SetVolumes {
       return false;
     } finally {
       isTried = true;
-      isLate.abort();
     }
   };
   const note = (setId: string, sizeBytes: number | undefined) => {
@@ -89,9 +91,8 @@ export function createSetVolumes(port: VolumePort, log: Log): SetVolumes {
   };
 }
 
-async function lateAfter(timeoutMs: number, signal: AbortSignal): Promise<never> {
-  await delay(timeoutMs, undefined, { signal, ref: false });
-  throw new Error(`the volumes were not listed within ${timeoutMs} ms`);
+function failLate(): never {
+  throw new Error(`the volumes were not listed within ${listTimeoutMs} ms`);
 }
 
 function toVolumeSpec(set: LocalSetSpec): VolumeSpec {
