@@ -131,14 +131,14 @@ it("the kernel limits the set as a whole and each container by its percentages",
     quotaUs: 150_000,
     share: isVersion2 ? 59 : 1_536,
     mebibytes: 256,
-    reservedMebibytes: 256,
+    reservedMebibytes: 128,
     pids: 8_192,
   });
   expect(await kernelLimits(set, "app")).toEqual({
     quotaUs: 60_000,
     share: isVersion2 ? 24 : 614,
     mebibytes: 64,
-    reservedMebibytes: 64,
+    reservedMebibytes: 32,
     pids: 4_096,
   });
   const { HostConfig: host } = await inspect(set, "app");

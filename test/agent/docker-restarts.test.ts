@@ -177,8 +177,8 @@ async function somaxconn(): Promise<string> {
 }
 
 const wanted = {
-  set: ["150000", String(256 * MiB), String(256 * MiB), "8192"],
-  app: ["60000", String(64 * MiB), String(64 * MiB), "4096"],
+  set: ["150000", String(256 * MiB), String(128 * MiB), "8192"],
+  app: ["60000", String(64 * MiB), String(32 * MiB), "4096"],
   sysctl: "777",
   /** On the volume, and on Docker's disk. */
   io: [{ writeBytesPerSecond: 64 * MiB }, { writeBytesPerSecond: 64 * MiB }],

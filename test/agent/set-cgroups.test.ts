@@ -127,7 +127,7 @@ it("systemd gets nested slices and the CPU time of a second", async () => {
     others: [
       ["CPUQuotaPerSecUSec", "t", "1500000"],
       ["CPUWeight", "t", "59"],
-      ["MemoryLow", "t", "1073741824"],
+      ["MemoryLow", "t", "536870912"],
       ["TasksMax", "t", "8192"],
       ["MemorySwapMax", "t", "0"],
     ],

@@ -13,7 +13,7 @@ it("the slice of a set and the scopes of its containers have the limits of the t
   expect(await readSliceLimits(set.id)).toMatchObject({
     cpuMax: "40000 100000",
     memoryMax: String(64 * MIB),
-    memoryLow: String(64 * MIB),
+    memoryLow: String(32 * MIB),
     pidsMax: "8192",
   });
   expect(await readContainerLimits(set.id, "app")).toMatchObject({

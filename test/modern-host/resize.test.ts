@@ -31,7 +31,7 @@ it.each([
     const limits = { cpuMax: quota, memoryMax: String(memoryMib * MIB) };
     expect(await readSliceLimits(set.id)).toMatchObject({
       ...limits,
-      memoryLow: String(memoryMib * MIB),
+      memoryLow: String((memoryMib / 2) * MIB),
     });
     const app = { memoryMax: String((memoryMib * MIB) / 2) };
     expect(await readContainerLimits(set.id, "app")).toMatchObject(app);

@@ -18,7 +18,7 @@ describe("limits of sets and containers", () => {
       cpuQuotaUs: 150_000,
       cpuShares: 1_536,
       memoryBytes: 256 * 2 ** 20,
-      reservationBytes: 256 * 2 ** 20,
+      reservationBytes: 128 * 2 ** 20,
       pidsMax: 8_192,
     });
     const tiny = containerLimits({ cpuMillis: 1, memoryBytes: 2 ** 20 }, onePercent);

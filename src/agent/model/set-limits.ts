@@ -65,13 +65,23 @@ export function setLimits({ cpuMillis, memoryBytes }: Amounts): Limits {
   return toLimits({ cpuMillis, memoryBytes, pidsMax: SET_PIDS_MAX });
 }
 
-/** Reserves all memory that the set is booked for. */
+/** The smallest reservation that Docker accepts. */
+const reservationBytesMin = 6 * 2 ** 20;
+
+/**
+ * Reserves half of the memory. The kernel reclaims a reservation only if it has nothing else. So
+ * page cache beyond it gives way before the memory of Docker and of the machine's services.
+ */
+export function memoryReservation(memoryBytes: number): number {
+  return Math.min(memoryBytes, Math.max(reservationBytesMin, Math.floor(memoryBytes / 2)));
+}
+
 function toLimits({ cpuMillis, memoryBytes, pidsMax }: Amounts & { pidsMax: number }): Limits {
   return {
     cpuQuotaUs: cpuQuotaUs(cpuMillis),
     cpuShares: cpuShares(cpuMillis),
     memoryBytes,
-    reservationBytes: memoryBytes,
+    reservationBytes: memoryReservation(memoryBytes),
     pidsMax,
   };
 }

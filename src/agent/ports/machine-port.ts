@@ -11,8 +11,19 @@ export interface MachineUsage {
   reclaimableVolumeBytes: number;
   /** Bytes of all trashed volumes. */
   trashedVolumeBytes: number;
-  /** The problem with the host's volumes: no capacity, or volumes with unreadable tags. */
+  /**
+   * The problem with the host's volumes: no capacity, or volumes with unreadable tags. Otherwise
+   * the limit of the machine that admits few more sets.
+   */
   volumeReason: Reason | null;
+  /** The number of sets for which the limits of the machine are enough. Null if unknown. */
+  setsMax?: number | null;
+}
+
+/** The sets on the host. Docker needs memory and disk for each of their containers. */
+export interface SetCounts {
+  sets: number;
+  containers: number;
 }
 
 /** Measures the machine without the Docker daemon, so that a hung daemon does not stop reports. */
@@ -21,5 +32,5 @@ export interface MachinePort {
    * Measures the machine. CPU usage is a smoothed value, not a peak. Callers wait some seconds
    * between calls.
    */
-  measure(): Promise<MachineUsage>;
+  measure(counts: SetCounts): Promise<MachineUsage>;
 }

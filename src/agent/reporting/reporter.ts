@@ -66,7 +66,7 @@ export class Reporter {
     this.clockSkew = new ClockSkew(clock, log);
     this.capabilities = new CapabilityReports({
       tested: () => housekeeping.selfTest?.tested ?? noTest,
-      setsMax: () => null,
+      setsMax: () => this.usage.setsMax,
       onRequested: () => this.#wakeup.notify(),
     });
     this.usage = new UsageReports({

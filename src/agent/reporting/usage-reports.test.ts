@@ -1,6 +1,7 @@
 import { expect, it } from "vitest";
 import { VirtualClock } from "../../../test/support/agent/virtual-clock.ts";
 import { silentLog } from "../../lib/log.ts";
+import type { SetCounts } from "../ports/machine-port.ts";
 import { UsageReports } from "./usage-reports.ts";
 
 it("a host offers no bytes that its volumes use beyond their bookings", async () => {
@@ -32,4 +33,47 @@ it("a host offers no bytes that its volumes use beyond their bookings", async ()
   expect(await offered(0)).toBe(1_000);
   expect(await offered(300)).toBe(700);
   expect(await offered(5_000)).toBe(0);
+});
+
+const none = { cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 };
+
+it("measures the machine with the numbers of sets and containers, for which Docker needs memory", async () => {
+  const counts: SetCounts[] = [];
+  const reports = new UsageReports({
+    machine: {
+      measure: async (seen) => {
+        counts.push(seen);
+        return {
+          used: none,
+          allocatable: none,
+          reclaimableVolumeBytes: 0,
+          trashedVolumeBytes: 0,
+          volumeReason: null,
+          setsMax: 480,
+        };
+      },
+    },
+    port: {
+      memoryUsage: async () => ({
+        set_one: 5,
+        "0123456789ab": 2,
+        "0123456789ac": 3,
+        set_two: 1,
+        "0123456789ad": 1,
+      }),
+    },
+    disk: () => undefined,
+    volumeExcessBytes: () => 0,
+    clockReason: () => undefined,
+    fault: () => undefined,
+    clock: new VirtualClock(),
+    log: silentLog,
+    intervalMs: 1_000,
+    onRepeat: () => undefined,
+  });
+  const usage = await reports.takeIfDue();
+  // An API of an earlier release refuses unknown members of a usage report.
+  expect(usage).not.toHaveProperty("setsMax");
+  expect(reports.setsMax).toBe(480);
+  expect(counts).toEqual([{ sets: 2, containers: 3 }]);
 });

@@ -3,7 +3,7 @@ import type { Reason, ResourceAmounts } from "../../contracts/common/primitives.
 import type { Log } from "../../lib/log.ts";
 import type { Clock } from "../base/clock.ts";
 import type { DiskUsage } from "../ports/disk-port.ts";
-import type { MachinePort } from "../ports/machine-port.ts";
+import type { MachinePort, SetCounts } from "../ports/machine-port.ts";
 import type { SetPort } from "../ports/set-port.ts";
 import { reportableMemory } from "./reportable.ts";
 
@@ -29,9 +29,15 @@ export interface UsageReportsOptions {
 export class UsageReports {
   readonly #options: UsageReportsOptions;
   #dueAtMs = Number.NEGATIVE_INFINITY;
+  #setsMax: number | null = null;
 
   constructor(options: UsageReportsOptions) {
     this.#options = options;
+  }
+
+  /** The number of sets for which the limits of the machine are enough. Null if unknown. */
+  get setsMax(): number | null {
+    return this.#setsMax;
   }
 
   /** Zero or less means now. */
@@ -48,7 +54,9 @@ export class UsageReports {
     if (this.dueInMs > soonMs) return null;
     this.#dueAtMs = clock.nowMs() + intervalMs;
     try {
-      const [usage, memory] = await Promise.all([machine.measure(), port.memoryUsage()]);
+      const memory = await port.memoryUsage();
+      const { setsMax = null, ...usage } = await machine.measure(countSets(memory));
+      this.#setsMax = setsMax;
       const excessBytes = this.#options.volumeExcessBytes();
       const measured = disk();
       const ofDisk = measured && {
@@ -81,4 +89,11 @@ export class UsageReports {
 /** Bytes that no placement can use count neither as used nor as allocatable. */
 function withoutVolumeBytes(amounts: ResourceAmounts, bytes: number): ResourceAmounts {
   return { ...amounts, volumeBytes: Math.max(0, amounts.volumeBytes - bytes) };
+}
+
+/** The keys are the ids of sets, and the ids of containers in Docker. */
+function countSets(memory: Readonly<Record<string, number>>): SetCounts {
+  const holders = Object.keys(memory);
+  const sets = holders.filter((key) => key.startsWith("set_")).length;
+  return { sets, containers: holders.length - sets };
 }

@@ -1,8 +1,9 @@
 import { mkdir, readFile, stat, writeFile } from "node:fs/promises";
+import { totalmem } from "node:os";
 import { join } from "node:path";
 import { AgentError } from "../../agent/base/agent-error.ts";
 import type { Limits } from "../../agent/model/local-set.ts";
-import { CPU_PERIOD_US, toCpuWeight } from "../../agent/model/set-limits.ts";
+import { CPU_PERIOD_US, memoryReservation, toCpuWeight } from "../../agent/model/set-limits.ts";
 import { cgroupFailed } from "./cgroup-failed.ts";
 import { finiteOr } from "./finite-or.ts";
 import { readIo, writeIo } from "./io-limits.ts";
@@ -169,8 +170,10 @@ async function ensureVersion2(
     await writeFile(join(path, "cgroup.subtree_control"), "+cpu +memory +pids");
     path = join(path, name);
     await mkdir(path, { recursive: true });
-    // A set's reservation is effective only up to the reservations of its ancestors.
-    if (name !== names.at(-1)) await writeFile(join(path, "memory.low"), "max");
+    // A set's reservation is effective only up to the reservations of its ancestors. The kernel
+    // also divides among the sets what these do not reserve of it.
+    if (name !== names.at(-1))
+      await writeFile(join(path, "memory.low"), String(memoryReservation(totalmem())));
   }
   await Promise.all([
     writeFile(join(path, "cpu.max"), `${finiteOr("max", limits.cpuQuotaUs)} ${CPU_PERIOD_US}`),

@@ -1,8 +1,9 @@
 import { readdir } from "node:fs/promises";
+import { totalmem } from "node:os";
 import { join } from "node:path";
 import { assert } from "../../lib/assert.ts";
 import type { Limits } from "../../agent/model/local-set.ts";
-import { isLimited, toCpuWeight } from "../../agent/model/set-limits.ts";
+import { isLimited, memoryReservation, toCpuWeight } from "../../agent/model/set-limits.ts";
 import { cgroupFailed } from "./cgroup-failed.ts";
 import { readIo, writeIo } from "./io-limits.ts";
 import { checkMemory, isMemoryHeld } from "./check-memory.ts";
@@ -44,9 +45,10 @@ export function createSystemdCgroups({ hostId, root, version }: SetCgroupsOption
   const { slicesAbove, hostFolder, toSliceName, toPlace, toScopePlace, toIoPlace, parseSetId } =
     createSliceNames({ hostId, root, version });
   // Otherwise systemd starts the slices above the set's with default dependencies. A set's
-  // reservation is effective only up to their reservations.
+  // reservation is effective only up to their reservations, of which the kernel also divides among
+  // the sets what these do not reserve.
   const reserved: SliceProperty[] =
-    version === 1 ? [] : [["MemoryLow", "t", toSystemdLimit(Infinity)]];
+    version === 1 ? [] : [["MemoryLow", "t", toSystemdLimit(memoryReservation(totalmem()))]];
   const above = createSlicesAbove(hostFolder, async (signal) => {
     for (const slice of slicesAbove)
       await ensureSlice(slice, reserved, { isRunning: false }, signal);

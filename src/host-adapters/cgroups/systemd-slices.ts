@@ -30,9 +30,10 @@ const ioProperties = [
 /**
  * Starts a slice, or changes the properties of one that runs. Afterwards its cgroup exists.
  *
- * The slice is transient: its settings disappear with it. It has no default dependencies. With
- * these, a shutdown would immediately stop all slices and the containers in them. A slice of that
- * name from an operator or a previous agent retains its dependencies.
+ * The slice is transient: its settings disappear with it. It should have no default dependencies,
+ * with which a shutdown stops all slices and the containers in them. The property alone has no
+ * effect before the next reload of systemd, which adds them when it first reads a slice. So
+ * `systemd/berth-.slice.d` sets it for all slices.
  */
 export async function ensureSlice(
   slice: string,

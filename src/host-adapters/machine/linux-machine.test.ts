@@ -6,6 +6,7 @@ import { AgentError } from "../../agent/base/agent-error.ts";
 import { createLinuxMachine } from "./linux-machine.ts";
 
 const cpuMillis = cpus().length * 1_000;
+const noSets = { sets: 0, containers: 0 };
 const noReserve = { cpu: 0, memory: 0, rootfs: 0 };
 
 describe("the machine", () => {
@@ -21,16 +22,16 @@ describe("the machine", () => {
     await writeFile(`${procRoot}/loadavg`, `${load} 0.00 0.00 1/100 1234\n`);
     await writeFile(
       `${procRoot}/meminfo`,
-      "MemTotal:       1000000 kB\nMemFree:  1 kB\nMemAvailable:    600000 kB\n",
+      "MemTotal:       2000000 kB\nMemFree:  1 kB\nMemAvailable:   1600000 kB\n",
     );
   }
 
   it("counts unavailable memory as used, and excludes the reserve from the allocatable capacity", async () => {
     const reservePercent = { cpu: 10, memory: 20, rootfs: 50 };
     const machine = createLinuxMachine({ dockerRoot: () => "/", reservePercent, procRoot });
-    const { used, allocatable } = await machine.measure();
+    const { used, allocatable } = await machine.measure(noSets);
     expect(used.memoryBytes).toBe(400_000 * 1_024);
-    expect(allocatable.memoryBytes).toBe(800_000 * 1_024);
+    expect(allocatable.memoryBytes).toBe(1_600_000 * 1_024);
     expect(allocatable.cpuMillis).toBe((cpuMillis * 9) / 10);
     expect(allocatable.volumeBytes).toBe(0);
     expect(used.rootfsBytes).toBeGreaterThan(0);
@@ -38,13 +39,37 @@ describe("the machine", () => {
     expect(Object.values({ ...used, ...allocatable }).every(Number.isInteger)).toBe(true);
   });
 
+  it("reserves the memory and the disk that Docker needs for the containers, beyond the percentage", async () => {
+    const reservePercent = { cpu: 5, memory: 5, rootfs: 0 };
+    const machine = createLinuxMachine({ dockerRoot: () => "/", reservePercent, procRoot });
+    const none = (await machine.measure(noSets)).allocatable;
+    const many = (await machine.measure({ sets: 1, containers: 100 })).allocatable;
+    expect(none.memoryBytes).toBe(2_000_000 * 1_024 - 256 * 2 ** 20);
+    expect(none.memoryBytes - many.memoryBytes).toBe(100 * 8 * 2 ** 20);
+    expect(none.rootfsBytes - many.rootfsBytes).toBe(100 * 20 * 2 ** 20);
+    expect((await machine.measure({ sets: 1, containers: 1_000_000 })).allocatable).toMatchObject({
+      memoryBytes: 0,
+      rootfsBytes: 0,
+    });
+  });
+
+  it("reserves at most a quarter of a small machine for the system", async () => {
+    await writeFile(`${procRoot}/meminfo`, "MemTotal: 400000 kB\nMemAvailable: 300000 kB\n");
+    const machine = createLinuxMachine({
+      dockerRoot: () => "/",
+      reservePercent: noReserve,
+      procRoot,
+    });
+    expect((await machine.measure(noSets)).allocatable.memoryBytes).toBe(300_000 * 1_024);
+  });
+
   it("starts with the load of the last minute, at most the whole machine", async () => {
     await writeProc({ busy: 1, idle: 1, load: cpus().length / 2 });
     const half = createLinuxMachine({ dockerRoot: () => "/", reservePercent: noReserve, procRoot });
-    expect((await half.measure()).used.cpuMillis).toBe(cpuMillis / 2);
+    expect((await half.measure(noSets)).used.cpuMillis).toBe(cpuMillis / 2);
     await writeProc({ busy: 1, idle: 1, load: 999 });
     const full = createLinuxMachine({ dockerRoot: () => "/", reservePercent: noReserve, procRoot });
-    expect((await full.measure()).used.cpuMillis).toBe(cpuMillis);
+    expect((await full.measure(noSets)).used.cpuMillis).toBe(cpuMillis);
   });
 
   it("approaches the current CPU usage, and never exceeds the machine", async () => {
@@ -53,10 +78,10 @@ describe("the machine", () => {
       reservePercent: noReserve,
       procRoot,
     });
-    const before = (await machine.measure()).used.cpuMillis;
+    const before = (await machine.measure(noSets)).used.cpuMillis;
     await writeProc({ busy: 1_000_000, idle: 900, load: 0 });
     await new Promise((resolve) => setTimeout(resolve, 60));
-    const after = (await machine.measure()).used.cpuMillis;
+    const after = (await machine.measure(noSets)).used.cpuMillis;
     expect(before).toBe(0);
     expect(after).toBeGreaterThan(0);
     expect(after).toBeLessThan(cpuMillis);
@@ -69,7 +94,7 @@ describe("the machine", () => {
       reservePercent: noReserve,
       procRoot,
     });
-    await expect(machine.measure()).rejects.toThrow("meminfo has no MemAvailable");
+    await expect(machine.measure(noSets)).rejects.toThrow("meminfo has no MemAvailable");
   });
 
   it("reports no capacity for volumes that cannot be measured, with the reason and all other values", async () => {
@@ -80,15 +105,29 @@ describe("the machine", () => {
     const volumes = { capacity: () => Promise.reject(missing), areOnDockerRoot: false };
     const options = { dockerRoot: () => "/", reservePercent: noReserve, procRoot };
     const machine = createLinuxMachine({ ...options, volumes: () => volumes });
-    const { used, allocatable, volumeReason } = await machine.measure();
+    const { used, allocatable, volumeReason } = await machine.measure(noSets);
     expect(volumeReason).toMatchObject({ code: "volume-missing", text: missing.message });
     expect([used.volumeBytes, allocatable.volumeBytes]).toEqual([0, 0]);
     expect(used.memoryBytes).toBe(400_000 * 1_024);
   });
 
+  it("names the limit of the machine that admits few more sets", async () => {
+    const limits = async () => [
+      { name: "fs.roomy", value: 9, setsMax: 900, remedy: "raise it" },
+      { name: "fs.tight", value: 128, setsMax: 20, remedy: "raise it" },
+    ];
+    const options = { dockerRoot: () => "/", reservePercent: noReserve, procRoot, limits };
+    const machine = createLinuxMachine(options);
+    expect((await machine.measure({ sets: 17, containers: 34 })).volumeReason).toBeNull();
+    expect((await machine.measure({ sets: 18, containers: 36 })).volumeReason).toEqual({
+      code: "sets-limited",
+      text: "The host has 18 sets, and fs.tight (128) is enough for about 20: raise it. Otherwise containers fail to start.",
+    });
+  });
+
   it("measures this machine", async () => {
     const machine = createLinuxMachine({ dockerRoot: () => "/", reservePercent: noReserve });
-    const { used, allocatable } = await machine.measure();
+    const { used, allocatable } = await machine.measure(noSets);
     expect(used.memoryBytes).toBeGreaterThan(2 ** 20);
     expect(used.memoryBytes).toBeLessThan(allocatable.memoryBytes);
     expect(used.cpuMillis).toBeLessThanOrEqual(allocatable.cpuMillis);

@@ -2,6 +2,7 @@ import { readFile, statfs } from "node:fs/promises";
 import { cpus } from "node:os";
 import { runAbortable } from "../../lib/async/abort.ts";
 import type { Reason, ResourceAmounts } from "../../contracts/common/primitives.ts";
+import { findTightest, type HostLimit } from "./host-limits.ts";
 import type { MachinePort } from "../../agent/ports/machine-port.ts";
 import type { VolumeCapacity } from "../../agent/ports/volume-port.ts";
 import { toStepFailure } from "../../agent/model/step-failure.ts";
@@ -12,10 +13,15 @@ export interface LinuxMachineOptions {
    * containers may write.
    */
   dockerRoot: () => string;
-  /** Percentages of the machine that are reserved for the system, Docker and the agent. */
+  /**
+   * Percentages of the machine that are reserved for the system, Docker and the agent. Of memory
+   * and disk, at least what Docker needs for the containers is reserved.
+   */
   reservePercent: { cpu: number; memory: number; rootfs: number };
   /** Capacity and usage of the volumes; undefined while the host has none. */
   volumes?: () => MachineVolumes | undefined;
+  /** Limits of the machine that its sets share. */
+  limits?: () => Promise<HostLimit[]>;
   /** The mount point of proc. */
   procRoot?: string;
 }
@@ -48,6 +54,7 @@ export function createLinuxMachine({
   dockerRoot,
   reservePercent,
   volumes,
+  limits = async () => [],
   procRoot = "/proc",
 }: LinuxMachineOptions): MachinePort {
   const cpuMillisTotal = cpus().length * 1_000;
@@ -66,12 +73,13 @@ export function createLinuxMachine({
     last = sample;
   };
   return {
-    async measure() {
+    async measure({ sets, containers }) {
       const volumesNow = volumes?.();
-      const [memory, disk, capacity] = await Promise.all([
+      const [memory, disk, capacity, tightest] = await Promise.all([
         readMemory(procRoot),
         readDisk(dockerRoot()),
         volumesNow ? measureVolumes(volumesNow) : { ...noCapacity, reason: null },
+        limits().then(findTightest),
         updateBusyShare(),
       ]);
       const shared = volumesNow?.areOnDockerRoot === true ? capacity : noCapacity;
@@ -88,13 +96,24 @@ export function createLinuxMachine({
           volumeBytes: capacity.totalBytes - capacity.freeBytes,
           rootfsBytes: Math.max(0, disk.totalBytes - disk.freeBytes - shared.usedBytes),
         },
-        allocatable: withoutReserve(total, reservePercent),
+        allocatable: withoutReserve(total, reservePercent, containers),
         reclaimableVolumeBytes: capacity.reclaimableBytes,
         trashedVolumeBytes: capacity.trashedBytes,
-        volumeReason: capacity.reason,
+        volumeReason: capacity.reason ?? describeLimit(tightest, sets),
+        setsMax: tightest?.setsMax ?? null,
       };
     },
   };
+}
+
+/** The share of a limit from which on the host shows a reason. */
+const warningShare = 0.9;
+
+function describeLimit(limit: HostLimit | undefined, sets: number): Reason | null {
+  if (!limit || sets < Math.floor(limit.setsMax * warningShare)) return null;
+  const { name, value, setsMax, remedy } = limit;
+  const text = `The host has ${sets} sets, and ${name} (${value}) is enough for about ${setsMax}: ${remedy}. Otherwise containers fail to start.`;
+  return { code: "sets-limited", text };
 }
 
 const noCapacity: VolumeCapacity = {
@@ -139,16 +158,33 @@ function unreadableReason([first, ...others]: readonly string[]): Reason | null 
   return { code: "volume-unreadable", text: `${text}. Berth does not change these volumes.` };
 }
 
+/** The system, Docker, containerd and the agent, without containers; at most a quarter. */
+const systemMemoryBytes = 256 * 2 ** 20;
+/**
+ * Docker's memory for a container, outside of the set's cgroup. A process of containerd uses 4 MiB
+ * (measured). Its memory in the kernel, and growth of dockerd and containerd are estimates.
+ */
+const memoryBytesPerContainer = 8 * 2 ** 20;
+/** Docker's log of a container: see container-specs.ts. */
+const logBytesPerContainer = 20 * 2 ** 20;
+
 function withoutReserve(
   total: ResourceAmounts,
   reserve: LinuxMachineOptions["reservePercent"],
+  containers: number,
 ): ResourceAmounts {
-  const left = (amount: number, percent: number) => Math.floor((amount * (100 - percent)) / 100);
+  const left = (amount: number, percent: number, least = 0) =>
+    Math.max(0, Math.floor(Math.min((amount * (100 - percent)) / 100, amount - least)));
+  const systemBytes = Math.min(systemMemoryBytes, total.memoryBytes / 4);
   return {
     cpuMillis: left(total.cpuMillis, reserve.cpu),
-    memoryBytes: left(total.memoryBytes, reserve.memory),
+    memoryBytes: left(
+      total.memoryBytes,
+      reserve.memory,
+      systemBytes + containers * memoryBytesPerContainer,
+    ),
     volumeBytes: total.volumeBytes,
-    rootfsBytes: left(total.rootfsBytes, reserve.rootfs),
+    rootfsBytes: left(total.rootfsBytes, reserve.rootfs, containers * logBytesPerContainer),
   };
 }
 

@@ -12,6 +12,7 @@ import {
 import { createControlPlane } from "../../host-adapters/control-plane-client/control-plane.ts";
 import { readAgentIdentity } from "../../host-adapters/machine/agent-identity.ts";
 import { isMachineStopping } from "../../host-adapters/machine/machine-shutdown.ts";
+import { readHostLimits } from "../../host-adapters/machine/host-limits.ts";
 import {
   createLinuxMachine,
   type MachineVolumes,
@@ -87,8 +88,10 @@ export async function startHostAgent(
   const machine = createLinuxMachine({
     dockerRoot: () => root.folder(),
     volumes: () => late.volumes && volumesOnMachine(late.volumes, root),
+    limits: readHostLimits,
     reservePercent: toReserve(settings),
   });
+  await logLowLimits(log);
   const state = openStateFile(path.join(settings.BERTH_AGENT_DATA_DIR, "host-agent.json"));
   const own = await readAgentIdentity(settings.BERTH_AGENT_MACHINE_ID_FILE);
   const identity = await obtainIdentity(
@@ -119,6 +122,15 @@ export async function startHostAgent(
     endProcess(error, context),
   );
   return { hostId };
+}
+
+/** A host of this many sets is usual in production. */
+const usualSets = 500;
+
+/** Warns before the host has so many sets that containers fail to start. */
+async function logLowLimits(log: Log): Promise<void> {
+  const low = (await readHostLimits()).filter(({ setsMax }) => setsMax < usualSets);
+  for (const limit of low) log.warn(limit, "a limit of the machine admits few sets");
 }
 
 /** True if another machine wrote the state. */

@@ -1,0 +1,75 @@
+import { mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { findTightest, type HostLimitsOptions, readHostLimits } from "./host-limits.ts";
+
+let folder: string;
+let options: HostLimitsOptions;
+
+beforeEach(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), "berth-limits-"));
+  options = {
+    procRoot: path.join(folder, "proc"),
+    sysRoot: path.join(folder, "sys"),
+    dockerPidFile: path.join(folder, "docker.pid"),
+    bridgeAddresses: () => undefined,
+  };
+});
+
+afterEach(() => rm(folder, { recursive: true }));
+
+async function write(file: string, text: string): Promise<void> {
+  const target = path.join(folder, file);
+  await mkdir(path.dirname(target), { recursive: true });
+  await writeFile(target, text);
+}
+
+async function readSetsMax(): Promise<Record<string, number>> {
+  const limits = await readHostLimits(options);
+  return Object.fromEntries(limits.map(({ name, setsMax }) => [name, setsMax]));
+}
+
+it("derives the number of sets from each limit, and omits those that the machine lacks", async () => {
+  await write("proc/sys/fs/inotify/max_user_instances", "128\n");
+  await write("proc/sys/kernel/pid_max", "32768\n");
+  await write("proc/sys/net/ipv4/neigh/default/gc_thresh3", "1024\n");
+  await write("proc/sys/net/netfilter/nf_conntrack_max", "garbage\n");
+  expect(await readSetsMax()).toEqual({
+    "fs.inotify.max_user_instances": 29,
+    "kernel.pid_max": 694,
+    "net.ipv4.neigh.default.gc_thresh3": 480,
+  });
+  expect(findTightest(await readHostLimits(options))).toMatchObject({
+    name: "fs.inotify.max_user_instances",
+    value: 128,
+  });
+});
+
+it("counts the open files of dockerd, and what its bridge has", async () => {
+  await write("docker.pid", "77");
+  await write("proc/77/limits", "Max open files            1024                 524288    files\n");
+  await mkdir(path.join(folder, "sys/class/net/docker0/brif/veth1"), { recursive: true });
+  await mkdir(path.join(folder, "sys/class/net/docker0/brif/eth1"));
+  await symlink("../../devices/virtual/net/veth1", path.join(folder, "sys/class/net/veth1"));
+  await symlink("../../devices/pci0000:00/net/eth1", path.join(folder, "sys/class/net/eth1"));
+  options.bridgeAddresses = () => 256;
+  expect(await readSetsMax()).toEqual({
+    "open files of dockerd": 34,
+    "the ports of docker0": 1_022,
+    "the addresses of docker0": 253,
+  });
+});
+
+it("a limit that is too low for the machine itself admits no set", async () => {
+  await write("proc/sys/kernel/pid_max", "1000\n");
+  expect(await readSetsMax()).toEqual({ "kernel.pid_max": 0 });
+  expect(findTightest([])).toBeUndefined();
+});
+
+it("reads the limits of this machine", async () => {
+  const names = (await readHostLimits()).map(({ name }) => name);
+  expect(names).toEqual(
+    expect.arrayContaining(["kernel.pid_max", "fs.inotify.max_user_instances"]),
+  );
+});

@@ -1,0 +1,169 @@
+import { readdir, readFile, readlink } from "node:fs/promises";
+import { networkInterfaces } from "node:os";
+import path from "node:path";
+
+/**
+ * Limits of the machine that all sets of a host share. Each set uses a part of them, even if its
+ * containers only sleep. With too many sets, containers fail to start, and the errors do not name
+ * the limit. An example is "too many open files" for inotify instances.
+ */
+export interface HostLimit {
+  /** The sysctl, or a description of the limit. */
+  name: string;
+  value: number;
+  /** The number of sets for which the limit is high enough. */
+  setsMax: number;
+  /** The action of an operator. */
+  remedy: string;
+}
+
+/** The use of a limit: by the machine itself, and by one set of three containers. */
+interface Need {
+  name: string;
+  /** Relative to proc. */
+  file: string;
+  ofMachine: number;
+  ofSet: number;
+}
+
+/**
+ * Counted on Debian with Docker 28 and cgroup version 2. A set has an infra container and two more.
+ * Applications need more; the values are the least that each set uses.
+ */
+const needs: readonly Need[] = [
+  // A shim of containerd has about 12 threads, and each container at least one process.
+  // kernel.threads-max grows with the memory, which is exhausted earlier.
+  { name: "kernel.pid_max", file: "sys/kernel/pid_max", ofMachine: 1_500, ofSet: 45 },
+  // All containers run as root of the machine, so they share the instances of one user. The shim
+  // of each container uses one for events of memory.
+  {
+    name: "fs.inotify.max_user_instances",
+    file: "sys/fs/inotify/max_user_instances",
+    ofMachine: 40,
+    ofSet: 3,
+  },
+  {
+    name: "fs.inotify.max_user_watches",
+    file: "sys/fs/inotify/max_user_watches",
+    ofMachine: 1_000,
+    ofSet: 6,
+  },
+  // The host has an entry for each set, and each set one for the host. All namespaces share the
+  // table. Sets that connect to each other need more.
+  {
+    name: "net.ipv4.neigh.default.gc_thresh3",
+    file: "sys/net/ipv4/neigh/default/gc_thresh3",
+    ofMachine: 64,
+    ofSet: 2,
+  },
+  // Connections through Docker's address translation, of which an idle set has none.
+  {
+    name: "net.netfilter.nf_conntrack_max",
+    file: "sys/net/netfilter/nf_conntrack_max",
+    ofMachine: 4_096,
+    ofSet: 64,
+  },
+  // Root file systems, shared memory and network namespaces.
+  { name: "fs.mount-max", file: "sys/fs/mount-max", ofMachine: 1_000, ofSet: 8 },
+];
+
+/** The kernel's limit of devices on a bridge, less the bridge itself. */
+const bridgePortsMax = 1_023;
+const dockerBridge = "docker0";
+/** Open files of the daemon: for the output of each container, and connections to containerd. */
+const daemonFiles = { ofMachine: 200, ofSet: 24 };
+const addressesReserved = 3;
+
+export interface HostLimitsOptions {
+  procRoot?: string;
+  sysRoot?: string;
+  /** The file with the process id of the Docker daemon. */
+  dockerPidFile?: string;
+  /** Number of addresses of Docker's bridge. Undefined without that bridge. */
+  bridgeAddresses?: () => number | undefined;
+}
+
+/**
+ * Reads the limits. One that the kernel lacks, or that the agent cannot read, is omitted. Reads
+ * some small files, and calls neither Docker nor another program.
+ */
+export async function readHostLimits({
+  procRoot = "/proc",
+  sysRoot = "/sys",
+  dockerPidFile = "/run/docker.pid",
+  bridgeAddresses = countBridgeAddresses,
+}: HostLimitsOptions = {}): Promise<HostLimit[]> {
+  const sysctls = needs.map(async ({ name, file, ofMachine, ofSet }) => {
+    const value = Number(await readOrEmpty(path.join(procRoot, file)));
+    const remedy = `raise it as systemd/sysctl.d/berth.conf does`;
+    return toLimit({ name, value, remedy }, { ofMachine, ofSet });
+  });
+  const limits = await Promise.all([
+    ...sysctls,
+    readDaemonFiles(procRoot, dockerPidFile),
+    readBridgePorts(sysRoot),
+  ]);
+  const addresses = bridgeAddresses();
+  const ofBridge = toLimit(
+    {
+      name: `the addresses of ${dockerBridge}`,
+      value: addresses ?? Number.NaN,
+      remedy: "give Docker a larger network with `bip` in its daemon.json",
+    },
+    { ofMachine: addressesReserved, ofSet: 1 },
+  );
+  return [...limits, ofBridge].filter((limit) => limit !== undefined);
+}
+
+/** The limit that admits the fewest sets. */
+export function findTightest(limits: readonly HostLimit[]): HostLimit | undefined {
+  return limits.reduce<HostLimit | undefined>(
+    (tightest, limit) => (tightest && tightest.setsMax <= limit.setsMax ? tightest : limit),
+    undefined,
+  );
+}
+
+function toLimit(
+  limit: Omit<HostLimit, "setsMax">,
+  { ofMachine, ofSet }: { ofMachine: number; ofSet: number },
+): HostLimit | undefined {
+  if (!Number.isSafeInteger(limit.value) || limit.value <= 0) return undefined;
+  return { ...limit, setsMax: Math.max(0, Math.floor((limit.value - ofMachine) / ofSet)) };
+}
+
+async function readDaemonFiles(procRoot: string, pidFile: string): Promise<HostLimit | undefined> {
+  const pid = Number(await readOrEmpty(pidFile));
+  if (!Number.isSafeInteger(pid) || pid <= 0) return undefined;
+  const text = await readOrEmpty(path.join(procRoot, String(pid), "limits"));
+  const value = Number(/^Max open files +(\d+)/m.exec(text)?.[1] ?? Number.NaN);
+  const limit = { name: "open files of dockerd", value, remedy: "set LimitNOFILE= of its unit" };
+  return toLimit(limit, daemonFiles);
+}
+
+/** Devices of Berth's sets are among the ports, so only what other bridges have would be less. */
+async function readBridgePorts(sysRoot: string): Promise<HostLimit | undefined> {
+  const folder = path.join(sysRoot, "class/net", dockerBridge, "brif");
+  const ports = await readdir(folder).catch(() => undefined);
+  if (!ports) return undefined;
+  const links = await Promise.all(
+    ports.map((port) => readlink(path.join(sysRoot, "class/net", port)).catch(() => "")),
+  );
+  // Containers have virtual Ethernet devices. Physical ones are ports that no set can use.
+  const others = links.filter((link) => link !== "" && !link.includes("/virtual/")).length;
+  const name = `the ports of ${dockerBridge}`;
+  const remedy = "the kernel has no more";
+  return toLimit({ name, value: bridgePortsMax, remedy }, { ofMachine: others, ofSet: 1 });
+}
+
+function countBridgeAddresses(): number | undefined {
+  const cidr = networkInterfaces()[dockerBridge]?.find(({ family }) => family === "IPv4")?.cidr;
+  const bits = Number(cidr?.split("/")[1] ?? Number.NaN);
+  return Number.isSafeInteger(bits) ? 2 ** (32 - bits) : undefined;
+}
+
+async function readOrEmpty(file: string): Promise<string> {
+  return readFile(file, "utf8").then(
+    (text) => text.trim(),
+    () => "",
+  );
+}
