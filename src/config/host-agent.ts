@@ -50,6 +50,11 @@ const agentSettings = {
   BERTH_AGENT_STEPS_MAX: wholeNumber(1, 1_000).default(64),
   BERTH_AGENT_STARTS_MAX: wholeNumber(1, 100).default(8),
   /**
+   * At a shutdown of the machine, all sets have this long to stop in order. A longer time needs a
+   * longer `TimeoutStopSec` of the unit.
+   */
+  BERTH_SETS_STOP_TIMEOUT_MS: wholeNumber(1_000, 3_600_000).default(110_000),
+  /**
    * Backend of the volumes: `lvm` (a volume group), `loop` (image files with loop devices in the
    * data directory), or `none`. With `none` the host runs no sets with a volume.
    */
@@ -90,6 +95,9 @@ const schema = z.object({
   BERTH_API_CA: z.string().max(100_000).includes("BEGIN CERTIFICATE").optional(),
   /** Used once, for the enrollment; it may stay set. */
   BERTH_ENROLL_TOKEN: secretText.optional(),
+  /** systemd sets both: its socket, and the timeout of its watchdog. */
+  NOTIFY_SOCKET: path.optional(),
+  WATCHDOG_USEC: wholeNumber(1, Number.MAX_SAFE_INTEGER).optional(),
 });
 
 const agentSchema = z.object(agentSettings);

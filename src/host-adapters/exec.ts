@@ -34,6 +34,8 @@ export interface CommandOptions {
   killSignal?: "SIGKILL" | "SIGTERM";
   /** Exit codes besides 0 with which the output is usable. */
   exitCodesAccepted?: readonly number[];
+  /** Variables besides the locale and the path. */
+  env?: Readonly<Record<string, string>>;
 }
 
 type RunCommand = (
@@ -51,7 +53,7 @@ export function delegateCommands(run: RunCommand | undefined): void {
 
 /**
  * Runs a program without a shell and resolves with its standard output. The output is at most 16
- * MiB, the locale is C, and the environment is otherwise empty. `path` is absolute.
+ * MiB, the locale is C, and the environment has only `env` besides. `path` is absolute.
  *
  * Rejects with CommandError. If the program cannot be killed, it still rejects shortly after the
  * deadline or the abort. This is the agent's only way to run programs.
@@ -67,7 +69,7 @@ export async function runCommand(
 async function runHere(
   path: string,
   args: readonly string[],
-  { timeoutMs, signal, killSignal = "SIGKILL", exitCodesAccepted = [] }: CommandOptions,
+  { timeoutMs, signal, killSignal = "SIGKILL", exitCodesAccepted = [], env = {} }: CommandOptions,
 ): Promise<string> {
   return new Promise((resolve, reject) => {
     const fail = (cause: Error & { code?: unknown }, stderr: string) => {
@@ -80,7 +82,7 @@ async function runHere(
     let lastTimer: NodeJS.Timeout | undefined;
     const options = {
       maxBuffer: outputBytesMax,
-      env: { LC_ALL: "C", PATH: "/usr/sbin:/usr/bin:/sbin:/bin" },
+      env: { ...env, LC_ALL: "C", PATH: "/usr/sbin:/usr/bin:/sbin:/bin" },
     };
     const child = execFile(path, args, options, (error, stdout, stderr) => {
       clearTimeout(deadline);

@@ -1,4 +1,5 @@
 import { loadHostAgentConfig } from "../config/host-agent.ts";
+import { startWatchdog } from "../host-adapters/machine/watchdog.ts";
 import { startHostAgent } from "./compose/host-agent.ts";
 import { runProcess } from "./compose/run-process.ts";
 
@@ -6,8 +7,14 @@ import { runProcess } from "./compose/run-process.ts";
  * The agent of this machine. It only pulls; nothing connects to it. Its containers keep running
  * when it stops.
  */
-await runProcess("host-agent", loadHostAgentConfig, async (config, context) =>
-  startHostAgent(
+await runProcess("host-agent", loadHostAgentConfig, async (config, context) => {
+  const unitTimeoutUs = config.WATCHDOG_USEC;
+  startWatchdog({
+    notifySocket: config.NOTIFY_SOCKET,
+    unitTimeoutMs: unitTimeoutUs === undefined ? undefined : unitTimeoutUs / 1_000,
+    log: context.log,
+  });
+  return startHostAgent(
     {
       settings: config,
       apiUrl: config.BERTH_API_URL,
@@ -22,5 +29,5 @@ await runProcess("host-agent", loadHostAgentConfig, async (config, context) =>
       shutdownTimeoutMs: config.BERTH_SHUTDOWN_TIMEOUT_MS,
     },
     context,
-  ),
-);
+  );
+});

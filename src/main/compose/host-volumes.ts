@@ -3,6 +3,7 @@ import path from "node:path";
 import type { BlockStore } from "../../host-adapters/volumes/block-store.ts";
 import { createLoopStore } from "../../host-adapters/volumes/loop-store.ts";
 import { createLvmStore } from "../../host-adapters/volumes/lvm-store.ts";
+import { areMountsVisible, refuseMounts } from "../../host-adapters/volumes/mount-visibility.ts";
 import { createVolumes } from "../../host-adapters/volumes/volumes.ts";
 import type { VolumePort } from "../../agent/ports/volume-port.ts";
 import type { AgentSettings } from "../../config/host-agent.ts";
@@ -44,7 +45,7 @@ export async function openHostVolumes(
           root,
           totalBytes: await computeDiskShare(folder, settings.BERTH_VOLUME_LOOP_PERCENT),
         });
-  const port = createVolumes({
+  const volumes = createVolumes({
     store,
     root,
     fileSystem: settings.BERTH_VOLUME_FILE_SYSTEM,
@@ -52,6 +53,9 @@ export async function openHostVolumes(
     purgesEarly: settings.BERTH_VOLUME_PURGE_EARLY,
     log,
   });
+  const isVisible = await areMountsVisible(root);
+  if (!isVisible) log.error({ root }, "Docker does not see the volumes that the agent mounts");
+  const port = isVisible ? volumes : refuseMounts(volumes);
   return { port, store, device: backend === "loop" ? (await stat(folder)).dev : undefined };
 }
 

@@ -1,0 +1,77 @@
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { removeService, startService } from "../support/modern-host/host-service.ts";
+import { replaceAgent, runOnHost } from "../support/modern-host/modern-host.ts";
+import { waitUntil } from "../support/wait-until.ts";
+
+const unit = "berth-host-agent";
+const dropIn = `/run/systemd/system/${unit}.service.d/test.conf`;
+const deadlineMs = 120_000;
+
+beforeAll(() => startService("agent-unit", { cpu: 0.2 }));
+
+afterAll(async () => {
+  await replaceAgent(`rm -f ${dropIn} && systemctl daemon-reload && systemctl restart ${unit}`);
+  await removeService("agent-unit");
+});
+
+async function show(property: string): Promise<string> {
+  return runOnHost(`systemctl show --property=${property} --value ${unit}`);
+}
+
+it("systemd runs the agent with a watchdog of a minute", async () => {
+  expect(await show("WatchdogUSec")).toBe("1min");
+  expect(Number(await show("WatchdogTimestampMonotonic"))).toBeGreaterThan(0);
+});
+
+it("the kernel kills the agent last, bounds its memory, and writes no core", async () => {
+  const [oom, core, max] = (
+    await runOnHost(
+      `pid=$(systemctl show --property=MainPID --value ${unit})
+      cat /proc/$pid/oom_score_adj
+      grep 'Max core' /proc/$pid/limits | tr -s ' ' | cut -d' ' -f5
+      cat /sys/fs/cgroup/system.slice/${unit}.service/memory.max`,
+    )
+  ).split("\n");
+  expect([oom, core, max]).toEqual(["-900", "0", String(2 ** 30)]);
+});
+
+it("the kernel protects the memory of the system as that of the sets", async () => {
+  const read = (file: string) => runOnHost(`cat /sys/fs/cgroup/${file}`);
+  const total = Number(await runOnHost("awk '/MemTotal/ {print $2 * 1024}' /proc/meminfo"));
+  expect(await read("system.slice/memory.min")).toBe(String(256 * 2 ** 20));
+  expect(await read("system.slice/memory.low")).toBe(String(2 * 2 ** 30));
+  expect(await read(`system.slice/${unit}.service/memory.min`)).toBe(String(128 * 2 ** 20));
+  // The kernel would divide a larger reservation among the sets.
+  await expect.poll(async () => Number(await read("berth.slice/memory.low"))).toBeLessThan(total);
+});
+
+it("systemd restarts an agent whose event loop is blocked, and no container", async () => {
+  await replaceAgent(
+    `mkdir -p $(dirname ${dropIn})
+    printf '[Service]\\nWatchdogSec=15\\n' >${dropIn}
+    systemctl daemon-reload && systemctl restart ${unit}`,
+  );
+  const pid = await show("MainPID");
+  const containers = await runOnHost("docker ps -q --no-trunc | sort");
+  // Longer than the timeout: the agent resets its watchdog.
+  await runOnHost("sleep 25");
+  expect(await show("MainPID")).toBe(pid);
+
+  await replaceAgent(`kill -STOP ${pid}`);
+  expect(await runOnHost(`journalctl --unit ${unit} --output=cat -n 200`)).toContain(
+    "Watchdog timeout (limit 15s)",
+  );
+  expect(await runOnHost("docker ps -q --no-trunc | sort")).toBe(containers);
+});
+
+it("invalid settings stop the restarts, until an operator corrects them", async () => {
+  const settings = "/etc/berth/host-agent.env";
+  await runOnHost(`echo BERTH_TYPO=1 >>${settings}; systemctl restart ${unit}`);
+  await waitUntil("the unit has failed", async () => (await show("ActiveState")) === "failed", {
+    deadlineMs,
+  });
+  expect(await show("ExecMainStatus")).toBe("78");
+  await runOnHost("sleep 5");
+  expect(await show("ActiveState")).toBe("failed");
+  await replaceAgent(`sed -i /BERTH_TYPO/d ${settings}; systemctl start ${unit}`);
+});
