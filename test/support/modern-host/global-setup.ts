@@ -105,7 +105,10 @@ BERTH_ENROLL_TOKEN=${secret}
 BERTH_AGENT_NAME=modern-host
 BERTH_VOLUME_BACKEND=lvm
 ENV
-    cp /machine${root}systemd/berth-host-agent.service /etc/systemd/system/
+    cp /machine${root}systemd/berth-{host-agent,stop-sets}.service /etc/systemd/system/
+    cp -r /machine${root}systemd/*.slice.d /etc/systemd/system/
+    cp /machine${root}systemd/sysctl.d/berth.conf /etc/sysctl.d/
+    systemctl restart systemd-sysctl
     systemctl daemon-reload
     systemctl enable --now berth-host-agent`,
     folder,

@@ -7,7 +7,7 @@ import { requestBerth, runOnHost } from "./modern-host.ts";
 const settleDeadlineMs = 180_000;
 const settleEveryMs = 200;
 
-const baseImage = "berth-test/busybox:1";
+export const baseImage = "berth-test/busybox:1";
 
 /** A script that imports the image of the tests, with the BusyBox of the host. */
 export const importBaseImage = `
