@@ -2,6 +2,10 @@ import type { BerthSet } from "../../src/contracts/api/sets.ts";
 import type { DemoBerth } from "./demo-berth.ts";
 
 export const POLL_MS = 25;
+/** Lists take CPU time that starting sets need. A set has its address long before it answers. */
+const LIST_MS = 75;
+/** Sets with addresses may be replaced. */
+const RELIST_MS = 1_000;
 const PROBE_TIMEOUT_MS = 400;
 
 export interface WebAnswer {
@@ -50,8 +54,14 @@ export async function untilAnswering(
 ): Promise<void> {
   const beganAtMs = Date.now();
   const { service, count, known } = options;
+  let sets: BerthSet[] = [];
+  let listedAtMs = Number.NEGATIVE_INFINITY;
   for (;;) {
-    const sets = await listLiveSets(berth, service);
+    const areComplete = sets.filter(({ address }) => address !== null).length >= count;
+    if (performance.now() - listedAtMs >= (areComplete ? RELIST_MS : LIST_MS)) {
+      listedAtMs = performance.now();
+      sets = await listLiveSets(berth, service);
+    }
     const fresh = sets.filter((set) => set.address !== null && !known.has(set.id));
     await Promise.all(
       fresh.map(async (set) => {
