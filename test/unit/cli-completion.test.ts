@@ -45,7 +45,7 @@ describe("completion", () => {
     [["-o", "json", "drain", "r"], ["rack1-host7"]],
     [
       ["delete", ""],
-      ["service", "set", "host", "unknown-sets", "help"],
+      ["service", "set", "host", "registry", "unknown-sets", "help"],
     ],
     [["delete", "service", "menu-w"], ["menu-web"]],
     [["set", "stop", "set_"], ["set_01jd0000000000000000000001"]],
