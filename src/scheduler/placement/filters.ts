@@ -204,6 +204,8 @@ export function hasFeatures(
   host: Pick<HostSnapshot, "features">,
   needed: readonly string[],
 ): boolean {
+  // Most templates need none, and this runs for each host.
+  if (needed.length === 0) return true;
   return needed.every((feature) => host.features.includes(feature));
 }
 
