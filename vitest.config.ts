@@ -3,7 +3,7 @@ import { defineConfig } from "vitest/config";
 /**
  * The projects, by what a test needs: nothing (unit), Postgres and Redis (integration), Docker as well
  * (agent), a test host with LVM (lvm), a test host with systemd (modern-host, and on-modern-host for the
- * tests that run on that host), the built processes as a user starts them (e2e).
+ * tests that run on that host; qemu on request), the built processes as a user starts them (e2e).
  *
  * There is no retry anywhere: a test that fails once has found something. Tests that share the machine's
  * Docker daemon run one file at a time; the others are isolated by a database and a queue prefix per file.
@@ -86,6 +86,17 @@ export default defineConfig({
           include: isTestHost ? ["test/agent/engine-ports.test.ts"] : [],
           testTimeout: 300_000,
           hookTimeout: 300_000,
+        },
+      },
+      {
+        // The same host in qemu, whose kernel has more features: npm run test:qemu.
+        test: {
+          name: "qemu",
+          include: process.env["BERTH_MODERN_HOST"] === "qemu" ? ["test/qemu/**/*.test.ts"] : [],
+          globalSetup: ["test/support/modern-host/global-setup.ts"],
+          fileParallelism: false,
+          testTimeout: 600_000,
+          hookTimeout: 600_000,
         },
       },
       {

@@ -95,7 +95,7 @@ async function install(folder: string, apiUrl: string): Promise<void> {
   await runOnHost(
     `set -e
     ${importBaseImage}
-    vgcreate -q berth /dev/ubdb
+    vgcreate -q berth "$(ls /dev/ubdb /dev/vdb 2>/dev/null)"
     mkdir -p /opt/berth /etc/berth
     cp -r /machine${root}dist /machine${root}package.json /opt/berth/
     ln -s /machine${root}node_modules /opt/berth/node_modules
