@@ -174,21 +174,34 @@ it("containers that Docker cannot inspect do not delay the sets of other tenants
   aborting.abort(new Error("the test ends"));
 });
 
-it("a container that Docker cannot inspect makes only its own set unseen", async () => {
-  const sets = [localSet(), localSet()];
+it("a container that Docker cannot inspect makes no other one unseen", async () => {
+  const sets = [localSet({ names: ["app", "log"] }), localSet()];
   for (const set of sets) await port.prepare(set, signal);
-  const [stuck, other] = sets;
-  const [listed] = await proxy.docker.listContainers({
+  const [stuck] = sets;
+  const listed = await proxy.docker.listContainers({
     all: true,
     filters: { label: [`berth.set=${stuck?.setId}`] },
   });
-  proxy.answers = (request) =>
-    request === `GET /containers/${listed?.Id}/json`
-      ? { status: 500, lines: [{ message: "the container is locked" }] }
-      : undefined;
+  const failing = (ids: readonly string[]) => {
+    proxy.answers = (request) =>
+      ids.some((id) => request === `GET /containers/${id}/json`)
+        ? { status: 500, lines: [{ message: "the container is locked" }] }
+        : undefined;
+  };
+  const app = listed.find(({ Labels }) => Labels["berth.container"] === "app");
+  failing([app?.Id ?? ""]);
   const unseen: string[] = [];
   const observed = await port.observe(signal, (setId) => unseen.push(setId));
-  expect(observed.map(({ setId }) => setId)).toEqual([other?.setId]);
+  expect(unseen).toEqual([]);
+  const containers = observed.find(({ setId }) => setId === stuck?.setId)?.containers;
+  expect(containers).toMatchObject([
+    { name: "app", state: "created", isUnseen: true },
+    { name: "log", state: "created" },
+  ]);
+  expect(containers?.[1]?.isUnseen).toBeUndefined();
+  failing(listed.map(({ Id }) => Id));
+  const others = await port.observe(signal, (setId) => unseen.push(setId));
+  expect(others.map(({ setId }) => setId)).toEqual([sets[1]?.setId]);
   expect(unseen).toEqual([stuck?.setId]);
   await expect(port.observe(signal)).rejects.toThrow("the container is locked");
 });

@@ -14,9 +14,20 @@ export async function markMisplaced(
   signal: AbortSignal,
 ): Promise<ListedContainer[]> {
   return Promise.all(
-    containers.map(async (container) =>
-      markIfMisplaced(context, container, await context.containers.inspect(container, signal)),
-    ),
+    containers.map(async (container) => {
+      try {
+        const details = await context.containers.inspect(container, signal);
+        return await markIfMisplaced(context, container, details);
+      } catch (error) {
+        // Docker does not describe it now. That must not delay the other containers.
+        signal.throwIfAborted();
+        context.log.warn(
+          { err: error, setId: container.setId, container: container.name },
+          "cannot inspect a container",
+        );
+        return container;
+      }
+    }),
   );
 }
 

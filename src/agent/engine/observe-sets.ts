@@ -68,24 +68,16 @@ async function toObservedSet(
   signal: AbortSignal,
 ): Promise<ObservedLocalSet> {
   const withDetails = await Promise.all(
-    listed.map(async (line) => {
-      const details = await context.containers.inspect(line, signal);
-      if (!details) return { container: line, details };
-      const { dockerState, address } = details;
-      const placed = await markIfMisplaced(context, line, details);
-      const container = { ...placed, dockerState, address };
-      const [limits, io] = await Promise.all([
-        readLimits(context, container, details),
-        observeIo(context, container, details),
-      ]);
-      return { container, details: { ...details, limits, io } };
-    }),
+    listed.map((line) => describeContainer(context, line, signal)),
   );
+  const unseen = withDetails.filter(({ error }) => error !== undefined);
+  if (unseen.length > 0 && unseen.length === withDetails.length) throw unseen[0]?.error;
   const infra = withDetails.find(({ container }) => isInfra(container));
   const observed = withDetails
     .filter(({ container }) => !isInfra(container))
-    .map(({ container, details }) => {
-      const seen = toObserved(container, details);
+    .map((described) => {
+      const { details } = described;
+      const seen = toObserved(described);
       const isLost = seen.state === "running" && hasLostNetwork(details, infra?.details);
       return isLost ? { ...seen, state: "dead" as const } : seen;
     });
@@ -94,11 +86,44 @@ async function toObservedSet(
     limits: await context.cgroups.read(setId),
     volumeBytes: await context.volumes?.sizeOf(setId, signal),
     generation: infra?.container.generation,
-    infra: infra ? toObserved(infra.container, infra.details) : undefined,
+    infra: infra && toObserved(infra),
     infraRun: infra?.details && toInfraRun(infra.container, infra.details),
     containers: observed,
     address: infra?.container.dockerState === "running" ? infra.container.address : undefined,
   };
+}
+
+interface DescribedContainer {
+  container: ListedContainer;
+  /** Undefined if the container no longer exists, or is unseen. */
+  details: (ContainerDetails & { io: ObservedIo | undefined }) | undefined;
+  /** The error of an unseen container. */
+  error?: unknown;
+}
+
+/** A container that Docker does not describe now makes no other container of its set unseen. */
+async function describeContainer(
+  context: EngineContext,
+  line: ListedContainer,
+  signal: AbortSignal,
+): Promise<DescribedContainer> {
+  try {
+    const details = await context.containers.inspect(line, signal);
+    if (!details) return { container: line, details: undefined };
+    const { dockerState, address } = details;
+    const placed = await markIfMisplaced(context, line, details);
+    const container = { ...placed, dockerState, address };
+    const [limits, io] = await Promise.all([
+      readLimits(context, container, details),
+      observeIo(context, container, details),
+    ]);
+    return { container, details: { ...details, limits, io } };
+  } catch (error) {
+    signal.throwIfAborted();
+    const { setId, name } = line;
+    context.log.warn({ err: error, setId, container: name }, "cannot inspect a container");
+    return { container: line, details: undefined, error };
+  }
 }
 
 /** A process that the agent cannot see is identified by Docker's start time. */
@@ -119,14 +144,13 @@ export async function readLimits(
   return (await cgroups.readContainer(setId, dockerId)) ?? details.limits;
 }
 
-function toObserved(
-  container: ListedContainer,
-  details: (ContainerDetails & { io: ObservedIo | undefined }) | undefined,
-): ObservedContainer {
+function toObserved({ container, details, error }: DescribedContainer): ObservedContainer {
+  const isUnseen = error !== undefined;
   return {
     name: container.name,
     dockerId: container.dockerId,
-    state: details ? toState(container.dockerState) : "dead",
+    ...(isUnseen ? { isUnseen } : {}),
+    state: details || isUnseen ? toState(container.dockerState) : "dead",
     specHash: container.specHash,
     restartGeneration: container.restartGeneration,
     stopSignalSource: container.stopSignalSource,

@@ -8,7 +8,7 @@ import { removeContainers } from "./stop-containers.ts";
 
 /**
  * Removes the containers of a set that no longer belong to it, and returns the others. Rejects with
- * IMAGE_MISSING, and removes none, if the daemon lacks an image of these containers.
+ * IMAGE_MISSING, and removes none, if infra runs and the daemon lacks an image of theirs.
  */
 export async function removeObsolete(
   context: EngineContext,
@@ -18,9 +18,12 @@ export async function removeObsolete(
 ): Promise<ListedContainer[]> {
   const obsolete = findObsolete(set, existing);
   if (obsolete.length === 0) return [...existing];
-  // Without its image a replaced container would be down during the pull.
-  const replaced = obsolete.map(({ name }) => name).filter((name) => !completed.includes(name));
-  await requireImages(context, set, replaced, signal);
+  // Without its image a replaced container would be down during the pull. Without infra it is down
+  // anyway.
+  if (existing.find(isInfra)?.dockerState === "running") {
+    const replaced = obsolete.map(({ name }) => name).filter((name) => !completed.includes(name));
+    await requireImages(context, set, replaced, signal);
+  }
   await removeContainers(context, obsolete, { phase: "prepare" }, signal);
   return existing.filter((container) => !obsolete.includes(container));
 }

@@ -35,6 +35,8 @@ export async function prepareContainer(
   }
   // Without its image a replaced container would be down during the pull.
   await requireImages(context, set, [name], signal);
+  // Someone may have unmounted it. A container would then write to the disk of the host (I13).
+  if (dataPath !== undefined) await context.volumes?.ensure(set, signal);
   if (existing) await removeContainers(context, [existing], { phase: "prepare" }, signal);
   await createContainer(context, set, { name, infraId: infra.dockerId, dataPath }, signal);
 }

@@ -30,7 +30,7 @@ export class Lanes {
   }
 
   /** A step that changes containers is in progress. Pulls and probes do not change any. */
-  get isChanging(): boolean {
+  get hasChange(): boolean {
     return this.#list().some(isChange);
   }
 
@@ -39,8 +39,8 @@ export class Lanes {
     return this.#list().some(({ step }) => isExclusive(step));
   }
 
-  /** Start of the latest change in progress, by the monotonic clock; undefined without one. */
-  get lastChangeAtMs(): number | undefined {
+  /** Start of the newest change in progress, by the monotonic clock; undefined without one. */
+  get newestChangeAtMs(): number | undefined {
     const times = this.#list()
       .filter(isChange)
       .map(({ startedAtMs }) => startedAtMs);
@@ -58,7 +58,7 @@ export class Lanes {
   /** True if the step's lane is free and no step in progress excludes it. */
   mayBegin(step: Step): boolean {
     if (this.#running.has(laneOf(step)) || this.isExclusive) return false;
-    if (isExclusive(step)) return !this.isChanging;
+    if (isExclusive(step)) return !this.hasChange;
     return step.kind !== "probe" || !this.busyContainers().has(step.container);
   }
 
@@ -73,6 +73,15 @@ export class Lanes {
       this.#onEnd(step);
     });
     this.#running.set(lane, { step, startedAtMs, abort, ended });
+  }
+
+  /**
+   * Aborts the changes and probes that an exclusive step waits for, because one of them may hang.
+   * All of them can be repeated.
+   */
+  makeWayFor(due: Step): void {
+    if (!isExclusive(due) || this.isExclusive) return;
+    this.abort(({ kind }) => kind !== "pull");
   }
 
   /** Aborts the steps in progress that are obsolete. */

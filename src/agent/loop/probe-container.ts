@@ -9,7 +9,7 @@ import type { DesiredLocalSet, SetHistory } from "../set/set-history.ts";
 
 /** A set with its desired state, its observation and its history. */
 export interface ProbeSubject {
-  desired: DesiredLocalSet;
+  desired: DesiredLocalSet | undefined;
   observed: ObservedLocalSet | undefined;
   history: SetHistory;
 }
@@ -28,10 +28,10 @@ export async function probeContainer(
   name: string,
   signal: AbortSignal,
 ): Promise<void> {
-  const wanted = desired.template.containers.find((container) => container.name === name);
+  const wanted = desired?.template.containers.find((container) => container.name === name);
   const seen = observed?.containers.find((container) => container.name === name);
   const check = wanted?.options.health;
-  if (!check || !seen) return;
+  if (!desired || !check || !seen) return;
   let result: ProbeResult;
   try {
     const probe = () => {

@@ -111,7 +111,7 @@ async function runStep(
     case "start":
       await change(() => port.start(desired, [step.container], signal));
       return [];
-    case "fail":
+    case "stop-failed-start":
       await stop(() => port.stop(desired, [step.container], signal));
       return [];
   }

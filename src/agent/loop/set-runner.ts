@@ -1,20 +1,18 @@
 import type { DesiredSet } from "../../contracts/agent-protocol/desired-set.ts";
 import type { UnsupportedSet } from "../../contracts/agent-protocol/read-desired-sets.ts";
-import { callBackoff, computeBackoffMs } from "../base/backoff.ts";
 import { readClock } from "../base/clock.ts";
 import { isBoundToHost } from "../model/bound-to-host.ts";
 import { fingerprint } from "../model/fingerprint.ts";
-import type { ObservedLocalSet } from "../model/local-set.ts";
+import { hasUnseen, type ObservedLocalSet } from "../model/local-set.ts";
 import type { HashedSetSpec } from "../model/outdated.ts";
 import { advanceState } from "../model/set-state.ts";
 import { hashSpec } from "../model/spec-hash.ts";
 import { toStepFailure } from "../model/step-failure.ts";
 import { noteFailure } from "../set/attempts.ts";
-import { restoreHistory, toPersistedHistory } from "../set/persisted-history.ts";
 import {
-  isExclusive,
   reconcile,
   reconcileFenced,
+  reconcileUnseen,
   type Step,
   type Verdict,
 } from "../set/reconcile.ts";
@@ -25,6 +23,7 @@ import {
   findGivenUp,
   newSetHistory,
   noteDaemonAvailable,
+  noteObservable,
   noteObserved,
   noteRunning,
   type SetHistory,
@@ -32,21 +31,18 @@ import {
 import { noteRootfs } from "../set/set-rootfs.ts";
 import {
   type ChangeStep,
+  noteStepBegun,
   noteStepDone,
   noteStepFailed,
   type StepEnd,
 } from "../set/step-outcome.ts";
 import { judgeUnsupported } from "../set/unsupported-sets.ts";
 import { Lanes } from "./lanes.ts";
+import { ObservationSchedule } from "./observation-schedule.ts";
 import { probeContainer } from "./probe-container.ts";
 import { isPointless, isStarting, tryStep } from "./run-step.ts";
 import type { SetRunnerContext } from "./set-runner-context.ts";
-
-/**
- * A change in progress delays the next observation by at most this time, because most changes end
- * sooner and cause an observation anyway.
- */
-const OBSERVATION_DELAY_MS_MAX = 1_000;
+import { StoredHistory } from "./stored-history.ts";
 
 /**
  * Reconciles one set: observes, decides, begins the next step of each free lane, and repeats. Steps
@@ -57,21 +53,17 @@ export class SetRunner {
   readonly #setId: string;
   readonly #context: SetRunnerContext;
   readonly #history: SetHistory = newSetHistory();
+  readonly #stored: StoredHistory;
   readonly #lanes: Lanes;
-  /** The persisted history as JSON. */
-  #persistedText: string | undefined;
+  readonly #schedule: ObservationSchedule;
   #desired: (DesiredSet & HashedSetSpec) | undefined;
   /** A newer order for the set, whose description this agent cannot read. */
   #unsupported: UnsupportedSet | undefined;
   #observed: ObservedLocalSet | undefined;
   /** The observation may be outdated: observe before deciding. */
   #isStale = true;
-  /**
-   * Incremented by each observation, and by each change that makes an observation in flight
-   * outdated.
-   */
+  /** Incremented by each observation, and by each change that outdates one in flight. */
   #epoch = 0;
-  #observationsFailedInRow = 0;
   #isAwake = false;
   #loop: Promise<void> | undefined;
   #cancelTimer: (() => void) | undefined;
@@ -81,10 +73,11 @@ export class SetRunner {
     this.#setId = setId;
     this.#context = context;
     this.#lanes = new Lanes(context.cancelled, (step) => this.#onStepEnd(step));
+    this.#schedule = new ObservationSchedule(context);
     this.#isStale = !isAbsent;
-    const persisted = context.persistedHistory(setId);
-    restoreHistory(this.#history, persisted, context.stopsAtRootfs);
-    this.#persistedText = persisted && JSON.stringify(persisted);
+    this.#history.isObserved = isAbsent;
+    this.#stored = new StoredHistory(setId, context);
+    this.#stored.restoreTo(this.#history);
   }
 
   /**
@@ -92,7 +85,7 @@ export class SetRunner {
    * the set.
    */
   get isIdle(): boolean {
-    return this.#loop === undefined && !this.#isStale && !this.#lanes.isChanging;
+    return this.#loop === undefined && !this.#isStale && !this.#lanes.hasChange;
   }
 
   /** The key of the set in the host's limits. Found sets without a known tenant share a key. */
@@ -149,18 +142,23 @@ export class SetRunner {
   /** Called when the daemon answers again. Changes while it was unreachable caused no event. */
   onAvailable(): void {
     noteDaemonAvailable(this.#history);
-    this.#observationsFailedInRow = 0;
+    this.#schedule.reset();
     this.onChange();
   }
 
   /**
    * Receives the result of a resync that began when this runner was idle at `epoch`. Returns true
    * if the observation differs from the last one, so an event was lost. A runner that has changed
-   * since then ignores the result.
+   * since then ignores the result, and one with a step in progress observes again.
    */
   onResync(observed: ObservedLocalSet | undefined, epoch: number): boolean {
-    if (!this.isIdle || this.#epoch !== epoch) return false;
+    if (this.#epoch !== epoch) return false;
     const hasChanged = fingerprint(observed) !== fingerprint(this.#observed);
+    if (!this.isIdle) {
+      // A step in progress may have changed it, and an event may be lost.
+      if (hasChanged && this.#lanes.hasChange) this.onChange();
+      return false;
+    }
     this.#isStale = false;
     this.#setObserved(observed);
     if (hasChanged) this.wake();
@@ -180,7 +178,7 @@ export class SetRunner {
    */
   onRootfsMeasured(usedBytes: ReadonlyMap<string, number>): void {
     // A step may be replacing the observed containers.
-    if (!this.#desired || this.#lanes.isChanging) return;
+    if (!this.#desired || this.#lanes.hasChange) return;
     const { stopsAtRootfs, clock } = this.#context;
     const subject = { desired: this.#desired, observed: this.#observed };
     const hasChanged = noteRootfs(this.#history, subject, {
@@ -189,17 +187,8 @@ export class SetRunner {
       wallMs: clock.wallMs(),
     });
     if (!hasChanged) return;
-    this.#persist();
+    this.#stored.store(this.#history, this.#desired.template);
     this.wake();
-  }
-
-  #persist(): void {
-    if (!this.#desired) return;
-    const persisted = toPersistedHistory(this.#history, this.#desired.template);
-    const text = persisted && JSON.stringify(persisted);
-    if (text === this.#persistedText) return;
-    this.#persistedText = text;
-    this.#context.onPersistedHistory(this.#setId, persisted);
   }
 
   /** Wakes the loop, because there may be something to do. */
@@ -225,11 +214,9 @@ export class SetRunner {
       this.#cancelTimer?.();
       if (this.#isStale) {
         if (this.#isObservationDelayed()) return;
-        const { endedCount } = this.#lanes;
-        if (!(await this.#observe())) return;
-        // It may show the state before a step that has ended since. A repeated start of a
-        // one-shot container would run it twice, so observe again.
-        if (this.#lanes.endedCount !== endedCount) continue;
+        const outcome = await this.#observe();
+        if (outcome === "failed") return this.#advanceUnseen();
+        if (outcome === "outdated") continue;
       }
       this.#advance();
     }
@@ -238,31 +225,38 @@ export class SetRunner {
   /** True if a change in progress will soon cause an observation. Its end wakes the loop. */
   #isObservationDelayed(): boolean {
     if (this.#lanes.isExclusive) return true;
-    const { lastChangeAtMs } = this.#lanes;
-    if (lastChangeAtMs === undefined) return false;
-    const atMs = lastChangeAtMs + OBSERVATION_DELAY_MS_MAX;
+    const { newestChangeAtMs } = this.#lanes;
+    if (newestChangeAtMs === undefined) return false;
+    const atMs = this.#schedule.duringChangesAtMs(newestChangeAtMs);
     if (atMs <= this.#context.clock.nowMs()) return false;
     this.#sleepUntil(atMs);
     return true;
   }
 
-  async #observe(): Promise<boolean> {
-    const { port, limits, cancelled, clock, random, log } = this.#context;
+  async #observe(): Promise<"current" | "outdated" | "failed"> {
+    const { port, limits, cancelled, log } = this.#context;
     this.#isStale = false;
     try {
+      const { endedCount } = this.#lanes;
       const observe = () => port.observeSet(this.#setId, cancelled);
-      this.#setObserved(await limits.observations(this.#tenant, observe));
-      this.#observationsFailedInRow = 0;
-      return true;
+      const observed = await limits.observations(this.#tenant, observe);
+      const isComplete = !hasUnseen(observed);
+      this.#schedule.noteObserved({ isComplete });
+      this.#isStale ||= !isComplete;
+      noteObservable(this.#history);
+      // It may show the state before a step that has ended since. A repeated start of a one-shot
+      // container would run it twice, so observe again.
+      if (this.#lanes.endedCount !== endedCount) return "outdated";
+      this.#setObserved(observed);
+      return "current";
     } catch (error) {
       this.#isStale = true;
-      if (cancelled.aborted) return false;
-      this.#observationsFailedInRow++;
+      if (cancelled.aborted) return "failed";
+      this.#schedule.noteFailed();
       log.warn({ err: error, setId: this.#setId }, "cannot observe the set");
       this.#noteUnseen(error);
-      const waitMs = computeBackoffMs(callBackoff, this.#observationsFailedInRow, random());
-      this.#sleepUntil(clock.nowMs() + waitMs);
-      return false;
+      this.#sleepUntil(this.#schedule.retryAtMs);
+      return "failed";
     }
   }
 
@@ -284,13 +278,14 @@ export class SetRunner {
     this.#epoch++;
     this.#observed = observed;
     this.#noteObserved();
+    this.#history.isObserved = true;
   }
 
   #noteObserved(): void {
     if (!this.#desired) return;
     const moment = { ...readClock(this.#context.clock), busy: this.#lanes.busyContainers() };
     noteObserved(this.#history, this.#desired, this.#observed, moment);
-    this.#persist();
+    this.#stored.store(this.#history, this.#desired.template);
   }
 
   #advance(): void {
@@ -308,6 +303,16 @@ export class SetRunner {
     return this.#act(verdict);
   }
 
+  /** Takes the steps that need no observation. */
+  #advanceUnseen(): void {
+    const { canRemove, clock, isFenced } = this.#context;
+    const order = this.#unsupported ?? this.#desired;
+    const unlisted = canRemove(this.#setId) ? ("deleted" as const) : undefined;
+    const desired = isFenced() ? "stopped" : order ? order.desired : unlisted;
+    if (desired !== "running" && desired !== undefined && this.#schedule.takeForcedTurn())
+      this.#act(reconcileUnseen(desired, this.#history, clock.nowMs()));
+  }
+
   #judgeUnsupported(order: UnsupportedSet): Verdict {
     const { onReport, hasRunBefore, clock } = this.#context;
     const { verdict, report } = judgeUnsupported(
@@ -322,9 +327,12 @@ export class SetRunner {
     const isKnown = (this.#desired ?? this.#unsupported) !== undefined;
     if (!isKnown && !this.#observed && this.#lanes.isEmpty)
       return this.#context.onObsolete(this.#setId);
-    if (steps.some(isExclusive)) this.#lanes.abort(({ kind }) => kind === "probe");
-    for (const step of steps) if (this.#lanes.mayBegin(step)) this.#begin(step);
-    if (Number.isFinite(nextAtMs)) this.#sleepUntil(nextAtMs);
+    for (const step of steps) {
+      if (this.#lanes.mayBegin(step)) this.#begin(step);
+      else this.#lanes.makeWayFor(step);
+    }
+    const atMs = Math.min(nextAtMs, this.#schedule.retryAtMs);
+    if (Number.isFinite(atMs)) this.#sleepUntil(atMs);
   }
 
   #report(desired: DesiredSet & HashedSetSpec, verdict: Verdict): void {
@@ -345,8 +353,13 @@ export class SetRunner {
   }
 
   #begin(step: Step): void {
+    this.#lanes.makeWayFor(step);
+    noteStepBegun(this.#history, step);
+    const probed = { desired: this.#desired, observed: this.#observed, history: this.#history };
     const run = (signal: AbortSignal) =>
-      step.kind === "probe" ? this.#probe(step.container, signal) : this.#change(step, signal);
+      step.kind === "probe"
+        ? probeContainer(this.#context, probed, step.container, signal)
+        : this.#change(step, signal);
     this.#lanes.begin(step, this.#context.clock.nowMs(), run);
   }
 
@@ -358,23 +371,16 @@ export class SetRunner {
     this.wake();
   }
 
-  async #probe(container: string, signal: AbortSignal): Promise<void> {
-    const desired = this.#desired;
-    if (!desired) return;
-    const probed = { desired, observed: this.#observed, history: this.#history };
-    await probeContainer(this.#context, probed, container, signal);
-  }
-
   async #change(step: ChangeStep, signal: AbortSignal): Promise<void> {
     const [desired, observed] = [this.#desired, this.#observed];
     const subject = { setId: this.#setId, tenant: this.#tenant, desired, observed };
     const outcome = await tryStep(this.#context, subject, step, signal);
     if (!outcome) return;
     const end = this.#describeEnd(desired, observed);
-    if (!outcome.failure) noteStepDone(this.#history, step, outcome.failed, end);
     // The attempts count for the present generation.
-    else if (desired?.generation === this.#desired?.generation)
-      noteStepFailed(this.#history, step, outcome.failure, end);
+    const isPresent = desired?.generation === this.#desired?.generation;
+    if (!outcome.failure) noteStepDone(this.#history, step, isPresent ? outcome.failed : [], end);
+    else if (isPresent) noteStepFailed(this.#history, step, outcome.failure, end);
   }
 
   /** The circumstances of a step that began with this desired state and this observation. */

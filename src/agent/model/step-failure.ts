@@ -8,7 +8,7 @@ const phases = {
   "prepare-container": "prepare",
   resize: "resize",
   start: "start",
-  fail: "start",
+  "stop-failed-start": "start",
   probe: "health",
   "stop-all": "stop",
   remove: "remove",

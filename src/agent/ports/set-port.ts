@@ -38,9 +38,9 @@ export interface SetPort {
    * `restartGeneration` below the desired one, it replaces all containers. Independent steps
    * overlap.
    *
-   * Returns the containers that it could not create, which delay nothing else. Pulls no image. If
-   * it would remove containers and the daemon lacks an image, it removes none and rejects with the
-   * code `IMAGE_MISSING` (agent-error.ts).
+   * Returns the containers that it could not create, which delay nothing else. Pulls no image. It
+   * removes no container of a running infra while the daemon lacks one of their images. Then it
+   * rejects with the code `IMAGE_MISSING` (agent-error.ts).
    */
   prepare(
     set: LocalSetSpec,

@@ -35,6 +35,8 @@ export interface ContainerHistory {
   preparations: PreparationHistory;
   /** The daemon lacks the container's image, so the lane pulls it. */
   needsImage: boolean;
+  /** The last step of the lane was a successful pull. */
+  hasPulled: boolean;
 }
 
 /** Histories by container name. */
@@ -57,6 +59,7 @@ function newContainerHistory(): ContainerHistory {
     attempts: newAttempts(),
     preparations: newPreparationHistory(),
     needsImage: false,
+    hasPulled: false,
   };
 }
 
@@ -94,11 +97,14 @@ export function findObservedRun(
   return run && run.id === getRunId(seen) ? run : undefined;
 }
 
-/** Records an observed container. Returns true for a new exit that Berth did not cause. */
+/**
+ * Records an observed container. Returns true for a new exit that Berth did not cause.
+ * `isAdoptable`: a run that is observed for the first time began before this agent.
+ */
 export function noteContainer(
   known: ContainerHistory,
   seen: ObservedContainer,
-  { isWanted, hasRun, now }: { isWanted: boolean; hasRun: boolean; now: ClockReading },
+  { isWanted, isAdoptable, now }: { isWanted: boolean; isAdoptable: boolean; now: ClockReading },
 ): boolean {
   const { nowMs, wallMs } = now;
   const id = getRunId(seen);
@@ -107,7 +113,7 @@ export function noteContainer(
   const isNew = known.run?.id !== id;
   if (isNew && known.hasExited) known.restarts++;
   if (isNew || isFirstSight) {
-    const isAdopted = hasRun && isFirstSight;
+    const isAdopted = isAdoptable && isFirstSight;
     const begun = beginRun(id, { specHash: seen.specHash, isAdopted, nowMs });
     // Docker reports no earlier than the file which run of infra it was, and what was counted.
     const { infraRun, exit, oomKills = 0 } = (isNew ? undefined : known.run) ?? {};
@@ -124,7 +130,7 @@ export function noteContainer(
   run.isExitCounted = true;
   known.exitCode = seen.exitCode;
   known.restartAtMs = nowMs;
-  known.hasExited = isWanted && !run.isFailedStart;
+  known.hasExited = isWanted && !run.isFailedStart && !run.isStoppedByBerth;
   // Berth stopped it, or the agent did not see its run: the exit does not count against it.
   if (!known.hasExited || isFirstSight) return false;
   const ranMs = nowMs - (run.seenAtMs ?? nowMs);
@@ -174,6 +180,11 @@ export function noteRuns(
 
 function isAfter(seen: ObservedContainer, infra: ObservedContainer | undefined): boolean {
   return Date.parse(seen.startedAt ?? "") >= Date.parse(infra?.startedAt ?? "");
+}
+
+/** Records that Berth stops the present run of a container, so its exit does not count. */
+export function noteStopping(known: ContainerHistory): void {
+  if (known.run) known.run.isStoppedByBerth = true;
 }
 
 /** Records that the observed run counts as a failed start, so that the agent counts it once. */

@@ -24,6 +24,8 @@ export interface ContainerRun {
   isExitCounted: boolean;
   /** True if it counts as a failed start. */
   isFailedStart: boolean;
+  /** True if Berth has begun to stop it. */
+  isStoppedByBerth: boolean;
   /** Processes that the kernel killed for lack of memory. */
   oomKills: number;
   probes: ProbeHistory;
@@ -66,6 +68,7 @@ export function beginRun(
     exit: undefined,
     isExitCounted: false,
     isFailedStart: false,
+    isStoppedByBerth: false,
     oomKills: 0,
     probes: {
       isHealthy: isAdopted,

@@ -6,7 +6,7 @@ import { type ContainerHistory, containerHistory } from "./container-history.ts"
 import { type ContainerRun, getRunId, hasExited, isUp } from "./container-run.ts";
 import { isOutdated } from "../model/outdated.ts";
 import { repeatedPreparationReason } from "./preparations.ts";
-import { exitReason, unhealthyReason } from "./reasons.ts";
+import { exitReason, pullingReason, unhealthyReason, unseenReason } from "./reasons.ts";
 import type { DesiredLocalSet, SetHistory } from "./set-history.ts";
 
 /** The status of a template's container within the current run of infra. */
@@ -37,7 +37,8 @@ export function computeStatuses(
     const { name } = template;
     const seen = observed?.containers.find((candidate) => candidate.name === name);
     const known = containerHistory(history, name);
-    const run = seen && known.run?.id === getRunId(seen) ? known.run : undefined;
+    const isKnownRun = seen?.isUnseen === true || (seen && known.run?.id === getRunId(seen));
+    const run = isKnownRun ? known.run : undefined;
     return {
       name,
       template,
@@ -70,10 +71,13 @@ function computePhase(
   return isFinalExit(template, seen.exitCode) ? "completed" : "exited";
 }
 
-/** A container with a health check delays the next index until it has been healthy once. */
-export function hasComeUp({ phase, template, run }: LocalContainerStatus): boolean {
+/**
+ * A container with a health check delays the next index until it has been healthy once. A job of an
+ * earlier template does not count: its successor has to run before the next index.
+ */
+export function hasComeUp({ phase, template, run, isCurrent }: LocalContainerStatus): boolean {
   if (phase === "running") return !template.options.health || run?.probes.wasHealthy === true;
-  return phase === "completed";
+  return phase === "completed" && isCurrent;
 }
 
 export function isReady({ phase, template, seen, run }: LocalContainerStatus): boolean {
@@ -84,9 +88,11 @@ export function isReady({ phase, template, seen, run }: LocalContainerStatus): b
 
 /** The problem that keeps a container from its desired state; undefined if there is none. */
 export function containerReason(status: LocalContainerStatus): Reason | undefined {
-  const { name, seen, known, run, phase, isCurrent } = status;
+  const { name, template, seen, known, run, phase, isCurrent } = status;
   const { attempts, preparations } = known;
+  if (seen?.isUnseen) return unseenReason(name);
   if (attempts.failure && !(isCurrent && isReady(status))) return attempts.failure;
+  if (known.needsImage) return pullingReason(template);
   if (!isCurrent) return repeatedPreparationReason(preparations, `"${name}"`);
   if (seen && (phase === "exited" || (phase === "completed" && seen.exitCode !== 0)))
     return exitReason(seen);

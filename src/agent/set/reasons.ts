@@ -1,3 +1,4 @@
+import type { ContainerTemplate } from "../../contracts/api/set-template.ts";
 import type { Reason } from "../../contracts/common/primitives.ts";
 import { describeBytes } from "../../lib/text/describe-bytes.ts";
 import { truncate } from "../../lib/text/truncate.ts";
@@ -30,6 +31,16 @@ export function unhealthyReason(name: string, run: Readonly<ContainerRun>): Reas
     text: truncate(`"${name}" is not healthy: ${detail}`, 2_000),
     phase: "health",
   };
+}
+
+export function pullingReason({ name, image }: ContainerTemplate): Reason {
+  const text = `"${name}" waits for its image ${image}, which this host pulls.`;
+  return { code: "image-pulling", text: truncate(text, 2_000), phase: "image" };
+}
+
+export function unseenReason(name: string): Reason {
+  const text = `Docker does not describe "${name}", so its state is unknown. Restart Docker if this lasts.`;
+  return { code: "container-unseen", text, phase: "observe" };
 }
 
 /** `oomKills`: kills in all runs of the container. */

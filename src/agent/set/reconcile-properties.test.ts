@@ -111,7 +111,7 @@ function perform(
   } else if (step.kind === "prepare-container")
     engine.prepareContainer(hostId, set, step.container);
   else if (step.kind === "start") engine.start(hostId, setId, step.container);
-  else if (step.kind === "fail") engine.stop(hostId, setId, step.container);
+  else if (step.kind === "stop-failed-start") engine.stop(hostId, setId, step.container);
   else if (step.kind === "stop-all") engine.stopAll(hostId, setId);
   else if (step.kind === "remove") {
     engine.removeBusiness(hostId, setId);

@@ -304,7 +304,10 @@ describe("a container that exited without a stop", () => {
       nowMs: nowMs - 5_000,
     });
     const verdict = judge(set, { app: "exited 1", log: "exited 1" }, { history });
-    expect(verdict.steps).toEqual([{ kind: "start", container: "app" }]);
+    expect(verdict.steps).toEqual([
+      { kind: "start", container: "app" },
+      { kind: "start", container: "log" },
+    ]);
   });
 
   it.each(["always", "never"])(
@@ -318,7 +321,7 @@ describe("a container that exited without a stop", () => {
       noteObserved(history, set, observed, now);
       expect(reconcile(set, observed, history, nowMs).steps).toMatchObject([
         {
-          kind: "fail",
+          kind: "stop-failed-start",
           temporary: false,
           reason: {
             code: "start-failed",
@@ -346,7 +349,7 @@ describe("a container that exited without a stop", () => {
     const stateTexts = { app: "exited 3", log: "created" } as const;
     const verdict = judge(set, stateTexts, { history });
     expect(verdict).toMatchObject({
-      steps: [{ kind: "fail", container: "app", temporary: true }],
+      steps: [{ kind: "stop-failed-start", container: "app", temporary: true }],
       state: "starting",
       reason: { code: "container-exited", phase: "start" },
     });
@@ -358,7 +361,7 @@ describe("a container that exited without a stop", () => {
     const set = setOf({ names: ["app"], options: { ...http, restart: { on: "never" } } });
     const history = afterRunning(set, { hasRun: false });
     expect(judge(set, { app: "exited 0" }, { history }).steps).toMatchObject([
-      { kind: "fail", temporary: false },
+      { kind: "stop-failed-start", temporary: false },
     ]);
   });
 
@@ -389,7 +392,7 @@ describe("a start that does not become healthy", () => {
     expect(probeAt(1_000)).toEqual([]);
     expect(probeAt(9_999)).toEqual([]);
     expect(probeAt(10_000)).toEqual([]);
-    expect(probeAt(12_000)).toEqual(["fail"]);
+    expect(probeAt(12_000)).toEqual(["stop-failed-start"]);
   });
 });
 

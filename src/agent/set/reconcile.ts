@@ -6,7 +6,7 @@ import { areLimitsApplied, ioUnenforceableReason } from "../model/set-limits.ts"
 import type { ReportedState } from "../model/set-state.ts";
 import { listDeletedCompleted, recallCompleted } from "./completed-containers.ts";
 import { containerHistory } from "./container-history.ts";
-import { isUp } from "./container-run.ts";
+import { hasExited, isUp } from "./container-run.ts";
 import {
   computeStatuses,
   containerReason,
@@ -16,6 +16,7 @@ import {
   type LocalContainerStatus,
 } from "./container-status.ts";
 import { nextPreparationAtMs, repeatedPreparationReason } from "./preparations.ts";
+import { exitReason } from "./reasons.ts";
 import { type DesiredLocalSet, findGivenUp, type SetHistory } from "./set-history.ts";
 
 /** A step of the set lane: infra, volume, network, and the limits of the set. */
@@ -35,7 +36,7 @@ export type ContainerStep =
   | { kind: "prepare-container"; container: string }
   | { kind: "start"; container: string }
   /** The start has failed without an error of a step: stop the container and count an attempt. */
-  | { kind: "fail"; container: string; reason: Reason; temporary: boolean };
+  | { kind: "stop-failed-start"; container: string; reason: Reason; temporary: boolean };
 
 /** A probe of one container, in a lane of its own. */
 export interface ProbeStep {
@@ -120,6 +121,16 @@ export function reconcileFenced(
   return stepWhenDue({ kind: "stop-all" }, "stopping", history, nowMs);
 }
 
+/** The verdict on a set that cannot be observed, and that should not run. It needs only a list. */
+export function reconcileUnseen(
+  desired: "stopped" | "deleted",
+  history: SetHistory,
+  nowMs: number,
+): Verdict {
+  const kind = desired === "deleted" ? "remove" : "stop-all";
+  return stepWhenDue({ kind }, "stopping", history, nowMs);
+}
+
 /** Nothing to do in this state. */
 export function noStep(state: ReportedState): Verdict {
   return { steps: [], nextAtMs: Infinity, state, ready: false, reason: null };
@@ -178,6 +189,7 @@ function needsPreparation(
   observed: ObservedLocalSet | undefined,
 ): observed is undefined {
   const infra = observed?.infra;
+  if (infra?.isUnseen) return false;
   if (!infra || infra.state !== "running" || isOutdated(set, INFRA_CONTAINER, infra)) return true;
   const names = new Set(set.template.containers.map(({ name }) => name));
   return observed.containers.some(({ name }) => !names.has(name));
@@ -203,7 +215,11 @@ function prepareSet(
     set.template.containers
       .map(({ name }) => containerHistory(history, name).attempts.failure)
       .find((reason) => reason !== undefined);
-  const reason = failure ?? repeatedPreparationReason(preparations, "the set") ?? null;
+  const infra = observed?.infra;
+  const reason =
+    failure ??
+    repeatedPreparationReason(preparations, "the set") ??
+    (infra && history.hasRun && hasExited(infra) ? exitReason(infra) : null);
   return { ...due, state: history.hasRun ? "running" : "preparing", ready: false, reason };
 }
 
@@ -221,17 +237,27 @@ function runContainers(
   nowMs: number,
 ): Verdict {
   const statuses = computeStatuses(set, observed, history);
-  const { startable, isComplete } = findStartable(statuses);
+  const { startable, replaceable, isComplete } = findStartable(statuses);
   const changes = statuses.flatMap(
-    (status) => timeStep(status, { history, isStartable: startable.has(status.name), nowMs }) ?? [],
+    (status) =>
+      timeStep(status, {
+        history,
+        isStartable: startable.has(status.name),
+        isReplaceable: replaceable.has(status.name),
+        nowMs,
+      }) ?? [],
   );
   const hasRun = history.hasRun || isComplete;
-  const failed = changes.map(({ step }) => step).find((step) => step.kind === "fail");
-  const isChanging = changes.some(({ step, atMs }) => step.kind !== "pull" && atMs <= nowMs);
+  const failed = changes.map(({ step }) => step).find((step) => step.kind === "stop-failed-start");
+  const isStarting = changes.some(({ step, atMs }) => step.kind !== "pull" && atMs <= nowMs);
   const resizes: TimedStep[] = areLimitsApplied(set.template, observed)
     ? []
     : [{ step: { kind: "resize" }, atMs: history.resize.retryAtMs }];
-  const timed = [...changes, ...(isChanging ? [] : resizes), ...statuses.flatMap(timeProbe)];
+  const timed = [
+    ...changes,
+    ...(isStarting && !history.hasRun ? [] : resizes),
+    ...statuses.flatMap(timeProbe),
+  ];
   return {
     ...takeDue(timed, nowMs),
     state: hasRun ? "running" : statuses.every(hasCurrent) ? "starting" : "preparing",
@@ -251,18 +277,25 @@ function hasCurrent({ isCurrent }: LocalContainerStatus): boolean {
 /** The next step of a container's lane; undefined if it has none. */
 function timeStep(
   status: LocalContainerStatus,
-  { history, isStartable, nowMs }: { history: SetHistory; isStartable: boolean; nowMs: number },
+  {
+    history,
+    isStartable,
+    isReplaceable,
+    nowMs,
+  }: { history: SetHistory; isStartable: boolean; isReplaceable: boolean; nowMs: number },
 ): TimedStep | undefined {
-  const { name: container, known, phase, isCurrent } = status;
+  const { name: container, seen, known, phase, isCurrent } = status;
   const { attempts, preparations, restartAtMs } = known;
+  if (seen?.isUnseen) return undefined;
   const pull = timedPull(container, history);
   if (pull) return pull;
   if (!isCurrent) {
+    if (phase === "running" && !isReplaceable) return undefined;
     const atMs = Math.max(attempts.retryAtMs, nextPreparationAtMs(preparations));
     return { step: { kind: "prepare-container", container }, atMs };
   }
   const failure = history.hasRun ? undefined : findStartFailure(status);
-  if (failure) return { step: { kind: "fail", container, ...failure }, atMs: nowMs };
+  if (failure) return { step: { kind: "stop-failed-start", container, ...failure }, atMs: nowMs };
   if (!isStartable) return undefined;
   const atMs = Math.max(attempts.retryAtMs, phase === "exited" ? restartAtMs : 0);
   return { step: { kind: "start", container }, atMs };
@@ -274,22 +307,30 @@ function timeProbe({ name, template, phase, run }: LocalContainerStatus): TimedS
 }
 
 /**
- * The containers that may start now: those to restart, and those of the lowest index that has not
- * come up. `isComplete`: all containers have come up in this run of infra, up to date.
+ * `startable`: the containers to restart, and those of the lowest index that has not come up.
+ * `replaceable`: outdated containers may be replaced once all lower indexes have come up, up to
+ * date. `isComplete`: all containers have come up in this run of infra, up to date.
  */
 function findStartable(statuses: readonly LocalContainerStatus[]): {
   startable: Set<string>;
+  replaceable: Set<string>;
   isComplete: boolean;
 } {
   const startable = new Set<string>();
+  const replaceable = new Set<string>();
+  let haveLowerComeUp = true;
+  let areLowerCurrent = true;
   const indexes = [...new Set(statuses.map(({ template }) => template.index))];
   for (const index of indexes.sort((a, b) => a - b)) {
     const group = statuses.filter(({ template }) => template.index === index);
-    for (const { name, phase } of group)
-      if (phase === "not-started" || phase === "exited") startable.add(name);
-    if (!group.every(hasComeUp)) return { startable, isComplete: false };
+    for (const { name, phase } of group) {
+      if (phase === "exited" || (phase === "not-started" && haveLowerComeUp)) startable.add(name);
+      if (haveLowerComeUp && areLowerCurrent) replaceable.add(name);
+    }
+    haveLowerComeUp &&= group.every(hasComeUp);
+    areLowerCurrent &&= group.every(hasCurrent);
   }
-  return { startable, isComplete: startable.size === 0 && statuses.every(hasCurrent) };
+  return { startable, replaceable, isComplete: haveLowerComeUp && areLowerCurrent };
 }
 
 /** The first problem that keeps the set from its desired state; null if there is none. */

@@ -6,7 +6,13 @@ import type { ObservedLocalSet } from "../model/local-set.ts";
 import type { HashedSetSpec } from "../model/outdated.ts";
 import { areLimitsApplied } from "../model/set-limits.ts";
 import type { ReportedState } from "../model/set-state.ts";
-import { type Attempts, newAttempts, noteAvailable, noteSuccess } from "./attempts.ts";
+import {
+  type Attempts,
+  newAttempts,
+  noteAnswered,
+  noteAvailable,
+  noteSuccess,
+} from "./attempts.ts";
 import {
   changeContainer,
   type ContainerHistory,
@@ -55,6 +61,8 @@ export interface SetHistory {
   /** The preparation replaces containers, and waits until the daemon has all images. */
   awaitsImages: boolean;
   overRootfs: OverRootfs | undefined;
+  /** This agent has observed the set. Later runs begin under this agent. */
+  isObserved: boolean;
   /** The last observed run of infra (see ObservedLocalSet). */
   infraRun: string | undefined;
   containers: Map<string, ContainerHistory>;
@@ -71,6 +79,7 @@ export function newSetHistory(): SetHistory {
     preparations: newPreparationHistory(),
     awaitsImages: false,
     overRootfs: undefined,
+    isObserved: false,
     infraRun: undefined,
     containers: new Map(),
   };
@@ -89,12 +98,18 @@ export function enterGeneration(
   history.generation = desired.generation;
   history.state = undefined;
   history.resize = newResizeHistory();
+  forgetOthers(history, desired);
   resetAttempts(history);
   const specKey = computeSpecKey(desired);
   if (!holdsStop(history.overRootfs, desired, specKey)) history.overRootfs = undefined;
   if (desired.desired !== "running") history.hasRun = false;
   else if (history.specKey !== specKey) history.hasRun = hasRunBefore(specKey);
   history.specKey = specKey;
+}
+
+/** Forgets the containers that the template lacks. */
+function forgetOthers({ containers }: SetHistory, { specHashes }: HashedSetSpec): void {
+  for (const name of containers.keys()) if (specHashes[name] === undefined) containers.delete(name);
 }
 
 function resetAttempts(history: SetHistory): void {
@@ -105,6 +120,7 @@ function resetAttempts(history: SetHistory): void {
     known.attempts = newAttempts();
     known.preparations = newPreparationHistory();
     known.needsImage = false;
+    known.hasPulled = false;
   }
 }
 
@@ -140,12 +156,15 @@ export function noteObserved(
 ): void {
   if (!observed) return;
   if (areLimitsApplied(desired.template, observed)) history.resize = newResizeHistory();
-  const context = { isWanted: desired.desired === "running", hasRun: history.hasRun, now };
+  const isAdoptable = history.hasRun && !history.isObserved;
+  const context = { isWanted: desired.desired === "running", isAdoptable, now };
   const infra = observed.infra;
   const hasInfraExited =
-    infra !== undefined && noteContainer(changeContainer(history, INFRA_CONTAINER), infra, context);
+    infra !== undefined &&
+    !infra.isUnseen &&
+    noteContainer(changeContainer(history, INFRA_CONTAINER), infra, context);
   for (const seen of observed.containers) {
-    if (busy.has(seen.name)) continue;
+    if (busy.has(seen.name) || seen.isUnseen) continue;
     noteContainer(changeContainer(history, seen.name), seen, context);
     // Its network no longer exists. The agent restarts it, which counts as a restart.
     if (hasInfraExited && seen.state === "running")
@@ -160,6 +179,15 @@ const noNames: ReadonlySet<string> = new Set();
 export function noteRunning(history: SetHistory): void {
   history.hasRun = true;
   for (const attempts of listAttempts(history)) noteSuccess(attempts);
+}
+
+/** Records that the set could be observed. Earlier failures to do so no longer count. */
+export function noteObservable({ attempts }: SetHistory): void {
+  if (attempts.unavailableSinceMs === undefined && attempts.failure?.phase !== "observe") return;
+  noteAnswered(attempts);
+  if (attempts.failure?.phase !== "observe") return;
+  attempts.failure = undefined;
+  attempts.retryAtMs = 0;
 }
 
 /** Ends the backoffs of lanes that only waited for the daemon. */

@@ -3,7 +3,7 @@ import type { ClockReading } from "../base/clock-reading.ts";
 import type { ObservedLocalSet } from "../model/local-set.ts";
 import { type StepFailure, toStepFailure } from "../model/step-failure.ts";
 import { type Attempts, noteAnswered, noteFailure, noteSuccess } from "./attempts.ts";
-import { changeContainer, noteFailedRun } from "./container-history.ts";
+import { changeContainer, noteFailedRun, noteStopping } from "./container-history.ts";
 import { notePrepared } from "./preparations.ts";
 import type { ProbeStep, Step } from "./reconcile.ts";
 import { noteResized } from "./resize-history.ts";
@@ -24,6 +24,16 @@ export interface StepEnd extends ClockReading {
   observed: ObservedLocalSet | undefined;
   /** The set can start on another host. */
   mayMove: boolean;
+}
+
+/** Records that a step begins: the exits of containers that it stops do not count as theirs. */
+export function noteStepBegun({ containers }: SetHistory, step: Step): void {
+  if (step.kind === "stop-all" || step.kind === "remove") {
+    for (const known of containers.values()) noteStopping(known);
+  } else if (step.kind === "prepare-container" || step.kind === "stop-failed-start") {
+    const known = containers.get(step.container);
+    if (known) noteStopping(known);
+  }
 }
 
 /** Records a successful step. `failures`: the containers that a preparation could not create. */
@@ -49,12 +59,17 @@ export function noteStepDone(
       }
       break;
     case "pull":
-      changeContainer(history, step.container).needsImage = false;
+      Object.assign(changeContainer(history, step.container), {
+        needsImage: false,
+        hasPulled: true,
+      });
       break;
     case "prepare-container":
       notePrepared(changeContainer(history, step.container), end.nowMs);
+      changeContainer(history, step.container).hasPulled = false;
       break;
-    case "fail": {
+    case "stop-failed-start": {
+      if (end.desired?.generation !== end.generation) return;
       noteFailedRun(history, end.observed, step.container);
       const { reason, temporary } = step;
       noteStepFailed(history, step, { reason, temporary, isUnavailable: false }, end);
@@ -66,7 +81,10 @@ export function noteStepDone(
   if (history.hasRun || step.kind === "stop-all" || step.kind === "remove") noteSuccess(attempts);
 }
 
-/** Records a failed step. A missing image does not count: the container's lane pulls it next. */
+/**
+ * Records a failed step. A missing image does not count at first: the container's lane pulls it
+ * next.
+ */
 export function noteStepFailed(
   history: SetHistory,
   step: ChangeStep,
@@ -74,29 +92,30 @@ export function noteStepFailed(
   end: StepEnd,
 ): void {
   if (step.kind === "resize") return noteResized(history, failure, end);
-  if (failure.needsImage) return noteImageMissing(history, step, end);
+  if (failure.needsImage && noteImageMissing(history, step, end)) return undefined;
   const isStart = step.kind !== "stop-all" && step.kind !== "remove";
   const mayGiveUp = isStart && end.mayMove && !history.hasRun;
   return noteFailure(attemptsOf(history, step), failure, { ...end, mayGiveUp });
 }
 
-function noteImageMissing(
-  history: SetHistory,
-  step: ChangeStep,
-  { desired, nowMs }: StepEnd,
-): void {
+/**
+ * Lets the lanes of the containers pull. Returns false if they have done so, which is a failure:
+ * the daemon has an image that it cannot use, or something deletes images.
+ */
+function noteImageMissing(history: SetHistory, step: ChangeStep, { desired }: StepEnd): boolean {
   if (step.kind === "prepare") {
+    const isRepeated = history.awaitsImages;
     // The pulls find out which of the images are missing.
     history.awaitsImages = true;
-    notePrepared(history, nowMs);
     for (const { name } of desired?.template.containers ?? [])
       if (!step.completed?.includes(name)) changeContainer(history, name).needsImage = true;
-  } else if ("container" in step) {
-    const known = changeContainer(history, step.container);
-    // It counts as a preparation, so that a backoff ends a loop of pulls without effect.
-    notePrepared(known, nowMs);
-    known.needsImage = true;
+    return !isRepeated;
   }
+  if (!("container" in step)) return false;
+  const known = changeContainer(history, step.container);
+  const isRepeated = known.hasPulled;
+  Object.assign(known, { needsImage: true, hasPulled: false });
+  return !isRepeated;
 }
 
 function attemptsOf(history: SetHistory, step: ChangeStep): Attempts {

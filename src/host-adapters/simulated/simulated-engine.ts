@@ -96,7 +96,8 @@ export class SimulatedEngine {
   prepareInfra(hostId: string, set: LocalSetSpec): void {
     const stale = this.#stale(hostId, set);
     const missing = set.template.containers.find(({ image }) => !this.#hasImage(image));
-    if (stale.length > 0 && missing) throw createImageMissing(missing.image);
+    const isUp = this.#infraOf(hostId, set.setId)?.state === "running";
+    if (isUp && stale.length > 0 && missing) throw createImageMissing(missing.image);
     for (const container of stale) this.#delete(container);
     const existing = this.#infraOf(hostId, set.setId);
     if (existing) this.#stopCutOff(hostId, set.setId, existing);

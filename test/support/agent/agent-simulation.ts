@@ -273,6 +273,12 @@ export class AgentSimulation {
     if (desired.desired === "stopped" && all.some((container) => container?.state === "running")) {
       found.push(`${setId} should be stopped`);
     }
+    const lacksImage = desired.template.containers.some(({ image }) => image === missingImage);
+    if (desired.desired === "running" && lacksImage) {
+      // The containers of its previous description run on.
+      if (report?.reason?.code !== "image-not-found") found.push(`${setId}: has another reason`);
+      return found;
+    }
     if (desired.desired === "running") {
       const names = ["infra", ...desired.template.containers.map(({ name }) => name)];
       for (const name of names) {
