@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, it } from "vitest";
+import type { Host } from "../../src/contracts/api/hosts.ts";
 import { removeService, startService } from "../support/modern-host/host-service.ts";
-import { replaceAgent, runOnHost } from "../support/modern-host/modern-host.ts";
+import { replaceAgent, requestBerth, runOnHost } from "../support/modern-host/modern-host.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
 const unit = "berth-host-agent";
@@ -62,6 +63,22 @@ it("systemd restarts an agent whose event loop is blocked, and no container", as
     "Watchdog timeout (limit 15s)",
   );
   expect(await runOnHost("docker ps -q --no-trunc | sort")).toBe(containers);
+});
+
+it("an agent with private mounts offers no volumes, because Docker would not see them", async () => {
+  const readReason = async () => {
+    const { items } = await requestBerth<{ items: Host[] }>("GET", "/v1/hosts");
+    return items[0]?.reported?.volumeReason?.code;
+  };
+  expect(await readReason()).toBeUndefined();
+  await replaceAgent(
+    `mkdir -p $(dirname ${dropIn})
+    printf '[Service]\\nPrivateTmp=yes\\n' >${dropIn}
+    systemctl daemon-reload && systemctl restart ${unit}`,
+  );
+  await expect.poll(readReason, { timeout: deadlineMs }).toBe("volume-not-visible");
+  await replaceAgent(`rm ${dropIn} && systemctl daemon-reload && systemctl restart ${unit}`);
+  await expect.poll(readReason, { timeout: deadlineMs }).toBeUndefined();
 });
 
 it("invalid settings stop the restarts, until an operator corrects them", async () => {
