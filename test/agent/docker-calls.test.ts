@@ -195,10 +195,10 @@ it("a container that Docker cannot inspect makes no other one unseen", async () 
   expect(unseen).toEqual([]);
   const containers = observed.find(({ setId }) => setId === stuck?.setId)?.containers;
   expect(containers).toMatchObject([
-    { name: "app", state: "created", isUnseen: true },
+    { name: "app", state: "created", isUnknown: true },
     { name: "log", state: "created" },
   ]);
-  expect(containers?.[1]?.isUnseen).toBeUndefined();
+  expect(containers?.[1]?.isUnknown).toBeUndefined();
   failing(listed.map(({ Id }) => Id));
   const others = await port.observe(signal, (setId) => unseen.push(setId));
   expect(others.map(({ setId }) => setId)).toEqual([sets[1]?.setId]);

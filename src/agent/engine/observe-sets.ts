@@ -145,12 +145,12 @@ export async function readLimits(
 }
 
 function toObserved({ container, details, error }: DescribedContainer): ObservedContainer {
-  const isUnseen = error !== undefined;
+  const isUnknown = error !== undefined;
   return {
     name: container.name,
     dockerId: container.dockerId,
-    ...(isUnseen ? { isUnseen } : {}),
-    state: details || isUnseen ? toState(container.dockerState) : "dead",
+    ...(isUnknown ? { isUnknown } : {}),
+    state: details || isUnknown ? toState(container.dockerState) : "dead",
     specHash: container.specHash,
     restartGeneration: container.restartGeneration,
     stopSignalSource: container.stopSignalSource,

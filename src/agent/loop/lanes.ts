@@ -9,8 +9,8 @@ interface RunningStep {
 }
 
 /**
- * The steps of one set that are in progress, at most one for each lane. A set has one lane, and two
- * for each container: its changes and its probes.
+ * The steps of one set that are in progress, at most one for each lane. There is one lane for the
+ * set, and two for each container: one for its pull, creation, start and stop, one for its probes.
  */
 export class Lanes {
   readonly #running = new Map<string, RunningStep>();
@@ -35,7 +35,7 @@ export class Lanes {
   }
 
   /** A step is in progress that no other change of the set may overlap. */
-  get isExclusive(): boolean {
+  get hasExclusiveStep(): boolean {
     return this.#list().some(({ step }) => isExclusive(step));
   }
 
@@ -57,7 +57,7 @@ export class Lanes {
 
   /** True if the step's lane is free and no step in progress excludes it. */
   mayBegin(step: Step): boolean {
-    if (this.#running.has(laneOf(step)) || this.isExclusive) return false;
+    if (this.#running.has(laneOf(step)) || this.hasExclusiveStep) return false;
     if (isExclusive(step)) return !this.hasChange;
     return step.kind !== "probe" || !this.busyContainers().has(step.container);
   }
@@ -79,15 +79,15 @@ export class Lanes {
    * Aborts the changes and probes that an exclusive step waits for, because one of them may hang.
    * All of them can be repeated.
    */
-  makeWayFor(due: Step): void {
-    if (!isExclusive(due) || this.isExclusive) return;
+  preemptFor(due: Step): void {
+    if (!isExclusive(due) || this.hasExclusiveStep) return;
     this.abort(({ kind }) => kind !== "pull");
   }
 
-  /** Aborts the steps in progress that are obsolete. */
-  abort(isObsolete: (step: Step) => boolean): void {
+  /** Aborts the steps in progress that a newer decision supersedes. */
+  abort(isSuperseded: (step: Step) => boolean): void {
     for (const { step, abort } of this.#list())
-      if (isObsolete(step)) abort.abort(new Error("the step is obsolete"));
+      if (isSuperseded(step)) abort.abort(new Error("the step is superseded"));
   }
 
   /** Resolves when no step is in progress. */

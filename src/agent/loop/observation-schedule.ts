@@ -31,12 +31,12 @@ export class ObservationSchedule {
   }
 
   /**
-   * True if a step without an observation may begin now. After a step that succeeds, the next
-   * observation may fail immediately, so these steps have the backoff of observations.
+   * True at most once per backoff. Stops and removals need no observation. Without this bound, they
+   * would repeat at the pace of failing observations.
    */
-  takeForcedTurn(): boolean {
+  tryBeginWithoutObservation(): boolean {
     if (this.#clock.nowMs() < this.#forcedAtMs) return false;
-    this.#forcedAtMs = this.retryAtMs;
+    this.#forcedAtMs = this.computeRetryAtMs();
     return true;
   }
 
@@ -46,7 +46,7 @@ export class ObservationSchedule {
   }
 
   /** The time of the next observation after a failed or incomplete one; Infinity otherwise. */
-  get retryAtMs(): number {
+  computeRetryAtMs(): number {
     if (this.#failuresInRow === 0) return Infinity;
     const waitMs = computeBackoffMs(callBackoff, this.#failuresInRow, this.#random());
     return this.#clock.nowMs() + waitMs;
@@ -56,7 +56,7 @@ export class ObservationSchedule {
    * The earliest time of an observation during changes, of which the newest began at
    * `newestChangeAtMs`.
    */
-  duringChangesAtMs(newestChangeAtMs: number): number {
+  nextDuringChangesMs(newestChangeAtMs: number): number {
     return Math.max(newestChangeAtMs, this.#observedAtMs) + GAP_MS_DURING_CHANGES;
   }
 }

@@ -3,7 +3,7 @@ import { type StepFailure, toStepFailure } from "../model/step-failure.ts";
 import type { ContainerFailure } from "../model/local-set.ts";
 import { startsOneShot } from "../set/persisted-history.ts";
 import { isAnyUp, type Step } from "../set/reconcile.ts";
-import type { ChangeStep } from "../set/step-outcome.ts";
+import type { RetriedStep } from "../set/step-outcome.ts";
 import type { SetRunnerContext } from "./set-runner-context.ts";
 
 type StepTools = Pick<
@@ -26,7 +26,7 @@ type StepOutcome = { failed: ContainerFailure[]; failure?: undefined } | { failu
 export async function tryStep(
   tools: StepTools,
   subject: StepSubject,
-  step: ChangeStep,
+  step: RetriedStep,
   signal: AbortSignal,
 ): Promise<StepOutcome | undefined> {
   const { clock, log } = tools;
@@ -63,20 +63,20 @@ export async function tryStep(
 
 /**
  * Runs a step through the port, within the limits. Removal and stop need no spec. While a step
- * waits for a slot, its decision may become obsolete: then it is not run. Pulls of images occupy no
+ * waits for a slot, it may be aborted: then it is not run. Pulls of images occupy no
  * slot. Returns the containers that a preparation could not create.
  */
 async function runStep(
   { port, limits, stopping }: StepTools,
   { setId, tenant, desired, observed }: StepSubject,
-  step: ChangeStep,
+  step: RetriedStep,
   signal: AbortSignal,
 ): Promise<ContainerFailure[]> {
-  const isObsolete = () => signal.aborted || stopping.aborted;
+  const isAborted = () => signal.aborted || stopping.aborted;
   const change = <T>(call: () => Promise<T>) =>
-    limits.steps(tenant, async () => (isObsolete() ? undefined : call()));
+    limits.steps(tenant, async () => (isAborted() ? undefined : call()));
   const stop = (call: () => Promise<void>) =>
-    limits.stops(tenant, async () => (isObsolete() ? undefined : call()));
+    limits.stops(tenant, async () => (isAborted() ? undefined : call()));
   switch (step.kind) {
     case "remove":
       // Its containers may take minutes to exit, and must not occupy a slot of the steps.
@@ -130,10 +130,10 @@ const startingKinds: ReadonlySet<Step["kind"]> = new Set([
 ]);
 
 /**
- * True if a change of the desired state makes a step pointless. A pull may take hours, so it ends
+ * True if a change of the desired state supersedes a step. A pull may take hours, so it ends
  * when the container no longer needs its image.
  */
-export function isPointless(
+export function isSuperseded(
   step: Step,
   { before, after }: { before: LocalSetSpec | undefined; after: LocalSetSpec | undefined },
   isWanted: boolean,

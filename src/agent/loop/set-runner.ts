@@ -3,7 +3,7 @@ import type { UnsupportedSet } from "../../contracts/agent-protocol/read-desired
 import { readClock } from "../base/clock.ts";
 import { isBoundToHost } from "../model/bound-to-host.ts";
 import { fingerprint } from "../model/fingerprint.ts";
-import { hasUnseen, type ObservedLocalSet } from "../model/local-set.ts";
+import { hasUnknown, type ObservedLocalSet } from "../model/local-set.ts";
 import type { HashedSetSpec } from "../model/outdated.ts";
 import { advanceState } from "../model/set-state.ts";
 import { hashSpec } from "../model/spec-hash.ts";
@@ -22,15 +22,15 @@ import {
   enterGeneration,
   findGivenUp,
   newSetHistory,
-  noteDaemonAvailable,
-  noteObservable,
+  endDaemonBackoffs,
+  clearObserveFailure,
   noteObserved,
   noteRunning,
   type SetHistory,
 } from "../set/set-history.ts";
 import { noteRootfs } from "../set/set-rootfs.ts";
 import {
-  type ChangeStep,
+  type RetriedStep,
   noteStepBegun,
   noteStepDone,
   noteStepFailed,
@@ -40,7 +40,7 @@ import { judgeUnsupported } from "../set/unsupported-sets.ts";
 import { Lanes } from "./lanes.ts";
 import { ObservationSchedule } from "./observation-schedule.ts";
 import { probeContainer } from "./probe-container.ts";
-import { isPointless, isStarting, tryStep } from "./run-step.ts";
+import { isSuperseded, isStarting, tryStep } from "./run-step.ts";
 import type { SetRunnerContext } from "./set-runner-context.ts";
 import { StoredHistory } from "./stored-history.ts";
 
@@ -60,9 +60,9 @@ export class SetRunner {
   /** A newer order for the set, whose description this agent cannot read. */
   #unsupported: UnsupportedSet | undefined;
   #observed: ObservedLocalSet | undefined;
-  /** The observation may be outdated: observe before deciding. */
+  /** The observation may be stale: observe before deciding. */
   #isStale = true;
-  /** Incremented by each observation, and by each change that outdates one in flight. */
+  /** Incremented by each observation, and by each change that makes one in flight stale. */
   #epoch = 0;
   #isAwake = false;
   #loop: Promise<void> | undefined;
@@ -105,9 +105,8 @@ export class SetRunner {
   }
 
   /**
-   * Sets the desired state; undefined if the control plane does not name the set. Aborts steps that
-   * are now pointless, such as an image pull for a deleted set. `unsupported` is a newer order that
-   * the agent cannot read.
+   * Sets the desired state; undefined if the control plane does not name the set. Aborts superseded
+   * steps, such as a pull for a deleted set. `unsupported` is a newer order that it cannot read.
    */
   setDesired(wanted: DesiredSet | undefined, unsupported?: UnsupportedSet): void {
     if (wanted && this.#desired && wanted.generation < this.#desired.generation) return;
@@ -122,7 +121,7 @@ export class SetRunner {
       this.#noteObserved();
     }
     const isWanted = (unsupported ?? after)?.desired === "running";
-    this.#lanes.abort((step) => isPointless(step, { before, after }, isWanted));
+    this.#lanes.abort((step) => isSuperseded(step, { before, after }, isWanted));
     this.wake();
   }
 
@@ -141,7 +140,7 @@ export class SetRunner {
 
   /** Called when the daemon answers again. Changes while it was unreachable caused no event. */
   onAvailable(): void {
-    noteDaemonAvailable(this.#history);
+    endDaemonBackoffs(this.#history);
     this.#schedule.reset();
     this.onChange();
   }
@@ -216,7 +215,7 @@ export class SetRunner {
         if (this.#isObservationDelayed()) return;
         const outcome = await this.#observe();
         if (outcome === "failed") return this.#advanceUnseen();
-        if (outcome === "outdated") continue;
+        if (outcome === "stale") continue;
       }
       this.#advance();
     }
@@ -224,38 +223,38 @@ export class SetRunner {
 
   /** True if a change in progress will soon cause an observation. Its end wakes the loop. */
   #isObservationDelayed(): boolean {
-    if (this.#lanes.isExclusive) return true;
+    if (this.#lanes.hasExclusiveStep) return true;
     const { newestChangeAtMs } = this.#lanes;
     if (newestChangeAtMs === undefined) return false;
-    const atMs = this.#schedule.duringChangesAtMs(newestChangeAtMs);
+    const atMs = this.#schedule.nextDuringChangesMs(newestChangeAtMs);
     if (atMs <= this.#context.clock.nowMs()) return false;
     this.#sleepUntil(atMs);
     return true;
   }
 
-  async #observe(): Promise<"current" | "outdated" | "failed"> {
+  async #observe(): Promise<"fresh" | "stale" | "failed"> {
     const { port, limits, cancelled, log } = this.#context;
     this.#isStale = false;
     try {
       const { endedCount } = this.#lanes;
       const observe = () => port.observeSet(this.#setId, cancelled);
       const observed = await limits.observations(this.#tenant, observe);
-      const isComplete = !hasUnseen(observed);
+      const isComplete = !hasUnknown(observed);
       this.#schedule.noteObserved({ isComplete });
       this.#isStale ||= !isComplete;
-      noteObservable(this.#history);
+      clearObserveFailure(this.#history);
       // It may show the state before a step that has ended since. A repeated start of a one-shot
       // container would run it twice, so observe again.
-      if (this.#lanes.endedCount !== endedCount) return "outdated";
+      if (this.#lanes.endedCount !== endedCount) return "stale";
       this.#setObserved(observed);
-      return "current";
+      return "fresh";
     } catch (error) {
       this.#isStale = true;
       if (cancelled.aborted) return "failed";
       this.#schedule.noteFailed();
       log.warn({ err: error, setId: this.#setId }, "cannot observe the set");
       this.#noteUnseen(error);
-      this.#sleepUntil(this.#schedule.retryAtMs);
+      this.#sleepUntil(this.#schedule.computeRetryAtMs());
       return "failed";
     }
   }
@@ -309,7 +308,8 @@ export class SetRunner {
     const order = this.#unsupported ?? this.#desired;
     const unlisted = canRemove(this.#setId) ? ("deleted" as const) : undefined;
     const desired = isFenced() ? "stopped" : order ? order.desired : unlisted;
-    if (desired !== "running" && desired !== undefined && this.#schedule.takeForcedTurn())
+    if (desired === undefined || desired === "running") return;
+    if (this.#schedule.tryBeginWithoutObservation())
       this.#act(reconcileUnseen(desired, this.#history, clock.nowMs()));
   }
 
@@ -317,7 +317,7 @@ export class SetRunner {
     const { onReport, hasRunBefore, clock } = this.#context;
     const { verdict, report } = judgeUnsupported(
       { order, known: this.#desired, observed: this.#observed, history: this.#history },
-      { nowMs: clock.nowMs(), isSeen: !this.#isStale, hasRun: hasRunBefore(this.#setId) },
+      { nowMs: clock.nowMs(), isFresh: !this.#isStale, hasRun: hasRunBefore(this.#setId) },
     );
     onReport(report);
     return verdict;
@@ -329,9 +329,9 @@ export class SetRunner {
       return this.#context.onObsolete(this.#setId);
     for (const step of steps) {
       if (this.#lanes.mayBegin(step)) this.#begin(step);
-      else this.#lanes.makeWayFor(step);
+      else this.#lanes.preemptFor(step);
     }
-    const atMs = Math.min(nextAtMs, this.#schedule.retryAtMs);
+    const atMs = Math.min(nextAtMs, this.#schedule.computeRetryAtMs());
     if (Number.isFinite(atMs)) this.#sleepUntil(atMs);
   }
 
@@ -347,13 +347,13 @@ export class SetRunner {
       reportSet(desired, this.#observed, history, {
         state: history.state,
         verdict,
-        isSeen: !this.#isStale,
+        isFresh: !this.#isStale,
       }),
     );
   }
 
   #begin(step: Step): void {
-    this.#lanes.makeWayFor(step);
+    this.#lanes.preemptFor(step);
     noteStepBegun(this.#history, step);
     const probed = { desired: this.#desired, observed: this.#observed, history: this.#history };
     const run = (signal: AbortSignal) =>
@@ -371,7 +371,7 @@ export class SetRunner {
     this.wake();
   }
 
-  async #change(step: ChangeStep, signal: AbortSignal): Promise<void> {
+  async #change(step: RetriedStep, signal: AbortSignal): Promise<void> {
     const [desired, observed] = [this.#desired, this.#observed];
     const subject = { setId: this.#setId, tenant: this.#tenant, desired, observed };
     const outcome = await tryStep(this.#context, subject, step, signal);

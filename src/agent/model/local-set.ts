@@ -60,8 +60,8 @@ export interface ObservedLocalSet {
 }
 
 /** True if Docker does not describe one of the set's containers now. */
-export function hasUnseen(observed: ObservedLocalSet | undefined): boolean {
-  return [observed?.infra, ...(observed?.containers ?? [])].some((seen) => seen?.isUnseen);
+export function hasUnknown(observed: ObservedLocalSet | undefined): boolean {
+  return [observed?.infra, ...(observed?.containers ?? [])].some((seen) => seen?.isUnknown);
 }
 
 /** The origin of a container's stop signal. */
@@ -71,7 +71,7 @@ export interface ObservedContainer {
   name: string;
   dockerId: string;
   /** Docker lists the container, but does not describe it now. Then only its state is known. */
-  isUnseen?: boolean | undefined;
+  isUnknown?: boolean | undefined;
   /** dead: Docker cannot remove it, or it runs without the network of the current run of infra. */
   state: "created" | "running" | "restarting" | "exited" | "dead";
   /**

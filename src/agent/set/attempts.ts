@@ -14,10 +14,9 @@ export const UNAVAILABLE_MS_MAX = 60_000;
 /** The failed steps of one lane in a row, and the backoff that follows them. */
 export interface Attempts {
   failedInRow: number;
-  /**
-   * The time of the first, and the number of all, consecutive calls that the daemon did not answer.
-   */
+  /** The time of the first unanswered call of the daemon in a row. */
   unavailableSinceMs: number | undefined;
+  /** The number of unanswered calls in a row. */
   unavailableInRow: number;
   /** The earliest time of the lane's next step. */
   retryAtMs: number;
@@ -81,6 +80,6 @@ export function noteSuccess(attempts: Attempts): void {
 }
 
 /** Ends the backoff of a lane that only waited for the daemon. */
-export function noteAvailable(attempts: Attempts): void {
+export function endDaemonBackoff(attempts: Attempts): void {
   if (attempts.unavailableSinceMs !== undefined) attempts.retryAtMs = 0;
 }

@@ -1,7 +1,7 @@
 import type { ContainerTemplate } from "../../contracts/api/set-template.ts";
 import type { ObservedContainer, ObservedLocalSet } from "../model/local-set.ts";
 import type { HashedSetSpec } from "../model/outdated.ts";
-import { type ContainerHistory, containerHistory } from "./container-history.ts";
+import { type ContainerHistory, readContainerHistory } from "./container-history.ts";
 import { getRunId, parseRunId } from "./container-run.ts";
 
 interface Histories {
@@ -43,7 +43,7 @@ function recallContainer(
   history: Histories,
 ): ObservedContainer | undefined {
   const { name } = template;
-  const { run } = containerHistory(history, name);
+  const { run } = readContainerHistory(history, name);
   if (!run?.exit || run.isFailedStart) return undefined;
   if (typeof run.infraRun !== "string" || run.infraRun !== history.infraRun) return undefined;
   if (run.specHash !== set.specHashes[name] || !isFinalExit(template, run.exit.code))

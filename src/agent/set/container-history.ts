@@ -21,7 +21,7 @@ export interface ContainerHistory {
   /** The earliest time of the next start after an exit. */
   restartAtMs: number;
   /** True after an exit that Berth did not cause. The next run then counts as a restart. */
-  hasExited: boolean;
+  isRestartNext: boolean;
   /** The exit code of the last run that has ended. */
   exitCode: number | undefined;
   /** Processes that the kernel killed for lack of memory, in all runs. */
@@ -51,7 +51,7 @@ function newContainerHistory(): ContainerHistory {
     restarts: 0,
     exitsInRow: 0,
     restartAtMs: 0,
-    hasExited: false,
+    isRestartNext: false,
     exitCode: undefined,
     oomKills: 0,
     outOfMemory: undefined,
@@ -69,14 +69,15 @@ const unknownContainer: Readonly<ContainerHistory> = newContainerHistory();
  * The history of a container; for an unknown container, an empty history. Callers must not change
  * it.
  */
-export function containerHistory(
+export function readContainerHistory(
   history: Pick<ContainerHistories, "containers">,
   name: string,
 ): Readonly<ContainerHistory> {
   return history.containers.get(name) ?? unknownContainer;
 }
 
-export function changeContainer(
+/** The record of a container for changes. Creates it if it is missing. */
+export function ensureContainerHistory(
   history: Pick<ContainerHistories, "containers">,
   name: string,
 ): ContainerHistory {
@@ -93,7 +94,7 @@ export function findObservedRun(
   history: Pick<ContainerHistories, "containers">,
   seen: ObservedContainer,
 ): ContainerRun | undefined {
-  const { run } = containerHistory(history, seen.name);
+  const { run } = readContainerHistory(history, seen.name);
   return run && run.id === getRunId(seen) ? run : undefined;
 }
 
@@ -111,14 +112,14 @@ export function noteContainer(
   if (id === undefined) return false;
   const isFirstSight = known.run?.seenAtMs === undefined;
   const isNew = known.run?.id !== id;
-  if (isNew && known.hasExited) known.restarts++;
+  if (isNew && known.isRestartNext) known.restarts++;
   if (isNew || isFirstSight) {
     const isAdopted = isAdoptable && isFirstSight;
     const begun = beginRun(id, { specHash: seen.specHash, isAdopted, nowMs });
     // Docker reports no earlier than the file which run of infra it was, and what was counted.
     const { infraRun, exit, oomKills = 0 } = (isNew ? undefined : known.run) ?? {};
     known.run = { ...begun, infraRun, exit, oomKills };
-    known.hasExited = false;
+    known.isRestartNext = false;
     known.outOfMemory = undefined;
   }
   const { run } = known;
@@ -130,9 +131,9 @@ export function noteContainer(
   run.isExitCounted = true;
   known.exitCode = seen.exitCode;
   known.restartAtMs = nowMs;
-  known.hasExited = isWanted && !run.isFailedStart && !run.isStoppedByBerth;
+  known.isRestartNext = isWanted && !run.isFailedStart && !run.isStoppedByBerth;
   // Berth stopped it, or the agent did not see its run: the exit does not count against it.
-  if (!known.hasExited || isFirstSight) return false;
+  if (!known.isRestartNext || isFirstSight) return false;
   const ranMs = nowMs - (run.seenAtMs ?? nowMs);
   known.exitsInRow = ranMs >= STABLE_AFTER_MS ? 1 : known.exitsInRow + 1;
   known.restartAtMs = nowMs + computeBackoffMs(repeatBackoff, known.exitsInRow);

@@ -2,7 +2,7 @@ import type { ContainerTemplate } from "../../contracts/api/set-template.ts";
 import type { Reason } from "../../contracts/common/primitives.ts";
 import type { ObservedContainer, ObservedLocalSet } from "../model/local-set.ts";
 import { isFinalExit } from "./completed-containers.ts";
-import { type ContainerHistory, containerHistory } from "./container-history.ts";
+import { type ContainerHistory, readContainerHistory } from "./container-history.ts";
 import { type ContainerRun, getRunId, hasExited, isUp } from "./container-run.ts";
 import { isOutdated } from "../model/outdated.ts";
 import { repeatedPreparationReason } from "./preparations.ts";
@@ -24,7 +24,7 @@ export interface LocalContainerStatus {
    */
   phase: "absent" | "not-started" | "running" | "exited" | "completed";
   /** It exists as the template describes it. An outdated container may still run. */
-  isCurrent: boolean;
+  isUpToDate: boolean;
 }
 
 /** The statuses of all containers of the template. */
@@ -36,8 +36,8 @@ export function computeStatuses(
   return set.template.containers.map((template) => {
     const { name } = template;
     const seen = observed?.containers.find((candidate) => candidate.name === name);
-    const known = containerHistory(history, name);
-    const isKnownRun = seen?.isUnseen === true || (seen && known.run?.id === getRunId(seen));
+    const known = readContainerHistory(history, name);
+    const isKnownRun = seen?.isUnknown === true || (seen && known.run?.id === getRunId(seen));
     const run = isKnownRun ? known.run : undefined;
     return {
       name,
@@ -46,7 +46,7 @@ export function computeStatuses(
       known,
       run,
       phase: computePhase(template, { seen, run, infraRun: history.infraRun }),
-      isCurrent: seen !== undefined && seen.state !== "dead" && !isOutdated(set, name, seen),
+      isUpToDate: seen !== undefined && seen.state !== "dead" && !isOutdated(set, name, seen),
     };
   });
 }
@@ -72,12 +72,12 @@ function computePhase(
 }
 
 /**
- * A container with a health check delays the next index until it has been healthy once. A job of an
- * earlier template does not count: its successor has to run before the next index.
+ * A container with a health check delays the next index until it has been healthy once. A one-shot
+ * container of an earlier template does not count: its successor has to run before the next index.
  */
-export function hasComeUp({ phase, template, run, isCurrent }: LocalContainerStatus): boolean {
+export function hasComeUp({ phase, template, run, isUpToDate }: LocalContainerStatus): boolean {
   if (phase === "running") return !template.options.health || run?.probes.wasHealthy === true;
-  return phase === "completed" && isCurrent;
+  return phase === "completed" && isUpToDate;
 }
 
 export function isReady({ phase, template, seen, run }: LocalContainerStatus): boolean {
@@ -88,12 +88,12 @@ export function isReady({ phase, template, seen, run }: LocalContainerStatus): b
 
 /** The problem that keeps a container from its desired state; undefined if there is none. */
 export function containerReason(status: LocalContainerStatus): Reason | undefined {
-  const { name, template, seen, known, run, phase, isCurrent } = status;
+  const { name, template, seen, known, run, phase, isUpToDate } = status;
   const { attempts, preparations } = known;
-  if (seen?.isUnseen) return unseenReason(name);
-  if (attempts.failure && !(isCurrent && isReady(status))) return attempts.failure;
+  if (seen?.isUnknown) return unseenReason(name);
+  if (attempts.failure && !(isUpToDate && isReady(status))) return attempts.failure;
   if (known.needsImage) return pullingReason(template);
-  if (!isCurrent) return repeatedPreparationReason(preparations, `"${name}"`);
+  if (!isUpToDate) return repeatedPreparationReason(preparations, `"${name}"`);
   if (seen && (phase === "exited" || (phase === "completed" && seen.exitCode !== 0)))
     return exitReason(seen);
   if (phase === "running" && run?.probes.detail !== undefined && !isReady(status))

@@ -5,7 +5,7 @@ import type {
   PersistedRuns,
 } from "../ports/state-store.ts";
 import type { ContainerTemplate, SetTemplate } from "../../contracts/api/set-template.ts";
-import { changeContainer } from "./container-history.ts";
+import { ensureContainerHistory } from "./container-history.ts";
 import { type ContainerRun, restoreRun } from "./container-run.ts";
 import type { OverRootfs, SetHistory } from "./set-history.ts";
 
@@ -82,10 +82,10 @@ export function restoreHistory(
 ): void {
   history.infraRun = persisted?.runs?.infraRun;
   for (const [name, run] of Object.entries(persisted?.runs?.containers ?? {}))
-    changeContainer(history, name).run = restoreRun(run, run.infraRun ?? null);
+    ensureContainerHistory(history, name).run = restoreRun(run, run.infraRun ?? null);
   for (const [name, counts] of Object.entries(persisted?.counts ?? {})) {
     const { restarts, oomKills, oomKillsInRun, lastCountedRun } = counts;
-    const known = changeContainer(history, name);
+    const known = ensureContainerHistory(history, name);
     Object.assign(known, { restarts, oomKills });
     if (lastCountedRun === undefined) continue;
     known.run ??= restoreRun({ run: lastCountedRun, specHash: "" }, undefined);

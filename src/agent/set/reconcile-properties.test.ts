@@ -9,7 +9,7 @@ import type { ObservedLocalSet } from "../model/local-set.ts";
 import { findObservedRun } from "./container-history.ts";
 import { noteProbe } from "./container-run.ts";
 import { laneOf, type ProbeStep, reconcile } from "./reconcile.ts";
-import { type ChangeStep, noteStepDone } from "./step-outcome.ts";
+import { type RetriedStep, noteStepDone } from "./step-outcome.ts";
 import { hashSpec } from "../model/spec-hash.ts";
 import {
   type DesiredLocalSet,
@@ -101,7 +101,7 @@ function act(
 function perform(
   { engine, set, history }: { engine: SimulatedEngine; set: DesiredLocalSet; history: SetHistory },
   observed: ObservedLocalSet | undefined,
-  step: ChangeStep,
+  step: RetriedStep,
   clock: VirtualClock,
 ): void {
   const { setId } = set;
@@ -126,7 +126,7 @@ async function converge(chosen: Scenario, isOver: () => boolean) {
   const { clock, engine, set } = await prepareScene(chosen);
   const history = newSetHistory();
   enterGeneration(history, set, () => chosen.hasRun);
-  const steps: ChangeStep[] = [];
+  const steps: RetriedStep[] = [];
   for (;;) {
     const observed = engine.observeSet(hostId, set.setId);
     noteObserved(history, set, observed, readClock(clock));

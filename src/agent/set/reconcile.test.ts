@@ -21,7 +21,7 @@ import {
 } from "./set-history.ts";
 import type { HealthCheck } from "../../contracts/api/set-template.ts";
 import type { ObservedContainer, ObservedLocalSet, ProbeResult } from "../model/local-set.ts";
-import { changeContainer, findObservedRun, noteFailedRun } from "./container-history.ts";
+import { ensureContainerHistory, findObservedRun, noteFailedRun } from "./container-history.ts";
 import { noteProbe } from "./container-run.ts";
 
 const nowMs = infraStartedAtMs + 20_000;
@@ -232,7 +232,7 @@ describe("the lanes of a running set", () => {
   it("pull a missing image without a delay for the other containers", () => {
     const set = setOf();
     const history = afterRunning(set);
-    changeContainer(history, "log").needsImage = true;
+    ensureContainerHistory(history, "log").needsImage = true;
     const restarted = judge(set, { app: "exited 1" }, { history });
     expect(restarted.steps).toEqual([{ kind: "pull", container: "log" }]);
     expect(restarted.nextAtMs).toBe(nowMs + 1_000);
@@ -248,7 +248,7 @@ describe("the lanes of a running set", () => {
     const history = afterRunning(set);
     const reason = { code: "docker-error", text: "no", phase: "prepare" };
     const failure = { reason, temporary: true, isUnavailable: false };
-    const { attempts } = changeContainer(history, "a");
+    const { attempts } = ensureContainerHistory(history, "a");
     noteFailure(attempts, failure, { ...now, mayGiveUp: false, random: 0 });
     const verdict = judge(set, {}, { history });
     expect(verdict).toMatchObject({
@@ -262,11 +262,11 @@ describe("the lanes of a running set", () => {
     const set = setOf();
     const history = historyOf(set);
     history.awaitsImages = true;
-    changeContainer(history, "app").needsImage = true;
+    ensureContainerHistory(history, "app").needsImage = true;
     const running = { app: "running", log: "running" } as const;
     const verdict = () => judge(set, running, { history, outdated: "infra" });
     expect(verdict().steps).toEqual([{ kind: "pull", container: "app" }]);
-    changeContainer(history, "app").needsImage = false;
+    ensureContainerHistory(history, "app").needsImage = false;
     expect(verdict().steps).toEqual([{ kind: "prepare" }]);
   });
 });

@@ -5,7 +5,7 @@ import { isOutdated } from "../model/outdated.ts";
 import { areLimitsApplied, ioUnenforceableReason } from "../model/set-limits.ts";
 import type { ReportedState } from "../model/set-state.ts";
 import { listDeletedCompleted, recallCompleted } from "./completed-containers.ts";
-import { containerHistory } from "./container-history.ts";
+import { readContainerHistory } from "./container-history.ts";
 import { hasExited, isUp } from "./container-run.ts";
 import {
   computeStatuses,
@@ -23,7 +23,7 @@ import { type DesiredLocalSet, findGivenUp, type SetHistory } from "./set-histor
 export type SetStep =
   /** `completed` containers need not be created again. */
   | { kind: "prepare"; completed?: string[] }
-  /** Limits or the volume differ from the template. No other step waits for a resize. */
+  /** Limits or the volume differ from the template. No step of a container waits for a resize. */
   | { kind: "resize" }
   | { kind: "stop-all" }
   | { kind: "remove" };
@@ -107,8 +107,8 @@ export function reconcile(
     return { ...verdict, reason };
   }
   return needsPreparation(desired, observed)
-    ? prepareSet(desired, observed, history, nowMs)
-    : runContainers(desired, recallCompleted(desired, observed, history), history, nowMs);
+    ? decidePreparation(desired, observed, history, nowMs)
+    : decideContainers(desired, recallCompleted(desired, observed, history), history, nowMs);
 }
 
 /** The verdict on any set of a deleted host: it stops, and nothing is removed (I3). */
@@ -189,13 +189,13 @@ function needsPreparation(
   observed: ObservedLocalSet | undefined,
 ): observed is undefined {
   const infra = observed?.infra;
-  if (infra?.isUnseen) return false;
+  if (infra?.isUnknown) return false;
   if (!infra || infra.state !== "running" || isOutdated(set, INFRA_CONTAINER, infra)) return true;
   const names = new Set(set.template.containers.map(({ name }) => name));
   return observed.containers.some(({ name }) => !names.has(name));
 }
 
-function prepareSet(
+function decidePreparation(
   set: DesiredLocalSet,
   observed: ObservedLocalSet | undefined,
   history: SetHistory,
@@ -204,7 +204,7 @@ function prepareSet(
   const completed = listDeletedCompleted(set, observed, history);
   const pulls = set.template.containers.flatMap(({ name }) => timedPull(name, history) ?? []);
   const { attempts, preparations, awaitsImages } = history;
-  const restartAtMs = containerHistory(history, INFRA_CONTAINER).restartAtMs;
+  const restartAtMs = readContainerHistory(history, INFRA_CONTAINER).restartAtMs;
   const prepare: TimedStep = {
     step: { kind: "prepare", ...(completed.length > 0 ? { completed } : {}) },
     atMs: Math.max(attempts.retryAtMs, restartAtMs, nextPreparationAtMs(preparations)),
@@ -213,7 +213,7 @@ function prepareSet(
   const failure =
     attempts.failure ??
     set.template.containers
-      .map(({ name }) => containerHistory(history, name).attempts.failure)
+      .map(({ name }) => readContainerHistory(history, name).attempts.failure)
       .find((reason) => reason !== undefined);
   const infra = observed?.infra;
   const reason =
@@ -224,13 +224,13 @@ function prepareSet(
 }
 
 function timedPull(name: string, history: SetHistory): TimedStep | undefined {
-  const { needsImage, attempts } = containerHistory(history, name);
+  const { needsImage, attempts } = readContainerHistory(history, name);
   if (!needsImage) return undefined;
   return { step: { kind: "pull", container: name }, atMs: attempts.retryAtMs };
 }
 
 /** Verdict on a prepared set: creates, starts, restarts, resizes and probes its containers. */
-function runContainers(
+function decideContainers(
   set: DesiredLocalSet,
   observed: ObservedLocalSet,
   history: SetHistory,
@@ -260,7 +260,7 @@ function runContainers(
   ];
   return {
     ...takeDue(timed, nowMs),
-    state: hasRun ? "running" : statuses.every(hasCurrent) ? "starting" : "preparing",
+    state: hasRun ? "running" : statuses.every(isUpToDateStatus) ? "starting" : "preparing",
     ready: isComplete && statuses.every(isReady),
     reason:
       failed?.reason ??
@@ -270,8 +270,8 @@ function runContainers(
   };
 }
 
-function hasCurrent({ isCurrent }: LocalContainerStatus): boolean {
-  return isCurrent;
+function isUpToDateStatus({ isUpToDate }: LocalContainerStatus): boolean {
+  return isUpToDate;
 }
 
 /** The next step of a container's lane; undefined if it has none. */
@@ -284,12 +284,12 @@ function timeStep(
     nowMs,
   }: { history: SetHistory; isStartable: boolean; isReplaceable: boolean; nowMs: number },
 ): TimedStep | undefined {
-  const { name: container, seen, known, phase, isCurrent } = status;
+  const { name: container, seen, known, phase, isUpToDate } = status;
   const { attempts, preparations, restartAtMs } = known;
-  if (seen?.isUnseen) return undefined;
+  if (seen?.isUnknown) return undefined;
   const pull = timedPull(container, history);
   if (pull) return pull;
-  if (!isCurrent) {
+  if (!isUpToDate) {
     if (phase === "running" && !isReplaceable) return undefined;
     const atMs = Math.max(attempts.retryAtMs, nextPreparationAtMs(preparations));
     return { step: { kind: "prepare-container", container }, atMs };
@@ -319,18 +319,18 @@ function findStartable(statuses: readonly LocalContainerStatus[]): {
   const startable = new Set<string>();
   const replaceable = new Set<string>();
   let haveLowerComeUp = true;
-  let areLowerCurrent = true;
+  let areLowerUpToDate = true;
   const indexes = [...new Set(statuses.map(({ template }) => template.index))];
   for (const index of indexes.sort((a, b) => a - b)) {
     const group = statuses.filter(({ template }) => template.index === index);
     for (const { name, phase } of group) {
       if (phase === "exited" || (phase === "not-started" && haveLowerComeUp)) startable.add(name);
-      if (haveLowerComeUp && areLowerCurrent) replaceable.add(name);
+      if (haveLowerComeUp && areLowerUpToDate) replaceable.add(name);
     }
     haveLowerComeUp &&= group.every(hasComeUp);
-    areLowerCurrent &&= group.every(hasCurrent);
+    areLowerUpToDate &&= group.every(isUpToDateStatus);
   }
-  return { startable, replaceable, isComplete: haveLowerComeUp && areLowerCurrent };
+  return { startable, replaceable, isComplete: haveLowerComeUp && areLowerUpToDate };
 }
 
 /** The first problem that keeps the set from its desired state; null if there is none. */

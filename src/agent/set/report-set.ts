@@ -10,14 +10,14 @@ import { type DesiredLocalSet, findGivenUp, type SetHistory } from "./set-histor
 import type { ReportedState } from "../model/set-state.ts";
 
 /**
- * Builds the report of a set. `state` is the verdict's state within the transition table. `isSeen`:
- * the observation is current.
+ * Builds the report of a set. `state` is the verdict's state within the transition table.
+ * `isFresh`: the observation is current.
  */
 export function reportSet(
   desired: DesiredLocalSet,
   observed: ObservedLocalSet | undefined,
   history: SetHistory,
-  { state, verdict, isSeen }: { state: ReportedState; verdict: Verdict; isSeen: boolean },
+  { state, verdict, isFresh }: { state: ReportedState; verdict: Verdict; isFresh: boolean },
 ): ObservedSet {
   const recalled = observed && recallCompleted(desired, observed, history);
   return {
@@ -29,7 +29,7 @@ export function reportSet(
     gaveUp: state === "failed" && findGivenUp(history) !== undefined,
     address: observed?.address ?? null,
     // The control plane releases capacity on this flag, so an outdated observation reports false.
-    sized: isSeen && (observed === undefined || areLimitsApplied(desired.template, observed)),
+    sized: isFresh && (observed === undefined || areLimitsApplied(desired.template, observed)),
     sizeRefused: isSizeRefused(history),
     containers: state === "absent" ? [] : reportContainers(desired, recalled, history),
   };

@@ -10,11 +10,11 @@ import {
   type Attempts,
   newAttempts,
   noteAnswered,
-  noteAvailable,
+  endDaemonBackoff,
   noteSuccess,
 } from "./attempts.ts";
 import {
-  changeContainer,
+  ensureContainerHistory,
   type ContainerHistory,
   noteContainer,
   noteRuns,
@@ -161,14 +161,14 @@ export function noteObserved(
   const infra = observed.infra;
   const hasInfraExited =
     infra !== undefined &&
-    !infra.isUnseen &&
-    noteContainer(changeContainer(history, INFRA_CONTAINER), infra, context);
+    !infra.isUnknown &&
+    noteContainer(ensureContainerHistory(history, INFRA_CONTAINER), infra, context);
   for (const seen of observed.containers) {
-    if (busy.has(seen.name) || seen.isUnseen) continue;
-    noteContainer(changeContainer(history, seen.name), seen, context);
+    if (busy.has(seen.name) || seen.isUnknown) continue;
+    noteContainer(ensureContainerHistory(history, seen.name), seen, context);
     // Its network no longer exists. The agent restarts it, which counts as a restart.
     if (hasInfraExited && seen.state === "running")
-      changeContainer(history, seen.name).hasExited = true;
+      ensureContainerHistory(history, seen.name).isRestartNext = true;
   }
   noteRuns(history, observed, busy);
 }
@@ -182,7 +182,7 @@ export function noteRunning(history: SetHistory): void {
 }
 
 /** Records that the set could be observed. Earlier failures to do so no longer count. */
-export function noteObservable({ attempts }: SetHistory): void {
+export function clearObserveFailure({ attempts }: SetHistory): void {
   if (attempts.unavailableSinceMs === undefined && attempts.failure?.phase !== "observe") return;
   noteAnswered(attempts);
   if (attempts.failure?.phase !== "observe") return;
@@ -191,8 +191,8 @@ export function noteObservable({ attempts }: SetHistory): void {
 }
 
 /** Ends the backoffs of lanes that only waited for the daemon. */
-export function noteDaemonAvailable(history: SetHistory): void {
-  for (const attempts of listAttempts(history)) noteAvailable(attempts);
+export function endDaemonBackoffs(history: SetHistory): void {
+  for (const attempts of listAttempts(history)) endDaemonBackoff(attempts);
 }
 
 /** The attempts of the lane that gave the set up; undefined if none did. */

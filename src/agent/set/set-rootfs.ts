@@ -1,6 +1,6 @@
 import { describeBytes } from "../../lib/text/describe-bytes.ts";
 import type { ObservedLocalSet } from "../model/local-set.ts";
-import { changeContainer } from "./container-history.ts";
+import { ensureContainerHistory } from "./container-history.ts";
 import { type DesiredLocalSet, type SetHistory, computeSpecKey } from "./set-history.ts";
 
 /** A change of usage is reported if it exceeds this share of the set's `rootfs`. */
@@ -28,7 +28,7 @@ export function noteRootfs(
     if (!names.has(name) || hash !== desired.specHashes[name]) continue; // about to be replaced
     totalBytes += usedBytes;
     parts.push(`"${name}" ${describeBytes(usedBytes)}`);
-    const known = changeContainer(history, name);
+    const known = ensureContainerHistory(history, name);
     const moved = Math.abs(usedBytes - (known.rootfs?.usedBytes ?? Infinity));
     if (known.rootfs?.dockerId === dockerId && moved <= rootfsBytes * REPORTED_CHANGE_SHARE)
       continue;

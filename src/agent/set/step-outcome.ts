@@ -3,14 +3,14 @@ import type { ClockReading } from "../base/clock-reading.ts";
 import type { ObservedLocalSet } from "../model/local-set.ts";
 import { type StepFailure, toStepFailure } from "../model/step-failure.ts";
 import { type Attempts, noteAnswered, noteFailure, noteSuccess } from "./attempts.ts";
-import { changeContainer, noteFailedRun, noteStopping } from "./container-history.ts";
+import { ensureContainerHistory, noteFailedRun, noteStopping } from "./container-history.ts";
 import { notePrepared } from "./preparations.ts";
 import type { ProbeStep, Step } from "./reconcile.ts";
 import { noteResized } from "./resize-history.ts";
 import type { DesiredLocalSet, SetHistory } from "./set-history.ts";
 
-/** A step that may change something. */
-export type ChangeStep = Exclude<Step, ProbeStep>;
+/** A step whose failure counts, and which is then repeated. */
+export type RetriedStep = Exclude<Step, ProbeStep>;
 
 /** The circumstances of a step that has ended. */
 export interface StepEnd extends ClockReading {
@@ -39,7 +39,7 @@ export function noteStepBegun({ containers }: SetHistory, step: Step): void {
 /** Records a successful step. `failures`: the containers that a preparation could not create. */
 export function noteStepDone(
   history: SetHistory,
-  step: ChangeStep,
+  step: RetriedStep,
   failures: readonly ContainerFailure[],
   end: StepEnd,
 ): void {
@@ -59,14 +59,14 @@ export function noteStepDone(
       }
       break;
     case "pull":
-      Object.assign(changeContainer(history, step.container), {
+      Object.assign(ensureContainerHistory(history, step.container), {
         needsImage: false,
         hasPulled: true,
       });
       break;
     case "prepare-container":
-      notePrepared(changeContainer(history, step.container), end.nowMs);
-      changeContainer(history, step.container).hasPulled = false;
+      notePrepared(ensureContainerHistory(history, step.container), end.nowMs);
+      ensureContainerHistory(history, step.container).hasPulled = false;
       break;
     case "stop-failed-start": {
       if (end.desired?.generation !== end.generation) return;
@@ -87,7 +87,7 @@ export function noteStepDone(
  */
 export function noteStepFailed(
   history: SetHistory,
-  step: ChangeStep,
+  step: RetriedStep,
   failure: StepFailure,
   end: StepEnd,
 ): void {
@@ -102,22 +102,24 @@ export function noteStepFailed(
  * Lets the lanes of the containers pull. Returns false if they have done so, which is a failure:
  * the daemon has an image that it cannot use, or something deletes images.
  */
-function noteImageMissing(history: SetHistory, step: ChangeStep, { desired }: StepEnd): boolean {
+function noteImageMissing(history: SetHistory, step: RetriedStep, { desired }: StepEnd): boolean {
   if (step.kind === "prepare") {
     const isRepeated = history.awaitsImages;
     // The pulls find out which of the images are missing.
     history.awaitsImages = true;
     for (const { name } of desired?.template.containers ?? [])
-      if (!step.completed?.includes(name)) changeContainer(history, name).needsImage = true;
+      if (!step.completed?.includes(name)) ensureContainerHistory(history, name).needsImage = true;
     return !isRepeated;
   }
   if (!("container" in step)) return false;
-  const known = changeContainer(history, step.container);
+  const known = ensureContainerHistory(history, step.container);
   const isRepeated = known.hasPulled;
   Object.assign(known, { needsImage: true, hasPulled: false });
   return !isRepeated;
 }
 
-function attemptsOf(history: SetHistory, step: ChangeStep): Attempts {
-  return "container" in step ? changeContainer(history, step.container).attempts : history.attempts;
+function attemptsOf(history: SetHistory, step: RetriedStep): Attempts {
+  return "container" in step
+    ? ensureContainerHistory(history, step.container).attempts
+    : history.attempts;
 }

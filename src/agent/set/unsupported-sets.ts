@@ -17,7 +17,7 @@ interface Subject {
 interface Circumstances {
   nowMs: number;
   /** The observation is current. */
-  isSeen: boolean;
+  isFresh: boolean;
   /** The set has run on this host. */
   hasRun: boolean;
 }
@@ -65,21 +65,21 @@ function reconcileUnsupported(
 function reportUnsupported(
   { order, known, observed, history }: Subject,
   verdict: Verdict,
-  { isSeen, hasRun }: Circumstances,
+  { isFresh, hasRun }: Circumstances,
 ): ObservedSet {
   const { state, reason } = verdict;
   const isBound = observed !== undefined || hasRun || (order.restoreVolumeId ?? null) !== null;
-  const seen = known && reportSet(known, observed, history, { state, verdict, isSeen });
+  const seen = known && reportSet(known, observed, history, { state, verdict, isFresh });
   return {
     setId: order.setId,
     generation: order.generation,
     state,
     ready: false,
     reason,
-    gaveUp: state === "failed" && isSeen && !isBound,
+    gaveUp: state === "failed" && isFresh && !isBound,
     address: observed?.address ?? null,
     // The sizes are those of an older description, or unknown.
-    sized: isSeen && observed === undefined,
+    sized: isFresh && observed === undefined,
     sizeRefused: false,
     containers: state === "absent" ? [] : (seen?.containers ?? []),
   };
