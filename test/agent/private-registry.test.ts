@@ -60,7 +60,7 @@ const refusal = (text: string) => ({
   phase: "image",
   temporary: true,
   message: expect.stringContaining(
-    `${text}: store a valid one with "berth registry login ${registry.address}"`,
+    `${text}. Run "berth registry login ${registry.address} --username NAME --password-stdin"`,
   ),
 });
 

@@ -33,7 +33,10 @@ export async function observeIo(
   const devices = await listDevices(context, details);
   const limits = await context.cgroups.readIo(container.setId, container.dockerId, devices);
   if (!limits)
-    return { limits: [], unenforceableReason: "the host's kernel has no such limits (blkio, io)" };
+    return {
+      limits: [],
+      unenforceableReason: "the kernel of the host has no block I/O controller (blkio or io)",
+    };
   if (!hasUnknownDisk) return { limits };
   return {
     limits,

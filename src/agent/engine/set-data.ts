@@ -6,8 +6,9 @@ import type { EngineContext } from "./engine-context.ts";
 export function findDataPath({ volumes }: EngineContext, set: LocalSetSpec): string | undefined {
   if (set.template.volume === null) return undefined;
   if (volumes) return volumes.getDataPath(set);
-  throw new AgentError("not-supported", "this host has no volumes", {
-    phase: "prepare",
-    temporary: false,
-  });
+  throw new AgentError(
+    "not-supported",
+    "this host has no volumes: the operator must set BERTH_VOLUME_BACKEND, or the service must use another pool",
+    { phase: "prepare", temporary: false },
+  );
 }

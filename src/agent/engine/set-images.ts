@@ -33,12 +33,17 @@ export async function requireAccess(
 ): Promise<void> {
   const reference = template.containers.find((container) => container.name === name)?.image;
   if (reference === undefined || (await images.mayUse({ reference, tenant }, signal))) return;
-  throw createImageMissing(reference);
+  throw createMissing(
+    `image "${reference}" is private: tenant ${tenant} must pull it with its own credential first`,
+  );
 }
 
 export function createImageMissing(reference: string): AgentError {
-  const options = { phase: "image" as const, temporary: true };
-  return new AgentError(IMAGE_MISSING, `image "${reference}" is not on this host`, options);
+  return createMissing(`image "${reference}" is not on this host`);
+}
+
+function createMissing(message: string): AgentError {
+  return new AgentError(IMAGE_MISSING, message, { phase: "image", temporary: true });
 }
 
 /** SetPort.pullImages. */

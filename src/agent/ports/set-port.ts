@@ -20,7 +20,7 @@ import type {
  */
 export interface SetPort {
   /**
-   * Lists the sets of this host that have at least one container, cgroup or mounted volume. A set
+   * Lists the sets of this host that have at least one container, cgroup or live volume. A set
    * that cannot be observed is not in the list, and `onUnseen` receives its error. Without
    * `onUnseen`, the call rejects with that error.
    */
@@ -28,7 +28,7 @@ export interface SetPort {
     signal: AbortSignal,
     onUnseen?: (setId: string, error: unknown) => void,
   ): Promise<ObservedLocalSet[]>;
-  /** Observes one set; undefined if it has no container, cgroup or mounted volume. */
+  /** Observes one set; undefined if it has no container, cgroup or live volume. */
   observeSet(setId: string, signal: AbortSignal): Promise<ObservedLocalSet | undefined>;
   /**
    * Creates the set's cgroup and volume, and creates and starts its infra container. Creates, but

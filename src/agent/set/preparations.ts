@@ -41,6 +41,6 @@ export function repeatedPreparationReason(
   subject: string,
 ): Reason | undefined {
   if (inRow < IMMEDIATE_IN_ROW_MAX) return undefined;
-  const text = `The agent prepared ${subject} ${inRow} times in a row, because its containers did not last. Find out which program on the host deletes or restarts them.`;
+  const text = `The agent prepared ${subject} ${inRow} times in a row, because something deletes or restarts it. Find out which program on the host does that, for example \`docker system prune\` in a timer.`;
   return { code: "containers-unstable", text, phase: "prepare" };
 }

@@ -39,8 +39,8 @@ export function pullingReason({ name, image }: ContainerTemplate): Reason {
 }
 
 export function unseenReason(name: string): Reason {
-  const text = `Docker does not describe "${name}", so its state is unknown. Restart Docker if this lasts.`;
-  return { code: "container-unseen", text, phase: "observe" };
+  const text = `Docker lists "${name}" but does not answer an inspect of it, so its state is unknown. The agent retries. If this lasts, ask the operator to restart Docker on the host.`;
+  return { code: "container-state-unknown", text, phase: "observe" };
 }
 
 /** `oomKills`: kills in all runs of the container. */

@@ -64,7 +64,7 @@ export const reasonTexts = {
   "agent-too-old": (facts: { detail: string }) =>
     `The agent of the host is too old for this set (${facts.detail}). Upgrade the agent.`,
   "self-test-failed": (facts: { reason: string | null }) =>
-    `The self test of the agent failed, so the host takes no new sets: ${facts.reason ?? "no reason reported."} Running sets stay. The agent repeats the test.`,
+    `The host takes no new sets, because its self test failed. Running sets stay, and the agent repeats the test. Cause: ${facts.reason ?? "none reported."}`,
   "unknown-sets": (facts: { sets: number }) =>
     `The host has ${formatCount(facts.sets, "set")} that the database does not know. Their containers continue to run. Save what you need, apply your manifests, then run \`berth delete unknown-sets HOST\`.`,
   "resize-refused": resizeRefusedText,

@@ -185,5 +185,5 @@ function describeRemedy(reference: string, credential: PullCredential | undefine
   const fault = credential
     ? `Registry ${registry} refuses the stored credential`
     : `No credential is stored for registry ${registry}`;
-  return `${fault}: store a valid one with "berth registry login ${registry}"`;
+  return `${fault}. Run "berth registry login ${registry} --username NAME --password-stdin" with a valid password or token.`;
 }

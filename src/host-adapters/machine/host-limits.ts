@@ -95,7 +95,8 @@ export async function readHostLimits({
 }: HostLimitsOptions = {}): Promise<HostLimit[]> {
   const sysctls = needs.map(async ({ name, file, ofMachine, ofSet }) => {
     const value = Number(await readOrEmpty(path.join(procRoot, file)));
-    const remedy = `raise it as systemd/sysctl.d/berth.conf does`;
+    const remedy =
+      "copy /opt/berth/systemd/sysctl.d/berth.conf to /etc/sysctl.d/, and restart systemd-sysctl";
     return toLimit({ name, value, remedy }, { ofMachine, ofSet });
   });
   const limits = await Promise.all([
@@ -151,7 +152,7 @@ async function readBridgePorts(sysRoot: string): Promise<HostLimit | undefined> 
   // Containers have virtual Ethernet devices. Physical ones are ports that no set can use.
   const others = links.filter((link) => link !== "" && !link.includes("/virtual/")).length;
   const name = `the ports of ${dockerBridge}`;
-  const remedy = "the kernel has no more";
+  const remedy = "the kernel allows no more, so place sets on other hosts";
   return toLimit({ name, value: bridgePortsMax, remedy }, { ofMachine: others, ofSet: 1 });
 }
 

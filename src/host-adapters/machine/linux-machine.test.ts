@@ -121,7 +121,7 @@ describe("the machine", () => {
     expect((await machine.measure({ sets: 17, containers: 34 })).volumeReason).toBeNull();
     expect((await machine.measure({ sets: 18, containers: 36 })).volumeReason).toEqual({
       code: "sets-limited",
-      text: "The host has 18 sets, and fs.tight (128) is enough for about 20: raise it. Otherwise containers fail to start.",
+      text: "The host has 18 sets. The limit of fs.tight (128) is enough for about 20; above that, containers fail to start. Remedy: raise it.",
     });
   });
 

@@ -1,6 +1,7 @@
 import { readFile, statfs } from "node:fs/promises";
 import { cpus } from "node:os";
 import { runAbortable } from "../../lib/async/abort.ts";
+import { formatCount } from "../../lib/text/format-count.ts";
 import type { Reason, ResourceAmounts } from "../../contracts/common/primitives.ts";
 import { findTightest, type HostLimit } from "./host-limits.ts";
 import type { MachinePort } from "../../agent/ports/machine-port.ts";
@@ -112,7 +113,7 @@ const warningShare = 0.9;
 function describeLimit(limit: HostLimit | undefined, sets: number): Reason | null {
   if (!limit || sets < Math.floor(limit.setsMax * warningShare)) return null;
   const { name, value, setsMax, remedy } = limit;
-  const text = `The host has ${sets} sets, and ${name} (${value}) is enough for about ${setsMax}: ${remedy}. Otherwise containers fail to start.`;
+  const text = `The host has ${formatCount(sets, "set")}. The limit of ${name} (${value}) is enough for about ${setsMax}; above that, containers fail to start. Remedy: ${remedy}.`;
   return { code: "sets-limited", text };
 }
 

@@ -40,7 +40,7 @@ it("rejects what runs in a starter that ends, and starts later programs itself",
   const pid = await findStarter();
   const sleeping = sh("exec sleep 5");
   process.kill(pid, "SIGKILL");
-  await expect(sleeping).rejects.toThrow("the process that runs programs has ended");
+  await expect(sleeping).rejects.toThrow("the program starter ended");
   expect(await findStarter()).toBe(process.pid);
 });
 

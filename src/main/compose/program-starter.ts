@@ -77,11 +77,12 @@ export function startProgramStarter(
     const noteEnd = (detail: object) => {
       delegateCommands(undefined);
       for (const { argv0, reject } of waiting.values()) {
-        const cause = new Error("the process that runs programs has ended");
+        const cause = new Error("the program starter ended");
         reject(new CommandError(argv0, { exitCode: undefined, stderrTail: "", cause }));
       }
       waiting.clear();
-      if (!isStopping) log.warn(detail, "the process that runs programs has ended");
+      if (!isStopping)
+        log.warn(detail, "the program starter ended; this process now starts programs itself");
       resolve();
     };
     child.once("exit", (code, signal) => noteEnd({ code, signal }));

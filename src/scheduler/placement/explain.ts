@@ -49,7 +49,8 @@ const remedies: Record<RejectReason, Remedy> = {
   "taint-not-tolerated":
     "add a toleration to the service's placement, or remove the taint (berth taint HOST KEY-)",
   avoided: "add hosts; a host where a start failed is used again after the others",
-  "too-many-sets": "add hosts",
+  "too-many-sets":
+    "add hosts, or raise the limits of the machine if the host has the reason sets-limited (docs/guides/prepare-hosts.md)",
   "insufficient-cpu": { raise: "overcommit", part: "cpu" },
   "insufficient-memory": { raise: "overcommit", part: "memory" },
   "insufficient-volume": { raise: "overcommit", part: "volume" },
