@@ -38,7 +38,7 @@ test("login sends the password of stdin without its line end, and prints no pass
 
 test.each([
   ["no --password-stdin", login.slice(0, -1), password, "Use --password-stdin"],
-  ["an empty password", login, "\n", "no password"],
+  ["an empty password", login, "\n", "Standard input is empty"],
   [
     "a name that is no registry",
     ["registry", "login", "https://ghcr.io", ...login.slice(3)],

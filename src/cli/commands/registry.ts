@@ -52,6 +52,9 @@ async function readPassword(stdin: AsyncIterable<Uint8Array | string>): Promise<
   const password = Buffer.concat(chunks)
     .toString("utf8")
     .replace(/\r?\n$/, "");
-  if (password === "") throw usageError("Standard input has no password.");
+  if (password === "")
+    throw usageError(
+      'Standard input is empty. Send the password on it, for example with "< token.txt".',
+    );
   return password;
 }

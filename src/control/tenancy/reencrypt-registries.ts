@@ -34,5 +34,8 @@ export async function reencryptRegistries(ctx: ControlContext): Promise<void> {
   const { keyId } = encryption;
   if (changed > 0) ctx.log.info({ changed, keyId }, "encrypted registry credentials again");
   if (unreadable > 0)
-    ctx.log.error({ unreadable }, "BERTH_ENCRYPTION_KEYS lacks a key of registry credentials");
+    ctx.log.error(
+      { unreadable },
+      "cannot decrypt registry credentials: BERTH_ENCRYPTION_KEYS lacks their key, or the rows were altered",
+    );
 }

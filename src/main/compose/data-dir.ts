@@ -74,7 +74,9 @@ export async function loadEncryptionKeys(
   }
   if (stored === undefined) return [...given];
   if (!isEncryptionKey(stored))
-    throw new Error(`${file} has no key in base64. Restore it from a backup, or remove it.`);
+    throw new Error(
+      `${file} must contain one key, the output of "openssl rand -base64 32". Restore it from a backup. If you delete it, Berth creates a new key, and tenants must log in to their registries again.`,
+    );
   return [...given, new Secret(stored)];
 }
 

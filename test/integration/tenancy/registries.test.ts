@@ -279,7 +279,7 @@ it("encrypts again with the first key, and says that a key is missing", async ()
   test.ctx.encryption = new Encryption([newKey()]);
   await reencryptRegistries(test.ctx);
   expect(await sent()).toEqual([null]);
-  expect(logged.join("\n")).toContain("BERTH_ENCRYPTION_KEYS lacks a key");
+  expect(logged.join("\n")).toContain("BERTH_ENCRYPTION_KEYS lacks their key");
   await put("ghcr.io", changedPassword);
   expect(await sent()).toEqual([changedPassword]);
 });
