@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { capabilities, capabilitiesAllowedByDefault } from "../contracts/api/container-options.ts";
-import { isEncryptionKey } from "../lib/encryption.ts";
+import { isEncryptionKey } from "../lib/keyring.ts";
 import { Secret } from "../lib/secret.ts";
 
 /** A whole number within bounds. */

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { inspect } from "node:util";
 import { afterAll, describe, expect, it } from "vitest";
-import { newEncryptionKey } from "../lib/encryption.ts";
+import { newEncryptionKey } from "../lib/keyring.ts";
 import { loadAllInOneConfig } from "./all-in-one.ts";
 import { loadApiConfig } from "./api.ts";
 import { loadEdgeConfig } from "./edge.ts";

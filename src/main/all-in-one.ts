@@ -6,7 +6,7 @@ import { type DbHandle, openPostgres } from "../db/postgres/open-postgres.ts";
 import { migrate, migrateEmbedded } from "../db/migrate.ts";
 import { openPglite } from "../db/pglite/open-pglite.ts";
 import { createToken } from "../control/tenancy/create-token.ts";
-import { reencryptRegistries } from "../control/tenancy/reencrypt-registries.ts";
+import { reencryptCredentials } from "../control/tenancy/reencrypt-credentials.ts";
 import { ensureBootstrap } from "../control/tenancy/bootstrap.ts";
 import { subscribeSignals, openControlPlane, startJobs } from "./compose/control-plane.ts";
 import {
@@ -21,7 +21,7 @@ import { startEmbeddedRedis } from "./compose/embedded-redis.ts";
 import { startProgramStarter } from "./compose/program-starter.ts";
 import { measurePhases } from "./compose/measure-phases.ts";
 import { type ProcessContext, runProcess } from "./compose/run-process.ts";
-import { toEncryption } from "./compose/to-encryption.ts";
+import { toKeyring } from "./compose/to-keyring.ts";
 import { toControlSettings } from "./compose/to-control-settings.ts";
 import { createApiApp, serveHttp } from "./compose/serve-http.ts";
 
@@ -53,14 +53,14 @@ await runProcess("all-in-one", loadConfig, async ({ agent, ...config }, context)
       database,
       ...redis,
       settings: toControlSettings(config),
-      encryption: toEncryption(keys),
+      keyring: toKeyring(keys),
     },
     context,
   );
   await subscribeSignals(plane, context);
   const adminSecret = await ensureAdminSecret(folder, config.BERTH_ADMIN_TOKEN?.reveal());
   await ensureBootstrap(plane.ctx, { adminSecret });
-  await reencryptRegistries(plane.ctx);
+  await reencryptCredentials(plane.ctx);
   const metrics = createMetrics(plane);
   startJobs(
     plane,

@@ -1,11 +1,11 @@
 import { loadApiConfig } from "../config/api.ts";
 import { openPostgres } from "../db/postgres/open-postgres.ts";
-import { reencryptRegistries } from "../control/tenancy/reencrypt-registries.ts";
+import { reencryptCredentials } from "../control/tenancy/reencrypt-credentials.ts";
 import { ensureBootstrap } from "../control/tenancy/bootstrap.ts";
 import { subscribeSignals, openControlPlane } from "./compose/control-plane.ts";
 import { createMetrics } from "./compose/metrics.ts";
 import { runProcess } from "./compose/run-process.ts";
-import { toEncryption } from "./compose/to-encryption.ts";
+import { toKeyring } from "./compose/to-keyring.ts";
 import { toControlSettings } from "./compose/to-control-settings.ts";
 import { createApiApp, serveHttp } from "./compose/serve-http.ts";
 
@@ -23,7 +23,7 @@ await runProcess("api", loadApiConfig, async (config, context) => {
       redisTarget: config.REDIS_URL.reveal(),
       redisPrefix: config.BERTH_REDIS_PREFIX,
       settings: toControlSettings(config),
-      encryption: toEncryption(config.BERTH_ENCRYPTION_KEYS),
+      keyring: toKeyring(config.BERTH_ENCRYPTION_KEYS),
     },
     context,
   );
@@ -31,7 +31,7 @@ await runProcess("api", loadApiConfig, async (config, context) => {
   const { adminSecret } = await ensureBootstrap(plane.ctx, {
     adminSecret: config.BERTH_ADMIN_TOKEN?.reveal(),
   });
-  await reencryptRegistries(plane.ctx);
+  await reencryptCredentials(plane.ctx);
   // Not through the log, which is stored: the token is shown only here.
   if (adminSecret !== undefined) {
     process.stderr.write(

@@ -12,7 +12,7 @@ import { createApp } from "../routes/app.ts";
 import type { ControlContext } from "../control/runtime/context.ts";
 import { CallerTokenCache } from "../control/tenancy/token-cache.ts";
 import { createEdgeLog } from "./compose/edge-log.ts";
-import { toEncryption } from "./compose/to-encryption.ts";
+import { toKeyring } from "./compose/to-keyring.ts";
 import { toControlSettings } from "./compose/to-control-settings.ts";
 import { ServiceBatches } from "../control/services/service-batches.ts";
 
@@ -103,7 +103,7 @@ function openRequest(
     hostAnswerLimit: createConcurrencyLimit(1),
     fullAnswerLimit: createConcurrencyLimit(1),
     serviceInserter: new ServiceBatches(database.db),
-    encryption: toEncryption(config.BERTH_ENCRYPTION_KEYS),
+    keyring: toKeyring(config.BERTH_ENCRYPTION_KEYS),
     log,
     settings: toControlSettings(config),
   };

@@ -8,7 +8,7 @@ import { promisify } from "node:util";
 import { Miniflare } from "miniflare";
 import postgres from "postgres";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { newEncryptionKey } from "../../src/lib/encryption.ts";
+import { newEncryptionKey } from "../../src/lib/keyring.ts";
 import type { Service } from "../../src/contracts/api/services.ts";
 import { waitUntil } from "../support/wait-until.ts";
 import { HttpHost, requestJson, smallService } from "../support/fleet/http-hosts.ts";

@@ -15,8 +15,8 @@ export async function listHostCredentials(
   ctx: ControlContext,
   hostId: string,
 ): Promise<RegistryCredential[] | undefined> {
-  const { encryption } = ctx;
-  if (!encryption) return undefined;
+  const { keyring } = ctx;
+  if (!keyring) return undefined;
   const rows = await listRows(ctx.db, hostId, CREDENTIALS_PER_SYNC_MAX);
   const needed = rows.filter(
     ({ registry, images }) =>
@@ -24,7 +24,7 @@ export async function listHostCredentials(
   );
   return Promise.all(
     needed.map(async (row) => {
-      const password = (await openPassword(encryption, row)) ?? null;
+      const password = (await openPassword(keyring, row)) ?? null;
       return { tenant: row.tenant, registry: row.registry, username: row.username, password };
     }),
   );

@@ -8,7 +8,7 @@ import type { Caller } from "../../contracts/api/caller.ts";
 import type { Db, Queryable } from "../../db/postgres/open-postgres.ts";
 import type { NewService, StoredService } from "../../db/queries/services/write-services.ts";
 import type { EmittedEvent } from "../../contracts/api/event-texts.ts";
-import type { Encryption } from "../../lib/encryption.ts";
+import type { Keyring } from "../../lib/keyring.ts";
 import type { ConcurrencyLimit } from "../../lib/async/concurrency-limit.ts";
 import type { Log } from "../../lib/log.ts";
 
@@ -41,7 +41,7 @@ export interface ControlContext {
   fullAnswerLimit: ConcurrencyLimit;
   serviceInserter: ServiceInserter;
   /** Encrypts secrets in the database. Undefined without a key in the configuration. */
-  encryption?: Encryption | undefined;
+  keyring?: Keyring | undefined;
   log: Log;
   /** The unit of work that `unitOfWork` joins: set inside a request with an Idempotency-Key. */
   unit?: UnitOfWork;

@@ -6,10 +6,10 @@ import {
 import { AppError } from "../../contracts/common/app-error.ts";
 import { parseRegistry } from "../../contracts/common/image-registry.ts";
 import {
-  countRegistries,
+  countCredentials,
   findRegistryOf,
   findSealedCredential,
-  lockRegistries,
+  lockCredentials,
   putCredential,
 } from "../../db/queries/tenancy/registry-credentials.ts";
 import { assert } from "../../lib/assert.ts";
@@ -17,7 +17,7 @@ import { newId } from "../../lib/ids.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import {
-  getEncryption,
+  getKeyring,
   openPassword,
   sealPassword,
   wakeHostsOfTenant,
@@ -38,21 +38,21 @@ export async function putRegistry(
 ): Promise<Registry> {
   const registry = parseRegistry(name);
   if (registry === undefined) throw invalidName();
-  const encryption = getEncryption(ctx);
+  const keyring = getKeyring(ctx);
   const subject = { tenantId, registry, username };
-  const sealed = await sealPassword(encryption, subject, password);
+  const sealed = await sealPassword(keyring, subject, password);
   return unitOfWork(ctx, async (tx) => {
-    await lockRegistries(tx, tenantId);
+    await lockCredentials(tx, tenantId);
     const before = await findSealedCredential(tx, tenantId, registry);
-    if (!before && (await countRegistries(tx, tenantId)) >= REGISTRIES_PER_TENANT_MAX) {
+    if (!before && (await countCredentials(tx, tenantId)) >= REGISTRIES_PER_TENANT_MAX) {
       throw new AppError("state-conflict", {
         detail: `The tenant has credentials for ${REGISTRIES_PER_TENANT_MAX} registries, the maximum. Delete one first.`,
       });
     }
     const isEqual =
       before?.username === username &&
-      before.keyId === encryption.keyId &&
-      (await openPassword(encryption, before)) === password;
+      before.keyId === keyring.keyId &&
+      (await openPassword(keyring, before)) === password;
     if (!isEqual) {
       await putCredential(tx, { id: newId("reg"), ...subject, ...sealed });
       await wakeHostsOfTenant(tx, tenantId);

@@ -3,7 +3,7 @@ import {
   listHostsOfTenant,
   type SealedCredentialRow,
 } from "../../db/queries/tenancy/registry-credentials.ts";
-import type { Encryption, SealedText } from "../../lib/encryption.ts";
+import type { Keyring, SealedText } from "../../lib/keyring.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 
 /** More hosts receive a change with their next full answer, within a minute. */
@@ -13,24 +13,24 @@ type Subject = Pick<SealedCredentialRow, "tenantId" | "registry" | "username">;
 
 /** Encrypts the password of a credential, bound to its tenant, registry and user. */
 export function sealPassword(
-  encryption: Encryption,
+  keyring: Keyring,
   subject: Subject,
   password: string,
 ): Promise<SealedText> {
-  return encryption.encrypt(password, toContext(subject));
+  return keyring.encrypt(password, toAdditionalData(subject));
 }
 
-/** Returns undefined if this process lacks the key. */
+/** Returns undefined if this process lacks the key, or if the row was altered. */
 export function openPassword(
-  encryption: Encryption,
+  keyring: Keyring,
   row: SealedCredentialRow,
 ): Promise<string | undefined> {
-  return encryption.decrypt(row, toContext(row));
+  return keyring.decrypt(row, toAdditionalData(row));
 }
 
 /** Throws encryption-key-missing. */
-export function getEncryption({ encryption }: ControlContext): Encryption {
-  if (encryption) return encryption;
+export function getKeyring({ keyring }: ControlContext): Keyring {
+  if (keyring) return keyring;
   throw new AppError("encryption-key-missing", {
     detail:
       "Berth stores credentials only encrypted, and this installation has no key. Its operator must set BERTH_ENCRYPTION_KEYS.",
@@ -47,6 +47,6 @@ export async function wakeHostsOfTenant(tx: UnitOfWork, tenantId: string): Promi
   tx.signal(...hostIds.map((hostId) => `host:${hostId}` as const));
 }
 
-function toContext({ tenantId, registry, username }: Subject): string {
+function toAdditionalData({ tenantId, registry, username }: Subject): string {
   return JSON.stringify(["registry-credential", tenantId, registry, username]);
 }

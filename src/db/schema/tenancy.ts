@@ -107,7 +107,7 @@ export const registryCredentials = pgTable(
     /** As Docker names it: `docker.io`, or a host with an optional port, in lower case. */
     registry: text("registry").notNull(),
     username: text("username").notNull(),
-    /** The key that encrypted the password; see lib/encryption.ts. */
+    /** The key that encrypted the password; see lib/keyring.ts. */
     keyId: text("key_id").notNull(),
     ciphertext: text("ciphertext").notNull(),
     createdAt: timestamptz("created_at").notNull().defaultNow(),

@@ -19,7 +19,7 @@ import type { SweepRun } from "../../jobs/sweeps/repeat-sweep.ts";
 import { CompletedJobs } from "../../jobs/queue/completed-jobs.ts";
 import { createConcurrencyLimit } from "../../lib/async/concurrency-limit.ts";
 import { repeatUntilStopped } from "../../lib/async/repeat-until-stopped.ts";
-import type { Encryption } from "../../lib/encryption.ts";
+import type { Keyring } from "../../lib/keyring.ts";
 import { withTimeout } from "../../lib/async/with-timeout.ts";
 import { coalesce } from "../../lib/async/coalesce.ts";
 import { bindWork } from "../../control/runtime/bind-work.ts";
@@ -50,7 +50,7 @@ export interface BackendOptions {
   redisTarget: RedisTarget;
   redisPrefix: string;
   settings: ControlSettings;
-  encryption?: Encryption | undefined;
+  keyring?: Keyring | undefined;
 }
 
 /** The common parts of the API and the job worker. */
@@ -69,7 +69,7 @@ export async function openControlPlane(
   options: BackendOptions,
   { log, shutdown }: ProcessContext,
 ): Promise<ControlPlane> {
-  const { database, redisTarget, redisPrefix: prefix, settings, encryption } = options;
+  const { database, redisTarget, redisPrefix: prefix, settings, keyring } = options;
   shutdown.add("database", () => database.close());
   await assertSchemaCompatible(database.db);
   const producer = openProducerRedis(redisTarget, log);
@@ -106,7 +106,7 @@ export async function openControlPlane(
     hostAnswerLimit: createConcurrencyLimit(HOST_ANSWERS_MAX),
     fullAnswerLimit: createConcurrencyLimit(FULL_ANSWERS_MAX),
     serviceInserter: new ServiceBatches(database.db),
-    encryption,
+    keyring,
     log,
     settings,
   };

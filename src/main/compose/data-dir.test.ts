@@ -2,7 +2,7 @@ import { mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { newEncryptionKey } from "../../lib/encryption.ts";
+import { newEncryptionKey } from "../../lib/keyring.ts";
 import { Secret } from "../../lib/secret.ts";
 import { type DataFolder, loadEncryptionKeys, openDataFolder } from "./data-dir.ts";
 

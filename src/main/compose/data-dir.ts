@@ -1,6 +1,6 @@
 import { chmod, mkdir, open, readFile, rename, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
-import { isEncryptionKey, newEncryptionKey } from "../../lib/encryption.ts";
+import { isEncryptionKey, newEncryptionKey } from "../../lib/keyring.ts";
 import { Secret } from "../../lib/secret.ts";
 import { newSecret } from "../../lib/token-hash.ts";
 

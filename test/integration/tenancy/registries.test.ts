@@ -6,9 +6,9 @@ import type { RegistryCredential } from "../../../src/contracts/agent-protocol/r
 import type { SyncResult } from "../../../src/contracts/agent-protocol/sync.ts";
 import { REGISTRIES_PER_TENANT_MAX, type Registry } from "../../../src/contracts/api/registries.ts";
 import { createPlacer } from "../../../src/control/placement/place-pending-sets.ts";
-import { reencryptRegistries } from "../../../src/control/tenancy/reencrypt-registries.ts";
+import { reencryptCredentials } from "../../../src/control/tenancy/reencrypt-credentials.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
-import { Encryption, newEncryptionKey } from "../../../src/lib/encryption.ts";
+import { Keyring, newEncryptionKey } from "../../../src/lib/keyring.ts";
 import type { Log } from "../../../src/lib/log.ts";
 import { Secret } from "../../../src/lib/secret.ts";
 import {
@@ -37,7 +37,7 @@ let host: { hostId: string; credential: string };
 const answered: string[] = [];
 
 beforeAll(async () => {
-  test = await createTestApi({ encryption: new Encryption([key]), log });
+  test = await createTestApi({ keyring: new Keyring([key]), log });
   food = await test.tokenOf("tenant", "food");
   toys = await test.tokenOf("tenant", "toys");
   host = await enrollTestHost(test, "host-1");
@@ -45,7 +45,7 @@ beforeAll(async () => {
 });
 afterAll(() => test.close());
 beforeEach(async () => {
-  test.ctx.encryption = new Encryption([key]);
+  test.ctx.keyring = new Keyring([key]);
   await test.ctx.db.execute(sql`delete from registry_credentials`);
 });
 
@@ -198,7 +198,7 @@ it("has no password in the database", async () => {
 
 it("stores nothing without a key, and everything else works", async () => {
   await put("ghcr.io");
-  test.ctx.encryption = undefined;
+  test.ctx.keyring = undefined;
   expect(await put("quay.io")).toMatchObject({
     status: 501,
     body: { code: "encryption-key-missing", detail: expect.stringContaining("operator") },
@@ -269,15 +269,15 @@ it("encrypts again with the first key, and says that a key is missing", async ()
   };
   const sent = async () => (await sync()).registryCredentials?.map((sent) => sent.password);
   const before = await list();
-  test.ctx.encryption = new Encryption([second, key]);
+  test.ctx.keyring = new Keyring([second, key]);
   expect(await sent()).toEqual([password]);
-  await reencryptRegistries(test.ctx);
-  expect(await keyIds()).toEqual([test.ctx.encryption.keyId]);
+  await reencryptCredentials(test.ctx);
+  expect(await keyIds()).toEqual([test.ctx.keyring.keyId]);
   expect(await list()).toEqual(before);
-  test.ctx.encryption = new Encryption([second]);
+  test.ctx.keyring = new Keyring([second]);
   expect(await sent()).toEqual([password]);
-  test.ctx.encryption = new Encryption([newKey()]);
-  await reencryptRegistries(test.ctx);
+  test.ctx.keyring = new Keyring([newKey()]);
+  await reencryptCredentials(test.ctx);
   expect(await sent()).toEqual([null]);
   expect(logged.join("\n")).toContain("BERTH_ENCRYPTION_KEYS lacks their key");
   await put("ghcr.io", changedPassword);

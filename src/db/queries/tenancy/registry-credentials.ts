@@ -64,7 +64,7 @@ export async function findRegistryOf(
 }
 
 /** Serializes changes of a tenant's credentials until the transaction ends. */
-export async function lockRegistries(q: Queryable, tenantId: string): Promise<void> {
+export async function lockCredentials(q: Queryable, tenantId: string): Promise<void> {
   await q
     .select({ id: tenants.id })
     .from(tenants)
@@ -72,7 +72,7 @@ export async function lockRegistries(q: Queryable, tenantId: string): Promise<vo
     .for("no key update");
 }
 
-export async function countRegistries(q: Queryable, tenantId: string): Promise<number> {
+export async function countCredentials(q: Queryable, tenantId: string): Promise<number> {
   const rows = await q
     .select({ total: count() })
     .from(registryCredentials)

@@ -2,13 +2,13 @@ import type { Secret } from "./secret.ts";
 import { hashSecret } from "./token-hash.ts";
 
 const KEY_BYTES = 32;
-const INITIAL_BYTES = 12;
+const IV_BYTES = 12;
 const KEY_ID_CHARACTERS = 16;
 
 /** A text as the database stores it, and the id of its key. */
 export interface SealedText {
   keyId: string;
-  /** Base64 of the random initial value and the ciphertext with its tag. */
+  /** Base64 of the random initialization vector and the ciphertext with its tag. */
   ciphertext: string;
 }
 
@@ -18,7 +18,7 @@ export interface SealedText {
  *
  * The id of a key is a part of its hash, and reveals nothing about it.
  */
-export class Encryption {
+export class Keyring {
   readonly #keys: ReadonlyMap<string, Secret>;
   readonly #first: { id: string; key: Secret };
 
@@ -35,13 +35,13 @@ export class Encryption {
   }
 
   /**
-   * Encrypts a text. `context` names its row: the ciphertext decrypts only in the same context. So
-   * the ciphertext of another row cannot replace it.
+   * Encrypts a text. The additional authenticated data names its row: the ciphertext decrypts only
+   * with the same data. So the ciphertext of another row cannot replace it.
    */
-  async encrypt(text: string, context: string): Promise<SealedText> {
-    const iv = crypto.getRandomValues(new Uint8Array(INITIAL_BYTES));
+  async encrypt(text: string, additionalData: string): Promise<SealedText> {
+    const iv = crypto.getRandomValues(new Uint8Array(IV_BYTES));
     const sealed = await crypto.subtle.encrypt(
-      toAlgorithm(iv, context),
+      toAlgorithm(iv, additionalData),
       await importKey(this.#first.key, "encrypt"),
       new TextEncoder().encode(text),
     );
@@ -49,16 +49,19 @@ export class Encryption {
     return { keyId: this.#first.id, ciphertext };
   }
 
-  /** Decrypts a text. Returns undefined without its key, and for altered text or context. */
-  async decrypt({ keyId, ciphertext }: SealedText, context: string): Promise<string | undefined> {
+  /** Decrypts a text. Returns undefined without its key, and for altered text or other data. */
+  async decrypt(
+    { keyId, ciphertext }: SealedText,
+    additionalData: string,
+  ): Promise<string | undefined> {
     const key = this.#keys.get(keyId);
     if (!key) return undefined;
     const bytes = Buffer.from(ciphertext, "base64");
     try {
       const opened = await crypto.subtle.decrypt(
-        toAlgorithm(bytes.subarray(0, INITIAL_BYTES), context),
+        toAlgorithm(bytes.subarray(0, IV_BYTES), additionalData),
         await importKey(key, "decrypt"),
-        bytes.subarray(INITIAL_BYTES),
+        bytes.subarray(IV_BYTES),
       );
       return new TextDecoder().decode(opened);
     } catch (error) {
@@ -83,8 +86,8 @@ function getKeyId(key: Secret): string {
   return hashSecret(`berth-encryption-key\0${key.reveal()}`).slice(0, KEY_ID_CHARACTERS);
 }
 
-function toAlgorithm(iv: Uint8Array<ArrayBuffer>, context: string) {
-  return { name: "AES-GCM", iv, additionalData: new TextEncoder().encode(context) };
+function toAlgorithm(iv: Uint8Array<ArrayBuffer>, additionalData: string) {
+  return { name: "AES-GCM", iv, additionalData: new TextEncoder().encode(additionalData) };
 }
 
 function importKey(key: Secret, usage: "encrypt" | "decrypt") {

@@ -1,47 +1,47 @@
 import { inspect } from "node:util";
 import { expect, it } from "vitest";
-import { Encryption, isEncryptionKey, newEncryptionKey } from "./encryption.ts";
+import { Keyring, isEncryptionKey, newEncryptionKey } from "./keyring.ts";
 import { Secret } from "./secret.ts";
 
 const newKey = () => new Secret(newEncryptionKey());
 
 it("decrypts its own text, and stores neither text nor key", async () => {
   const key = newKey();
-  const encryption = new Encryption([key]);
-  const sealed = await encryption.encrypt("pa$$wörd", "row 1");
-  expect(await encryption.decrypt(sealed, "row 1")).toBe("pa$$wörd");
-  expect(sealed.keyId).toBe(encryption.keyId);
+  const keyring = new Keyring([key]);
+  const sealed = await keyring.encrypt("pa$$wörd", "row 1");
+  expect(await keyring.decrypt(sealed, "row 1")).toBe("pa$$wörd");
+  expect(sealed.keyId).toBe(keyring.keyId);
   const stored = Buffer.from(sealed.ciphertext, "base64").toString("latin1") + sealed.keyId;
   for (const secret of ["pa$$w", key.reveal()]) expect(stored).not.toContain(secret);
-  expect(inspect(encryption, { depth: 9, showHidden: true })).not.toContain(key.reveal());
-  expect(JSON.stringify(encryption)).toBe("{}");
+  expect(inspect(keyring, { depth: 9, showHidden: true })).not.toContain(key.reveal());
+  expect(JSON.stringify(keyring)).toBe("{}");
 });
 
 it("encrypts equal texts differently each time", async () => {
-  const encryption = new Encryption([newKey()]);
-  const sealed = await Promise.all([1, 2].map(() => encryption.encrypt("x", "row")));
+  const keyring = new Keyring([newKey()]);
+  const sealed = await Promise.all([1, 2].map(() => keyring.encrypt("x", "row")));
   expect(new Set(sealed.map(({ ciphertext }) => ciphertext)).size).toBe(2);
 });
 
 it("decrypts with each key, and encrypts with the first", async () => {
   const [first, second] = [newKey(), newKey()];
-  const sealed = await new Encryption([first]).encrypt("x", "row");
-  const rotated = new Encryption([second, first]);
+  const sealed = await new Keyring([first]).encrypt("x", "row");
+  const rotated = new Keyring([second, first]);
   expect(await rotated.decrypt(sealed, "row")).toBe("x");
   const again = await rotated.encrypt("x", "row");
   expect(again.keyId).not.toBe(sealed.keyId);
-  expect(await new Encryption([second]).decrypt(again, "row")).toBe("x");
+  expect(await new Keyring([second]).decrypt(again, "row")).toBe("x");
 });
 
-it("does not decrypt without the key, in another context, or after a change", async () => {
-  const encryption = new Encryption([newKey()]);
-  const sealed = await encryption.encrypt("x", "row 1");
-  expect(await new Encryption([newKey()]).decrypt(sealed, "row 1")).toBeUndefined();
-  expect(await encryption.decrypt(sealed, "row 2")).toBeUndefined();
+it("does not decrypt without the key, with other data, or after a change", async () => {
+  const keyring = new Keyring([newKey()]);
+  const sealed = await keyring.encrypt("x", "row 1");
+  expect(await new Keyring([newKey()]).decrypt(sealed, "row 1")).toBeUndefined();
+  expect(await keyring.decrypt(sealed, "row 2")).toBeUndefined();
   const bytes = Buffer.from(sealed.ciphertext, "base64");
   bytes[14] = (bytes[14] ?? 0) ^ 1;
   for (const ciphertext of [bytes.toString("base64"), "", "no base64"])
-    expect(await encryption.decrypt({ ...sealed, ciphertext }, "row 1")).toBeUndefined();
+    expect(await keyring.decrypt({ ...sealed, ciphertext }, "row 1")).toBeUndefined();
 });
 
 it.each([
