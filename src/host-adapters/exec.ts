@@ -47,7 +47,7 @@ type RunCommand = (
 let runElsewhere: RunCommand | undefined;
 
 /** Lets `run` start all programs of this process from now on; undefined ends that. */
-export function delegateCommands(run: RunCommand | undefined): void {
+export function setCommandRunner(run: RunCommand | undefined): void {
   runElsewhere = run;
 }
 

@@ -9,21 +9,21 @@ for (const name of ["SIGTERM", "SIGINT"] as const) process.on(name, () => undefi
 // Programs that still run continue, as after an abrupt end of any other process of Berth.
 process.on("disconnect", () => process.exit(0));
 process.on("message", (request: StarterRequest) => {
-  if ("isAborted" in request) running.get(request.number)?.abort();
+  if ("isAborted" in request) running.get(request.requestId)?.abort();
   else void run(request);
 });
 send({ isReady: true });
 
 async function run(request: Extract<StarterRequest, { path: string }>): Promise<void> {
-  const { number, path, args, options } = request;
+  const { requestId, path, args, options } = request;
   const abort = new AbortController();
-  running.set(number, abort);
+  running.set(requestId, abort);
   try {
-    send({ number, output: await runCommand(path, args, { ...options, signal: abort.signal }) });
+    send({ requestId, output: await runCommand(path, args, { ...options, signal: abort.signal }) });
   } catch (error) {
-    send({ number, failure: describeFailure(error) });
+    send({ requestId, failure: describeFailure(error) });
   } finally {
-    running.delete(number);
+    running.delete(requestId);
   }
 }
 

@@ -1,23 +1,23 @@
 import { spawn } from "node:child_process";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { CommandError, type CommandOptions, delegateCommands } from "../../host-adapters/exec.ts";
+import { CommandError, type CommandOptions, setCommandRunner } from "../../host-adapters/exec.ts";
 import type { Log } from "../../lib/log.ts";
 
-/** A program to run, or the number of an earlier request whose program is to be killed. */
+/** A program to run, or the id of an earlier request whose program is to be killed. */
 export type StarterRequest =
   | {
-      number: number;
+      requestId: number;
       path: string;
       args: readonly string[];
       options: Omit<CommandOptions, "signal">;
     }
-  | { number: number; isAborted: true };
+  | { requestId: number; isAborted: true };
 
 export type StarterMessage =
   | { isReady: true }
-  | { number: number; output: string }
-  | { number: number; failure: { exitCode?: number; stderrTail: string; cause: string } };
+  | { requestId: number; output: string }
+  | { requestId: number; failure: { exitCode?: number; stderrTail: string; cause: string } };
 
 interface Waiting {
   argv0: string;
@@ -45,27 +45,27 @@ export function startProgramStarter(
     env: {},
   });
   const waiting = new Map<number, Waiting>();
-  let lastNumber = 0;
+  let lastRequestId = 0;
   let isStopping = false;
   const run = (argv0: string, args: readonly string[], options: CommandOptions) =>
     new Promise<string>((resolve, reject) => {
       const { signal, ...rest } = options;
-      const number = ++lastNumber;
-      const abort = () => child.send({ number, isAborted: true } satisfies StarterRequest);
+      const requestId = ++lastRequestId;
+      const abort = () => child.send({ requestId, isAborted: true } satisfies StarterRequest);
       const end = () => signal?.removeEventListener("abort", abort);
-      waiting.set(number, {
+      waiting.set(requestId, {
         argv0,
         resolve: (output) => (end(), resolve(output)),
         reject: (error) => (end(), reject(error)),
       });
-      child.send({ number, path: argv0, args, options: rest } satisfies StarterRequest);
+      child.send({ requestId, path: argv0, args, options: rest } satisfies StarterRequest);
       if (signal?.aborted) abort();
       signal?.addEventListener("abort", abort, { once: true });
     });
   child.on("message", (message: StarterMessage) => {
-    if ("isReady" in message) return delegateCommands(run);
-    const request = waiting.get(message.number);
-    waiting.delete(message.number);
+    if ("isReady" in message) return setCommandRunner(run);
+    const request = waiting.get(message.requestId);
+    waiting.delete(message.requestId);
     if (!request) return undefined;
     if ("output" in message) return request.resolve(message.output);
     const { exitCode, stderrTail, cause } = message.failure;
@@ -75,7 +75,7 @@ export function startProgramStarter(
   });
   const exited = new Promise<void>((resolve) => {
     const noteEnd = (detail: object) => {
-      delegateCommands(undefined);
+      setCommandRunner(undefined);
       for (const { argv0, reject } of waiting.values()) {
         const cause = new Error("the program starter ended");
         reject(new CommandError(argv0, { exitCode: undefined, stderrTail: "", cause }));
@@ -91,7 +91,7 @@ export function startProgramStarter(
   return {
     stop: async () => {
       isStopping = true;
-      delegateCommands(undefined);
+      setCommandRunner(undefined);
       if (child.connected) child.disconnect();
       await exited;
     },
