@@ -41,7 +41,7 @@ export async function measurePeer(
 /** Properties of Berth's infra containers. */
 interface Infra {
   image: string;
-  canPrivilege: boolean;
+  canRunPrivileged: boolean;
 }
 
 async function readInfra(docker: Docker, hostId: string): Promise<Infra> {
@@ -49,7 +49,7 @@ async function readInfra(docker: Docker, hostId: string): Promise<Infra> {
   const [found] = await docker.listContainers({ filters });
   if (!found) throw new Error("no infra container runs");
   const { HostConfig: config } = await docker.getContainer(found.Id).inspect();
-  return { image: found.Image, canPrivilege: config.Privileged === true };
+  return { image: found.Image, canRunPrivileged: config.Privileged === true };
 }
 
 /** Milliseconds until the first set has answered. */
@@ -76,14 +76,14 @@ async function measureOnce(docker: Docker, infra: Infra): Promise<number> {
 /** Starts a set and returns its address. */
 async function startSet(
   docker: Docker,
-  { image, canPrivilege }: Infra,
+  { image, canRunPrivileged }: Infra,
   { hostId, set, folder }: { hostId: string; set: LocalSetSpec; folder: string },
 ): Promise<string> {
   const dataPath = path.join(folder, set.setId, "data");
   const mounted = mountVolume(set, path.join(folder, set.setId));
   const place = { cgroupParent: "", dataPath };
   const infra = await docker.createContainer(
-    infraContainer(hostId, set, { image, canPrivilege, dockerNetwork: "bridge", ...place }),
+    infraContainer(hostId, set, { image, canRunPrivileged, dockerNetwork: "bridge", ...place }),
   );
   const startInfra = async () => {
     await mounted;

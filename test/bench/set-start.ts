@@ -36,7 +36,7 @@ interface Comparison {
 /** The properties of Berth's infra containers, for the containers of the peer. */
 interface Peer {
   infraImage: string;
-  canPrivilege: boolean;
+  canRunPrivileged: boolean;
 }
 
 export async function run(
@@ -83,7 +83,7 @@ async function warmUp(docker: Docker, berth: BerthHost): Promise<Peer> {
   if (!infra) throw new Error("no infra container runs");
   const { HostConfig: host } = await docker.getContainer(infra.Id).inspect();
   await deleteService(docker, berth, service.name);
-  return { infraImage: infra.Image, canPrivilege: host.Privileged === true };
+  return { infraImage: infra.Image, canRunPrivileged: host.Privileged === true };
 }
 
 async function compare(

@@ -35,7 +35,7 @@ export function benchTemplate(image: string): Record<string, unknown> {
  */
 export async function runStraight(
   docker: Docker,
-  { sets, image, infraImage, canPrivilege, hostId }: StraightOptions,
+  { sets, image, infraImage, canRunPrivileged, hostId }: StraightOptions,
 ): Promise<number> {
   const specs = Array.from({ length: sets }, () => specFor(image));
   const startedAtMs = performance.now();
@@ -46,7 +46,7 @@ export async function runStraight(
           image: infraImage,
           cgroupParent: "",
           dockerNetwork: "bridge",
-          canPrivilege,
+          canRunPrivileged,
           dataPath: undefined,
         }),
       );
@@ -71,7 +71,7 @@ export interface StraightOptions {
   sets: number;
   image: string;
   infraImage: string;
-  canPrivilege: boolean;
+  canRunPrivileged: boolean;
   /** Its label marks the containers for removal; no agent has this id. */
   hostId: string;
 }

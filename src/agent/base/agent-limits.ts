@@ -2,7 +2,10 @@ import { SYNC_WAIT_MS_MAX } from "../../contracts/agent-protocol/protocol.ts";
 
 /** Intervals, concurrency limits and deadlines of an agent. */
 export interface AgentLimits {
-  /** Concurrent steps, each of a different set, without stops. As many slow steps may be added. */
+  /**
+   * Steps that run concurrently, without stops. A step that takes 5 s gives its slot back, so at
+   * most twice as many run.
+   */
   stepsMax: number;
   /** Concurrent stops that have begun within the last second. */
   stopsMax: number;
@@ -48,7 +51,7 @@ export interface AgentLimits {
    * After its start, an agent waits this long for the control plane before it starts stopped sets
    * without it.
    */
-  startupHoldMs: number;
+  startupGraceMs: number;
   /**
    * An agent that Berth refuses for this long is rejected. Until then the cause may be a faulty
    * upgrade or a wrong database.
@@ -88,7 +91,7 @@ export const defaultAgentLimits: AgentLimits = {
   selfTestIntervalMs: 600_000,
   selfTestRetryMs: 20_000,
   selfTestTimeoutMs: 120_000,
-  startupHoldMs: 30_000,
+  startupGraceMs: 30_000,
   rejectedAfterMs: 600_000,
   deletedAfterMs: 60_000,
   rejectedWaitMs: 120_000,

@@ -1,4 +1,4 @@
-/** The shortest first wait and the longest wait of a retry, without jitter. */
+/** Wait after the first failure, and the longest wait. */
 export interface BackoffBounds {
   minMs: number;
   maxMs: number;
@@ -15,10 +15,9 @@ export const callBackoff: BackoffBounds = { minMs: 500, maxMs: 30_000 };
 const DOUBLINGS_MAX = 20;
 
 /**
- * The wait before a retry: exponential, from `minMs` to `maxMs`. `failuresInRow` counts from 1.
- *
- * With `random` in [0, 1), the wait is between the half and the whole. So the retries of many sets
- * or hosts do not coincide. Without it, the wait is the whole.
+ * Exponential backoff with equal jitter: with `random` in [0, 1), between half and all of the wait.
+ * So the retries of many sets or hosts do not coincide. Without `random`, it is all of the wait.
+ * `failuresInRow` counts from 1.
  */
 export function computeBackoffMs(
   { minMs, maxMs }: BackoffBounds,

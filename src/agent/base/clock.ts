@@ -16,7 +16,7 @@ export function readClock(clock: Clock): ClockReading {
 }
 
 /** Resolves after `delayMs`, or as soon as `signal` is aborted. */
-export function delay(clock: Clock, delayMs: number, signal: AbortSignal): Promise<void> {
+export function sleep(clock: Clock, delayMs: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     if (signal.aborted) return resolve();
     const end = () => {

@@ -18,13 +18,15 @@ export interface WorkLimits {
   execProbes: FairLimit;
 }
 
-/** Slow calls that have no slot, and calls of one tenant, as multiples of a limit's calls. */
+/** Bounds as multiples of `callsMax`. */
 interface Factors {
+  /** Slow calls beyond the limit. */
   slow: number;
+  /** Calls of one tenant, slow ones included. */
   tenant: number;
 }
 
-/** Steps work, although some of their time is a wait. So twice the limit is their maximum. */
+/** A slow step still uses CPU and disk, so at most twice the limit run. */
 const stepFactors: Factors = { slow: 1, tenant: 1 };
 /** Other slow calls only wait for a process or for Docker. */
 const waitFactors: Factors = { slow: 8, tenant: 4 };

@@ -1,4 +1,4 @@
-import { settleAll } from "../base/settle-all.ts";
+import { allSettledOrThrow } from "../base/all-settled-or-throw.ts";
 import { isInfra } from "../model/container-names.ts";
 import type { LocalSetSpec } from "../model/local-set.ts";
 import { setLimits, widenedLimits } from "../model/set-limits.ts";
@@ -49,7 +49,7 @@ export async function prepareSet(
     { dataPath, current, completed, mounted },
     signal,
   );
-  await settleAll([Promise.resolve(mounted), prepared]);
+  await allSettledOrThrow([Promise.resolve(mounted), prepared]);
   return prepared;
 }
 
@@ -69,7 +69,7 @@ async function prepareContainers(
   const infra = current.find(isInfra);
   const limited = widenCgroup(context, set, signal);
   const created = ensureInfra(context, set, { infra, dataPath }, signal);
-  await settleAll([limited, created]);
+  await allSettledOrThrow([limited, created]);
   const infraId = await created;
   const startWhenMounted = async () => {
     await mounted;
@@ -90,7 +90,7 @@ async function prepareContainers(
     }
   };
   const names = set.template.containers.map(({ name }) => name);
-  await settleAll([startWhenMounted(), ...names.map(createMissing)]);
+  await allSettledOrThrow([startWhenMounted(), ...names.map(createMissing)]);
   return failures;
 }
 

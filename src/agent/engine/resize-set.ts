@@ -1,13 +1,13 @@
-import { settleAll } from "../base/settle-all.ts";
+import { allSettledOrThrow } from "../base/all-settled-or-throw.ts";
 import { isInfra } from "../model/container-names.ts";
 import type { Limits, LocalSetSpec } from "../model/local-set.ts";
 import { isMemoryInUse } from "../model/memory-in-use.ts";
 import {
   containerLimits,
-  copyMemoryLimits,
   isLimited,
   setLimits,
   widenedLimits,
+  withMemoryOf,
 } from "../model/set-limits.ts";
 import type { ListedContainer } from "../ports/container-port.ts";
 import type { EngineContext } from "./engine-context.ts";
@@ -26,7 +26,7 @@ export async function resizeSet(
 ): Promise<void> {
   const { setId } = set;
   const listed = await context.containers.list({ setId, phase: "resize" }, signal);
-  await settleAll([
+  await allSettledOrThrow([
     changeLimits(context, set, listed, signal),
     changeIo(context, set, listed, signal),
   ]);
@@ -34,9 +34,9 @@ export async function resizeSet(
 }
 
 /**
- * Widens the set's cgroup first and narrows it last. In version 1 the kernel refuses a child's
- * quota above its parent's. So the cgroup is not narrowed while a container could not be, for CPU
- * and memory separately.
+ * Raises the set's limits first and lowers them last: cgroup version 1 refuses a child's quota
+ * above its parent's. If a container's memory limit could not be lowered, only the set's memory
+ * limit stays. After any other failure, no limit of the set is lowered.
  */
 async function changeLimits(
   context: EngineContext,
@@ -54,10 +54,9 @@ async function changeLimits(
     business.map((container) => applyLimits(context, set, container, signal)),
   );
   const failed = outcomes.filter((outcome) => outcome.status === "rejected");
-  const areSizedButForMemory = failed.every(({ reason }) => isMemoryInUse(reason));
-  const narrowed = failed.length > 0 ? copyMemoryLimits(widened, wanted) : wanted;
-  if (areSizedButForMemory && !isLimited(widened, narrowed))
-    await cgroups.ensure(set.setId, narrowed, signal);
+  const canLower = failed.every(({ reason }) => isMemoryInUse(reason));
+  const lowered = failed.length > 0 ? withMemoryOf(wanted, widened) : wanted;
+  if (canLower && !isLimited(widened, lowered)) await cgroups.ensure(set.setId, lowered, signal);
   const [first] = failed;
   if (first) throw first.reason;
 }
@@ -69,7 +68,7 @@ async function changeIo(
   listed: readonly ListedContainer[],
   signal: AbortSignal,
 ): Promise<void> {
-  await settleAll(listed.map((container) => limitIo(context, set, container, signal)));
+  await allSettledOrThrow(listed.map((container) => limitIo(context, set, container, signal)));
 }
 
 /** Applies limits that differ from the template, without a restart. */
@@ -84,11 +83,12 @@ export async function applyLimits(
   if (!template || !details) return;
   const wanted = containerLimits(set.template, template.options);
   const seen = await readLimits(context, container, details);
-  if (!isLimited(seen, wanted)) await narrowOrWiden(context, { container, seen, wanted }, signal);
+  if (!isLimited(seen, wanted))
+    await updateContainerLimits(context, { container, seen, wanted }, signal);
 }
 
 /** Applies CPU limits even if the memory limit is refused. */
-async function narrowOrWiden(
+async function updateContainerLimits(
   { cgroups, containers }: EngineContext,
   { container, seen, wanted }: { container: ListedContainer; seen: Limits; wanted: Limits },
   signal: AbortSignal,
@@ -97,7 +97,7 @@ async function narrowOrWiden(
     await cgroups.checkContainerMemory(container.setId, container, wanted.memoryBytes);
     await containers.updateLimits(container, wanted, { includesMemory: true }, signal);
   } catch (error) {
-    if (isMemoryInUse(error) && !isLimited(copyMemoryLimits(wanted, seen), wanted))
+    if (isMemoryInUse(error) && !isLimited(withMemoryOf(seen, wanted), wanted))
       await containers.updateLimits(container, wanted, { includesMemory: false }, signal);
     throw error;
   }

@@ -1,5 +1,5 @@
 import { AgentError, IMAGE_MISSING } from "../base/agent-error.ts";
-import { settleAll } from "../base/settle-all.ts";
+import { allSettledOrThrow } from "../base/all-settled-or-throw.ts";
 import type { LocalSetSpec } from "../model/local-set.ts";
 import type { EngineContext } from "./engine-context.ts";
 
@@ -53,7 +53,7 @@ export async function pullImages(
   signal: AbortSignal,
 ): Promise<void> {
   const { tenant } = needed.set;
-  await settleAll(
+  await allSettledOrThrow(
     listImages(needed).map(async (reference) => {
       const image = { reference, tenant };
       if (!(await images.has(image, signal))) await images.pull(image, signal);

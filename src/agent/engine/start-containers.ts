@@ -1,5 +1,5 @@
 import { AgentError } from "../base/agent-error.ts";
-import { settleAll } from "../base/settle-all.ts";
+import { allSettledOrThrow } from "../base/all-settled-or-throw.ts";
 import { isInfra } from "../model/container-names.ts";
 import type { LocalSetSpec } from "../model/local-set.ts";
 import type { ListedContainer } from "../ports/container-port.ts";
@@ -16,7 +16,7 @@ export async function startContainers(
 ): Promise<void> {
   const listed = await context.containers.list({ setId: set.setId, phase: "start" }, signal);
   const infra = listed.find(isInfra);
-  await settleAll(
+  await allSettledOrThrow(
     names.map(async (name) => {
       const container = listed.find((candidate) => candidate.name === name);
       if (!container || !infra) {

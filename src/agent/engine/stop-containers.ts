@@ -1,5 +1,5 @@
 import type { AgentPhase } from "../base/agent-error.ts";
-import { settleAll } from "../base/settle-all.ts";
+import { allSettledOrThrow } from "../base/all-settled-or-throw.ts";
 import { isInfra } from "../model/container-names.ts";
 import type { LocalSetSpec } from "../model/local-set.ts";
 import type { ListedContainer } from "../ports/container-port.ts";
@@ -14,7 +14,9 @@ export async function stopContainers(
 ): Promise<void> {
   const listed = await context.containers.list({ setId: set.setId, phase: "stop" }, signal);
   const wanted = listed.filter(({ name }) => names.includes(name));
-  await settleAll(wanted.map((container) => stopContainer(context, set, container, signal)));
+  await allSettledOrThrow(
+    wanted.map((container) => stopContainer(context, set, container, signal)),
+  );
 }
 
 /** Stops one container with the timeout of the template, which may be newer than its own. */
@@ -52,7 +54,7 @@ export async function removeSet(
   const business = listed.filter((container) => !isInfra(container));
   await removeContainers(context, business, { phase: "remove" }, signal);
   await removeContainers(context, listed.filter(isInfra), { phase: "remove" }, signal);
-  await settleAll([
+  await allSettledOrThrow([
     context.cgroups.remove(setId, signal),
     context.network.release(setId, signal),
     Promise.resolve(context.volumes?.trash(setId, signal)),
@@ -71,7 +73,7 @@ export async function stopInOrder(
   const indexes = [...new Set(containers.map(({ index }) => index))].sort((a, b) => b - a);
   for (const index of indexes) {
     const group = containers.filter((container) => container.index === index && isUp(container));
-    await settleAll(group.map(({ dockerId }) => port.stop(dockerId, {}, signal)));
+    await allSettledOrThrow(group.map(({ dockerId }) => port.stop(dockerId, {}, signal)));
   }
 }
 
@@ -86,7 +88,7 @@ export async function removeContainers(
   signal: AbortSignal,
 ): Promise<void> {
   await stopInOrder(context, containers, signal);
-  await settleAll(
+  await allSettledOrThrow(
     containers.map((container) => context.containers.remove(container, phase, signal)),
   );
 }

@@ -1,7 +1,7 @@
 import type { Sync } from "../../contracts/agent-protocol/sync.ts";
 import type { Log } from "../../lib/log.ts";
 import type { AgentLimits } from "../base/agent-limits.ts";
-import { type Clock, delay } from "../base/clock.ts";
+import { type Clock, sleep } from "../base/clock.ts";
 import type { SetPort } from "../ports/set-port.ts";
 import { Wakeup } from "../base/wakeup.ts";
 import { truncate } from "../../lib/text/truncate.ts";
@@ -61,7 +61,7 @@ export class DockerHealthMonitor {
       await this.#ping();
       const everyMs = this.#failuresInRow === 1 ? RETRY_MS : limits.pingIntervalMs;
       const passedMs = Math.max(0, clock.nowMs() - startedAtMs);
-      await delay(clock, Math.max(0, everyMs - passedMs), signal);
+      await sleep(clock, Math.max(0, everyMs - passedMs), signal);
     }
   }
 

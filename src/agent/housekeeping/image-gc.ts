@@ -1,6 +1,6 @@
 import type { Log } from "../../lib/log.ts";
 import { isAborted } from "../../lib/async/abort.ts";
-import { type Clock, delay } from "../base/clock.ts";
+import { type Clock, sleep } from "../base/clock.ts";
 import type { DiskPort, DiskUsage, PulledImage } from "../ports/disk-port.ts";
 
 /** The daemon spends at most one part in this many of its time on disk measurements. */
@@ -64,7 +64,7 @@ export class ImageGc {
         log.warn({ err: error }, failure);
       }
       const tookMs = clock.nowMs() - startedAtMs;
-      await delay(clock, Math.max(intervalMs, tookMs * REST_PER_MEASUREMENT), signal);
+      await sleep(clock, Math.max(intervalMs, tookMs * REST_PER_MEASUREMENT), signal);
     }
   }
 

@@ -6,11 +6,11 @@ import { SimulatedEngine } from "../../host-adapters/simulated/simulated-engine.
 import { newId } from "../../lib/ids.ts";
 import { AgentError } from "../base/agent-error.ts";
 import { defaultAgentLimits } from "../base/agent-limits.ts";
-import type { DockerFacts } from "../ports/self-test-port.ts";
+import type { DockerCapabilities } from "../ports/self-test-port.ts";
 import { Housekeeping } from "./housekeeping.ts";
 import { SelfTestMonitor } from "./self-test.ts";
 
-const docker: DockerFacts = {
+const docker: DockerCapabilities = {
   version: "28.0.1",
   imageStore: "overlay2",
   cgroupDriver: "systemd",

@@ -5,7 +5,7 @@ import type { Log } from "../../lib/log.ts";
 import { truncate } from "../../lib/text/truncate.ts";
 import { AgentError } from "../base/agent-error.ts";
 import type { AgentLimits } from "../base/agent-limits.ts";
-import { type Clock, createDeadline, delay } from "../base/clock.ts";
+import { type Clock, createDeadline, sleep } from "../base/clock.ts";
 import { Wakeup } from "../base/wakeup.ts";
 import type { SelfTestPort } from "../ports/self-test-port.ts";
 
@@ -57,10 +57,10 @@ export class SelfTestMonitor {
     const { clock, limits, isDockerReachable } = this.#options;
     const { selfTestDelayMs, selfTestIntervalMs, selfTestRetryMs } = limits;
     // The first sets of a started agent do not compete with the test.
-    await delay(clock, selfTestDelayMs, signal);
+    await sleep(clock, selfTestDelayMs, signal);
     while (!isAborted(signal)) {
       if (isDockerReachable()) await this.#test(signal);
-      await delay(clock, selfTestRetryMs, signal);
+      await sleep(clock, selfTestRetryMs, signal);
       if (this.#failuresInRow === 0)
         await this.#wakeup.wait(selfTestIntervalMs - selfTestRetryMs, signal);
     }

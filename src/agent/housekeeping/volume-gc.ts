@@ -4,7 +4,7 @@ import type { SyncResult } from "../../contracts/agent-protocol/sync.ts";
 import type { ReportedVolume, UnreadableVolume } from "../../contracts/api/volumes.ts";
 import type { Log } from "../../lib/log.ts";
 import { isAborted } from "../../lib/async/abort.ts";
-import { type Clock, delay } from "../base/clock.ts";
+import { type Clock, sleep } from "../base/clock.ts";
 import type { Reason } from "../../contracts/common/primitives.ts";
 import type { LocalVolume, VolumePort } from "../ports/volume-port.ts";
 import { toStepFailure } from "../model/step-failure.ts";
@@ -161,7 +161,7 @@ export class VolumeGc {
         if (isAborted(signal)) return;
         log.warn({ err: error }, "volume garbage collection failed");
       }
-      if (await this.#wakeup.wait(intervalMs, signal)) await delay(clock, CHECK_DELAY_MS, signal);
+      if (await this.#wakeup.wait(intervalMs, signal)) await sleep(clock, CHECK_DELAY_MS, signal);
     }
   }
 

@@ -201,8 +201,8 @@ class HostAgent implements Agent {
       },
     };
     let failure: Error | undefined;
-    const { startupHoldMs } = this.#limits;
-    const cancelStartupHold = this.#clock.after(startupHoldMs, () => runners.allowStarts());
+    const { startupGraceMs } = this.#limits;
+    const cancelStartupHold = this.#clock.after(startupGraceMs, () => runners.allowStarts());
     const loops = [
       this.#pull(signal),
       this.#reporter.run(signal),

@@ -2,7 +2,7 @@ import type { Sync } from "../../contracts/agent-protocol/sync.ts";
 import type { Log } from "../../lib/log.ts";
 import { isAborted } from "../../lib/async/abort.ts";
 import type { AgentLimits } from "../base/agent-limits.ts";
-import { type Clock, delay } from "../base/clock.ts";
+import { type Clock, sleep } from "../base/clock.ts";
 import type { SyncAnswer } from "../ports/control-plane.ts";
 import { waitBeforeRetry } from "../reporting/retry-delay.ts";
 
@@ -51,14 +51,14 @@ export async function pullOrders(options: PullOptions, signal: AbortSignal): Pro
       const outcome = await accept(answer);
       failuresInRow = 0;
       const endedAtMs = clock.nowMs();
-      if (outcome === "stale") await delay(clock, STALE_ANSWER_WAIT_MS, signal);
+      if (outcome === "stale") await sleep(clock, STALE_ANSWER_WAIT_MS, signal);
       else if (full) {
         fullAtMs = endedAtMs + limits.fullIntervalMs;
         reportedUnlisted = unlisted;
         readsUnlisted = answer.setsToRemove !== undefined;
         onFullAnswer(reported.unlistedSets ?? []);
       } else if (outcome === "unchanged" && endedAtMs - startedAtMs < SHORT_ANSWER_MS) {
-        await delay(clock, SHORT_ANSWER_WAIT_MS, signal);
+        await sleep(clock, SHORT_ANSWER_WAIT_MS, signal);
       }
     } catch (error) {
       if (isAborted(signal)) return;

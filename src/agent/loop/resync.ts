@@ -1,5 +1,5 @@
 import type { Log } from "../../lib/log.ts";
-import { type Clock, delay } from "../base/clock.ts";
+import { type Clock, sleep } from "../base/clock.ts";
 import type { SetPort } from "../ports/set-port.ts";
 import type { SetRunners } from "./set-runners.ts";
 import type { Wakeup } from "../base/wakeup.ts";
@@ -60,6 +60,6 @@ export async function forwardEvents(
     } catch (error) {
       log.warn({ err: error }, "event watch failed");
     }
-    await delay(clock, WATCH_RETRY_MS, signal);
+    await sleep(clock, WATCH_RETRY_MS, signal);
   }
 }

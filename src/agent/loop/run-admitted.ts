@@ -3,7 +3,7 @@ import type { Sync } from "../../contracts/agent-protocol/sync.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Agent } from "./agent.ts";
 import { isAborted, runAbortable } from "../../lib/async/abort.ts";
-import { type Clock, createDeadline, delay } from "../base/clock.ts";
+import { type Clock, createDeadline, sleep } from "../base/clock.ts";
 import { type ControlPlane, NotAdmittedError } from "../ports/control-plane.ts";
 import type { AgentState, StateStore } from "../ports/state-store.ts";
 import { Refusals, type RefusalsOptions } from "./refusals.ts";
@@ -93,7 +93,7 @@ async function waitForAdmission(
   let admission = refused;
   let failuresInRow = 0;
   logIdle(options, admission);
-  await delay(clock, waitMs, signal);
+  await sleep(clock, waitMs, signal);
   while (!isAborted(signal)) {
     try {
       const answer = await askForAdmission(options, signal);
@@ -102,7 +102,7 @@ async function waitForAdmission(
       if (answer === "accepted") return "accepted";
       if (answer !== admission) logIdle(options, answer);
       admission = answer;
-      await delay(clock, toWaitMs(admission), signal);
+      await sleep(clock, toWaitMs(admission), signal);
     } catch (error) {
       if (isAborted(signal)) return "aborted";
       refusals.noteFailed(error);

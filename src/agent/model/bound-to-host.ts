@@ -2,9 +2,8 @@ import type { DesiredSet } from "../../contracts/agent-protocol/desired-set.ts";
 import type { ObservedLocalSet } from "./local-set.ts";
 
 /**
- * True if the set should not start on another host, so that the agent retries here until it is
- * moved. It has a volume here, without which it would start empty. Or its containers run, although
- * the present description cannot start.
+ * True if the agent must retry here and not give the set up. This is so if the set has data here,
+ * or if its containers run and some spec of it has run here.
  * @param hasRunBefore whether any spec of the set has run here
  */
 export function isBoundToHost(

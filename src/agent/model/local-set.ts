@@ -1,6 +1,6 @@
 import type { IoLimits, SetTemplate } from "../../contracts/api/set-template.ts";
 
-/** The desired state of a set on this host. */
+/** The spec of a set, without its desired run state. */
 export interface LocalSetSpec {
   setId: string;
   tenant: string;

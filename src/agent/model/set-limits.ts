@@ -100,7 +100,7 @@ export function widenedLimits(seen: Limits | undefined, wanted: Limits): Limits 
 }
 
 /** `limits` with the memory of `other`. */
-export function copyMemoryLimits(other: Limits, limits: Limits): Limits {
+export function withMemoryOf(limits: Limits, other: Limits): Limits {
   const { memoryBytes, reservationBytes } = other;
   return { ...limits, memoryBytes, reservationBytes };
 }

@@ -4,16 +4,16 @@ export interface DaemonPort {
    * Facts that stay until the daemon restarts. A failed query is repeated at the next call. Rejects
    * with AgentError.
    */
-  facts(): Promise<DaemonFacts>;
+  facts(): Promise<DaemonFeatures>;
   /** The facts of the last query, without a new one; undefined before the first answer. */
-  knownFacts(): DaemonFacts | undefined;
+  knownFacts(): DaemonFeatures | undefined;
   /** Resolves if the daemon answers within `timeoutMs`, else rejects. Detects a hung daemon. */
   ping(timeoutMs: number): Promise<void>;
 }
 
-export interface DaemonFacts {
+export interface DaemonFeatures {
   /** True if this machine may give a container all capabilities. */
-  canPrivilege: boolean;
+  canRunPrivileged: boolean;
   /** The daemon has an init that can be process 1 of containers. */
   hasInit: boolean;
   cgroupManager: CgroupManager;

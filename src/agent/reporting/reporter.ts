@@ -3,7 +3,7 @@ import type { Sync } from "../../contracts/agent-protocol/sync.ts";
 import type { Log } from "../../lib/log.ts";
 import { isAborted, runAbortable } from "../../lib/async/abort.ts";
 import type { AgentLimits } from "../base/agent-limits.ts";
-import { type Clock, createDeadline, delay } from "../base/clock.ts";
+import { type Clock, createDeadline, sleep } from "../base/clock.ts";
 import { waitBeforeRetry } from "./retry-delay.ts";
 import type { Housekeeping } from "../housekeeping/housekeeping.ts";
 import type { SyncAnswer } from "../ports/control-plane.ts";
@@ -123,7 +123,7 @@ export class Reporter {
       const isRepeated = this.#repeatIfDue();
       // The pull loop has sent the usage meanwhile.
       if (!isNotified && !isRepeated && !signal.aborted && this.usage.dueInMs > 0) continue;
-      if (!signal.aborted) await delay(clock, limits.coalesceMs, signal);
+      if (!signal.aborted) await sleep(clock, limits.coalesceMs, signal);
       if (signal.aborted) return;
       try {
         const answer = await this.#send(signal);

@@ -1,6 +1,6 @@
 import type { Log } from "../../lib/log.ts";
 import { callBackoff, computeBackoffMs } from "../base/backoff.ts";
-import { type Clock, delay } from "../base/clock.ts";
+import { type Clock, sleep } from "../base/clock.ts";
 import { ControlPlaneError, NotAdmittedError } from "../ports/control-plane.ts";
 
 const WAIT_MS_MAX = 60_000;
@@ -41,5 +41,5 @@ export async function waitBeforeRetry(
 ): Promise<void> {
   const waitMs = Math.max(retryDelayMs(error, failuresInRow, random()), pauseMs(random()));
   log.warn({ err: error, loop, failuresInRow, waitMs: Math.round(waitMs) }, "sync failed");
-  await delay(clock, waitMs, signal);
+  await sleep(clock, waitMs, signal);
 }

@@ -1,7 +1,7 @@
 import type { LogStreamRequest } from "../../contracts/agent-protocol/log-stream-request.ts";
 import { linkAbort } from "../../lib/async/abort.ts";
 import type { Log } from "../../lib/log.ts";
-import { type Clock, delay } from "../base/clock.ts";
+import { type Clock, sleep } from "../base/clock.ts";
 import type { ControlPlane } from "../ports/control-plane.ts";
 import type { SetPort } from "../ports/set-port.ts";
 
@@ -75,7 +75,7 @@ export class LogStreams {
       (error: unknown) => ({ error }),
     );
     // A quiet container may print nothing for long, so the upload starts without its first chunk.
-    const early = await Promise.race([first, delay(clock, FIRST_CHUNK_MS, signal)]);
+    const early = await Promise.race([first, sleep(clock, FIRST_CHUNK_MS, signal)]);
     if (early && "error" in early) {
       const error = early.error instanceof Error ? early.error.message : String(early.error);
       await api.uploadStream(streamId, { chunks: nothing(), error }, signal);

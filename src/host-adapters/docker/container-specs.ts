@@ -84,7 +84,7 @@ export function infraContainer(
     image: string;
     cgroupParent: string;
     dockerNetwork: string;
-    canPrivilege: boolean;
+    canRunPrivileged: boolean;
     /** The host's path of the volume's data; undefined without a volume. */
     dataPath: string | undefined;
   },
@@ -101,13 +101,13 @@ export function infraContainer(
     StopSignal: "SIGTERM",
     StopTimeout: 2,
     HostConfig: {
-      ...privilege(options.canPrivilege),
+      ...privilege(options.canRunPrivileged),
       NetworkMode: options.dockerNetwork,
       IpcMode: "shareable",
       ShmSize: sharedMemoryBytes(set.template),
       ...(set.template.extraHosts ? { ExtraHosts: formatHosts(set.template.extraHosts) } : {}),
       CgroupParent: options.cgroupParent,
-      OomScoreAdj: options.canPrivilege ? infraOomScore : 0,
+      OomScoreAdj: options.canRunPrivileged ? infraOomScore : 0,
       Binds: options.dataPath === undefined ? [] : [`${options.dataPath}:${infraVolumePath}:ro`],
       PidsLimit: infraPidsMax,
       RestartPolicy: restartPolicy,
@@ -225,7 +225,7 @@ function toLogConfig({
  * restricted capability bounding set, as in nested containers. Then infra gets the essentials: a
  * writable /proc/sys and NET_ADMIN.
  */
-function privilege(canPrivilege: boolean): Docker.HostConfig {
-  if (canPrivilege) return { Privileged: true };
+function privilege(canRunPrivileged: boolean): Docker.HostConfig {
+  if (canRunPrivileged) return { Privileged: true };
   return { Privileged: false, CapAdd: ["NET_ADMIN"], MaskedPaths: [], ReadonlyPaths: [] };
 }

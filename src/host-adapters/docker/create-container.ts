@@ -17,8 +17,8 @@ export async function createInfra(
   options: InfraOptions,
   signal: AbortSignal,
 ): Promise<string> {
-  const { canPrivilege } = await context.facts();
-  const spec = infraContainer(context.hostId, set, { ...options, canPrivilege });
+  const { canRunPrivileged } = await context.facts();
+  const spec = infraContainer(context.hostId, set, { ...options, canRunPrivileged });
   const { image } = options;
   return createContainer(context, { set, name: INFRA_CONTAINER, image, spec }, signal);
 }

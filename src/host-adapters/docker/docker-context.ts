@@ -1,5 +1,5 @@
 import type Docker from "dockerode";
-import type { DaemonFacts } from "../../agent/ports/daemon-port.ts";
+import type { DaemonFeatures } from "../../agent/ports/daemon-port.ts";
 import type { FairLimit } from "../../lib/async/fair-limit.ts";
 import type { Log } from "../../lib/log.ts";
 import type { ContainerDetailsCache } from "./container-details.ts";
@@ -10,7 +10,7 @@ export interface DockerContext {
   docker: Docker;
   hostId: string;
   log: Log;
-  facts(): Promise<DaemonFacts>;
+  facts(): Promise<DaemonFeatures>;
   /** Queries the facts again at the next call, because another daemon may have replaced it. */
   forgetFacts(): void;
   details: ContainerDetailsCache;

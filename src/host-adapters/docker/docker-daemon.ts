@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { isDeepStrictEqual } from "node:util";
 import type Docker from "dockerode";
 import { AgentError } from "../../agent/base/agent-error.ts";
-import type { CgroupManager, DaemonFacts, DaemonPort } from "../../agent/ports/daemon-port.ts";
+import type { CgroupManager, DaemonFeatures, DaemonPort } from "../../agent/ports/daemon-port.ts";
 import { findBlockDevice } from "../../lib/linux/block-device.ts";
 import type { Log } from "../../lib/log.ts";
 import { callDocker } from "./call-docker.ts";
@@ -23,7 +23,7 @@ export interface DockerDaemon extends DaemonPort {
  */
 export function createDockerDaemon({ docker, log }: { docker: Docker; log: Log }): DockerDaemon {
   const { signal } = new AbortController();
-  let found: DaemonFacts | undefined;
+  let found: DaemonFeatures | undefined;
   const facts = rememberSuccess(async () => {
     const previous = found;
     found = await findFacts(docker, log, signal);
@@ -39,7 +39,7 @@ export function createDockerDaemon({ docker, log }: { docker: Docker; log: Log }
 }
 
 /** With another cgroup manager, sets get new containers as soon as they are observed. */
-function logChange(log: Log, previous: DaemonFacts | undefined, found: DaemonFacts) {
+function logChange(log: Log, previous: DaemonFeatures | undefined, found: DaemonFeatures) {
   if (!previous || isDeepStrictEqual(previous.cgroupManager, found.cgroupManager)) return;
   log.warn(
     { previous: previous.cgroupManager, current: found.cgroupManager },
@@ -47,12 +47,12 @@ function logChange(log: Log, previous: DaemonFacts | undefined, found: DaemonFac
   );
 }
 
-async function findFacts(docker: Docker, log: Log, signal: AbortSignal): Promise<DaemonFacts> {
-  const [info, canPrivilege] = await Promise.all([
+async function findFacts(docker: Docker, log: Log, signal: AbortSignal): Promise<DaemonFeatures> {
+  const [info, canRunPrivileged] = await Promise.all([
     readDockerInfo(docker, infoTimeoutMs, signal),
     hasAllCapabilities(),
   ]);
-  if (!canPrivilege) {
+  if (!canRunPrivileged) {
     log.warn({}, "this machine restricts capabilities, so infra containers run unprivileged");
   }
   const cgroupManager = parseCgroupManager(info);
@@ -63,7 +63,7 @@ async function findFacts(docker: Docker, log: Log, signal: AbortSignal): Promise
   const hasUnknownDisk = devices.includes(undefined);
   const hasInit = info.InitCommit?.ID !== "N/A";
   if (!hasInit) log.warn({}, "Docker has no init, so containers must reap their own processes");
-  return { canPrivilege, hasInit, cgroupManager, diskDevices, hasUnknownDisk };
+  return { canRunPrivileged, hasInit, cgroupManager, diskDevices, hasUnknownDisk };
 }
 
 /**

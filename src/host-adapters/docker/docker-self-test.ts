@@ -7,7 +7,7 @@ import type { LocalSetSpec } from "../../agent/model/local-set.ts";
 import { isLimited, setLimits } from "../../agent/model/set-limits.ts";
 import type { CgroupPort } from "../../agent/ports/cgroup-port.ts";
 import type { ImagePort } from "../../agent/ports/image-port.ts";
-import type { DockerFacts, SelfTestPort } from "../../agent/ports/self-test-port.ts";
+import type { DockerCapabilities, SelfTestPort } from "../../agent/ports/self-test-port.ts";
 import { createConcurrencyLimit } from "../../lib/async/concurrency-limit.ts";
 import { callDocker, dockerMessage, dockerStatus } from "./call-docker.ts";
 import { infraContainer } from "./container-specs.ts";
@@ -94,7 +94,7 @@ async function runTest(options: DockerSelfTestOptions, signal: AbortSignal): Pro
   }
 }
 
-async function describeDocker(docker: Docker, signal: AbortSignal): Promise<DockerFacts> {
+async function describeDocker(docker: Docker, signal: AbortSignal): Promise<DockerCapabilities> {
   const info = await readDockerInfo(docker, callTimeoutMs, signal);
   return {
     version: info.ServerVersion ?? "unknown",
@@ -126,12 +126,12 @@ async function runInfra(
   const known = await images.infraImage();
   const isThere = await images.has({ reference: known, tenant: noTenant }, signal);
   const image = isThere ? known : await images.restoreInfraImage();
-  const { canPrivilege } = await daemon.facts();
+  const { canRunPrivileged } = await daemon.facts();
   const spec = infraContainer(hostId, testSet, {
     image,
     cgroupParent: await cgroups.parentOf(testId),
     dockerNetwork: network,
-    canPrivilege,
+    canRunPrivileged,
     dataPath: undefined,
   });
   const call = { phase: "observe" as const, timeoutMs: callTimeoutMs };

@@ -56,8 +56,8 @@ export type PullAccess = "anonymous" | "credential";
  *   credential.
  * - docker-unavailable: the daemon is unreachable.
  *
- * At most 8 pulls start within 30 s, and tenants take turns. A pull that waits for its registry
- * does not delay the pulls of other tenants. Each pull reads the credential of its tenant when it
+ * At most 8 pulls run at a time, and tenants take turns. A pull that takes 30 s gives its slot
+ * back, and up to 64 such pulls run besides. Each pull reads the credential of its tenant when it
  * starts, so a retry uses a new one.
  */
 export function createPullImage(

@@ -18,60 +18,63 @@ export interface HostLimit {
 }
 
 /** The use of a limit: by the machine itself, and by one set of three containers. */
-interface Need {
+interface LimitUsage {
+  byMachine: number;
+  perSet: number;
+}
+
+interface SysctlUsage extends LimitUsage {
   name: string;
   /** Relative to proc. */
   file: string;
-  ofMachine: number;
-  ofSet: number;
 }
 
 /**
  * Counted on Debian with Docker 28 and cgroup version 2. A set has an infra container and two more.
  * Applications need more; the values are the least that each set uses.
  */
-const needs: readonly Need[] = [
+const sysctlUsages: readonly SysctlUsage[] = [
   // A shim of containerd has about 12 threads, and each container at least one process.
   // kernel.threads-max grows with the memory, which is exhausted earlier.
-  { name: "kernel.pid_max", file: "sys/kernel/pid_max", ofMachine: 1_500, ofSet: 45 },
+  { name: "kernel.pid_max", file: "sys/kernel/pid_max", byMachine: 1_500, perSet: 45 },
   // All containers run as root of the machine, so they share the instances of one user. The shim
   // of each container uses one for events of memory.
   {
     name: "fs.inotify.max_user_instances",
     file: "sys/fs/inotify/max_user_instances",
-    ofMachine: 40,
-    ofSet: 3,
+    byMachine: 40,
+    perSet: 3,
   },
   {
     name: "fs.inotify.max_user_watches",
     file: "sys/fs/inotify/max_user_watches",
-    ofMachine: 1_000,
-    ofSet: 6,
+    byMachine: 1_000,
+    perSet: 6,
   },
   // The host has an entry for each set, and each set one for the host. All namespaces share the
   // table. Sets that connect to each other need more.
   {
     name: "net.ipv4.neigh.default.gc_thresh3",
     file: "sys/net/ipv4/neigh/default/gc_thresh3",
-    ofMachine: 64,
-    ofSet: 2,
+    byMachine: 64,
+    perSet: 2,
   },
   // Connections through Docker's address translation, of which an idle set has none.
   {
     name: "net.netfilter.nf_conntrack_max",
     file: "sys/net/netfilter/nf_conntrack_max",
-    ofMachine: 4_096,
-    ofSet: 64,
+    byMachine: 4_096,
+    perSet: 64,
   },
   // Root file systems, shared memory and network namespaces.
-  { name: "fs.mount-max", file: "sys/fs/mount-max", ofMachine: 1_000, ofSet: 8 },
+  { name: "fs.mount-max", file: "sys/fs/mount-max", byMachine: 1_000, perSet: 8 },
 ];
 
 /** The kernel's limit of devices on a bridge, less the bridge itself. */
 const bridgePortsMax = 1_023;
 const dockerBridge = "docker0";
 /** Open files of the daemon: for the output of each container, and connections to containerd. */
-const daemonFiles = { ofMachine: 200, ofSet: 24 };
+const daemonFiles: LimitUsage = { byMachine: 200, perSet: 24 };
 const addressesReserved = 3;
 
 export interface HostLimitsOptions {
@@ -93,11 +96,11 @@ export async function readHostLimits({
   dockerPidFile = "/run/docker.pid",
   bridgeAddresses = countBridgeAddresses,
 }: HostLimitsOptions = {}): Promise<HostLimit[]> {
-  const sysctls = needs.map(async ({ name, file, ofMachine, ofSet }) => {
+  const sysctls = sysctlUsages.map(async ({ name, file, byMachine, perSet }) => {
     const value = Number(await readOrEmpty(path.join(procRoot, file)));
     const remedy =
       "copy /opt/berth/systemd/sysctl.d/berth.conf to /etc/sysctl.d/, and restart systemd-sysctl";
-    return toLimit({ name, value, remedy }, { ofMachine, ofSet });
+    return toLimit({ name, value, remedy }, { byMachine, perSet });
   });
   const limits = await Promise.all([
     ...sysctls,
@@ -111,7 +114,7 @@ export async function readHostLimits({
       value: addresses ?? Number.NaN,
       remedy: "give Docker a larger network with `bip` in its daemon.json",
     },
-    { ofMachine: addressesReserved, ofSet: 1 },
+    { byMachine: addressesReserved, perSet: 1 },
   );
   return [...limits, ofBridge].filter((limit) => limit !== undefined);
 }
@@ -126,10 +129,10 @@ export function findTightest(limits: readonly HostLimit[]): HostLimit | undefine
 
 function toLimit(
   limit: Omit<HostLimit, "setsMax">,
-  { ofMachine, ofSet }: { ofMachine: number; ofSet: number },
+  { byMachine, perSet }: LimitUsage,
 ): HostLimit | undefined {
   if (!Number.isSafeInteger(limit.value) || limit.value <= 0) return undefined;
-  return { ...limit, setsMax: Math.max(0, Math.floor((limit.value - ofMachine) / ofSet)) };
+  return { ...limit, setsMax: Math.max(0, Math.floor((limit.value - byMachine) / perSet)) };
 }
 
 async function readDaemonFiles(procRoot: string, pidFile: string): Promise<HostLimit | undefined> {
@@ -141,7 +144,10 @@ async function readDaemonFiles(procRoot: string, pidFile: string): Promise<HostL
   return toLimit(limit, daemonFiles);
 }
 
-/** Devices of Berth's sets are among the ports, so only what other bridges have would be less. */
+/**
+ * Counts the ports of the bridge that are physical devices. No set can use these; ports of sets do
+ * not count.
+ */
 async function readBridgePorts(sysRoot: string): Promise<HostLimit | undefined> {
   const folder = path.join(sysRoot, "class/net", dockerBridge, "brif");
   const ports = await readdir(folder).catch(() => undefined);
@@ -149,11 +155,11 @@ async function readBridgePorts(sysRoot: string): Promise<HostLimit | undefined> 
   const links = await Promise.all(
     ports.map((port) => readlink(path.join(sysRoot, "class/net", port)).catch(() => "")),
   );
-  // Containers have virtual Ethernet devices. Physical ones are ports that no set can use.
+  // Containers have virtual Ethernet devices.
   const others = links.filter((link) => link !== "" && !link.includes("/virtual/")).length;
   const name = `the ports of ${dockerBridge}`;
   const remedy = "the kernel allows no more, so place sets on other hosts";
-  return toLimit({ name, value: bridgePortsMax, remedy }, { ofMachine: others, ofSet: 1 });
+  return toLimit({ name, value: bridgePortsMax, remedy }, { byMachine: others, perSet: 1 });
 }
 
 function countBridgeAddresses(): number | undefined {

@@ -1,6 +1,6 @@
 import { AgentError } from "../../agent/base/agent-error.ts";
 import { runAbortable, untilAborted } from "../../lib/async/abort.ts";
-import { type Clock, createDeadline, delay } from "../../agent/base/clock.ts";
+import { type Clock, createDeadline, sleep } from "../../agent/base/clock.ts";
 import type { LocalSetSpec, ObservedLocalSet } from "../../agent/model/local-set.ts";
 import type { SetPort } from "../../agent/ports/set-port.ts";
 import type { SimulatedCall, SimulatedEngine, SimulatedIntercept } from "./simulated-engine.ts";
@@ -107,7 +107,7 @@ function createCall(
     signal.throwIfAborted();
     await notify("begin");
     const delayMs = delaysMs[verb] ?? 0;
-    if (delayMs > 0) await delay(clock, delayMs, signal);
+    if (delayMs > 0) await sleep(clock, delayMs, signal);
     let result: T | undefined;
     for (const [position, step] of steps.entries()) {
       if (position > 0) await notify("middle");

@@ -19,7 +19,7 @@ let proxy: ProxiedApi["proxy"];
 let agent: SimulatedAgent;
 
 const limits: Partial<AgentLimits> = {
-  startupHoldMs: 200,
+  startupGraceMs: 200,
   rejectedAfterMs: 2_000,
   deletedAfterMs: 500,
   rejectedWaitMs: 1_000,

@@ -6,7 +6,7 @@ import {
 import { type Agent, createAgent } from "../../../src/agent/loop/agent.ts";
 import type { AgentLimits } from "../../../src/agent/base/agent-limits.ts";
 import { AgentError } from "../../../src/agent/base/agent-error.ts";
-import { delay } from "../../../src/agent/base/clock.ts";
+import { sleep } from "../../../src/agent/base/clock.ts";
 import type { ControlPlane } from "../../../src/agent/ports/control-plane.ts";
 import type { ObservedLocalSet } from "../../../src/agent/model/local-set.ts";
 import type { SetPort } from "../../../src/agent/ports/set-port.ts";
@@ -145,7 +145,7 @@ export class AgentSimulation {
           if (run.isDead()) return never;
           const written = structuredClone(state);
           const turn = this.#writing.then(async () => {
-            await delay(this.clock, this.random() * this.writeMsMax, new AbortController().signal);
+            await sleep(this.clock, this.random() * this.writeMsMax, new AbortController().signal);
             if (this.isDiskFull)
               throw Object.assign(new Error("ENOSPC: no space left on device"), { code: "ENOSPC" });
             if (!run.isDead()) this.#disk = written;
@@ -374,7 +374,7 @@ export class AgentSimulation {
     if (at === "begin") this.callCounts.set(verb, (this.callCounts.get(verb) ?? 0) + 1);
     if (setId !== undefined && verb !== "observe") this.#checkCall(call, setId, generation);
     while (this.hangs(call)) {
-      await delay(this.clock, 500, signal);
+      await sleep(this.clock, 500, signal);
       signal.throwIfAborted();
     }
     await this.#disturb(verb, at, signal);
@@ -395,12 +395,12 @@ export class AgentSimulation {
       throw new AgentError("docker-unavailable", "connection refused", options);
     }
     while (this.isEngineHung || this.hanging.has(verb)) {
-      await delay(this.clock, 500, signal);
+      await sleep(this.clock, 500, signal);
       signal.throwIfAborted();
     }
     const { fail, hang } = this.portFaults;
     if (hang > 0 && this.random() < hang) {
-      await delay(this.clock, this.random() * hangMsMax, signal);
+      await sleep(this.clock, this.random() * hangMsMax, signal);
       signal.throwIfAborted();
     }
     if (this.failing.has(verb)) {

@@ -3,7 +3,7 @@ import type { ObservedSet } from "../../../src/contracts/agent-protocol/observed
 import type { Sync, SyncResult } from "../../../src/contracts/agent-protocol/sync.ts";
 import { syncBody, syncResultSchema } from "../../../src/contracts/agent-protocol/sync.ts";
 import type { Clock } from "../../../src/agent/base/clock.ts";
-import { delay } from "../../../src/agent/base/clock.ts";
+import { sleep } from "../../../src/agent/base/clock.ts";
 import {
   type ControlPlane,
   ControlPlaneError,
@@ -150,7 +150,7 @@ export class ModelControlPlane implements ControlPlane {
       answer = this.#answer(body);
     }
     const text = JSON.stringify(answer);
-    if (this.#happens("late")) await delay(this.#clock, this.#random() * lateMsMax, signal);
+    if (this.#happens("late")) await sleep(this.#clock, this.#random() * lateMsMax, signal);
     signal.throwIfAborted();
     if (this.#happens("lost")) throw new ControlPlaneError("lost", {});
     return syncResultSchema.parse(JSON.parse(text));

@@ -4,7 +4,7 @@ import { AgentError } from "./agent-error.ts";
  * Waits until all have settled, so that no part of a failed step continues. Then throws a permanent
  * error, or else the first error.
  */
-export async function settleAll(calls: readonly Promise<unknown>[]): Promise<void> {
+export async function allSettledOrThrow(calls: readonly Promise<unknown>[]): Promise<void> {
   const results = await Promise.allSettled(calls);
   const errors = results.flatMap((result): unknown[] =>
     result.status === "rejected" ? [result.reason] : [],
