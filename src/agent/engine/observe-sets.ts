@@ -8,7 +8,7 @@ import type {
 import type { ContainerDetails, ListedContainer } from "../ports/container-port.ts";
 import type { EngineContext } from "./engine-context.ts";
 import { observeIo } from "./limit-io.ts";
-import { hasLostNetwork } from "./lost-network.ts";
+import { isDetached } from "./detached-containers.ts";
 import { markIfMisplaced } from "./misplaced-containers.ts";
 
 /**
@@ -78,8 +78,8 @@ async function toObservedSet(
     .map((described) => {
       const { details } = described;
       const seen = toObserved(described);
-      const isLost = seen.state === "running" && hasLostNetwork(details, infra?.details);
-      return isLost ? { ...seen, state: "dead" as const } : seen;
+      const isDead = seen.state === "running" && isDetached(details, infra?.details);
+      return isDead ? { ...seen, state: "dead" as const } : seen;
     });
   return {
     setId,

@@ -4,9 +4,9 @@ import type { LocalSetSpec } from "../model/local-set.ts";
 import type { ListedContainer } from "../ports/container-port.ts";
 import { createContainer } from "./create-containers.ts";
 import type { EngineContext } from "./engine-context.ts";
-import { isWithoutNetwork } from "./lost-network.ts";
+import { isContainerDetached } from "./detached-containers.ts";
 import { markMisplaced } from "./misplaced-containers.ts";
-import { mustReplace, requireImages } from "./outdated-containers.ts";
+import { mustReplace, requireImages } from "./stale-containers.ts";
 import { findDataPath } from "./set-data.ts";
 import { applyLimits } from "./resize-set.ts";
 import { removeContainers, stopInOrder } from "./stop-containers.ts";
@@ -41,7 +41,10 @@ export async function prepareContainer(
   await createContainer(context, set, { name, infraId: infra.dockerId, dataPath }, signal);
 }
 
-/** Stops a container without the network of infra. A start joins it to the current one. */
+/**
+ * Makes an up-to-date container startable: applies changed limits while it is stopped, and stops it
+ * if it runs detached. Its start joins it to the network of infra.
+ */
 async function makeStartable(
   context: EngineContext,
   set: LocalSetSpec,
@@ -49,6 +52,6 @@ async function makeStartable(
   signal: AbortSignal,
 ): Promise<void> {
   if (container.dockerState !== "running") return applyLimits(context, set, container, signal);
-  if (await isWithoutNetwork(context, container, infra, signal))
+  if (await isContainerDetached(context, container, infra, signal))
     await stopInOrder(context, [container], signal);
 }

@@ -6,16 +6,16 @@ import type { ListedContainer } from "../ports/container-port.ts";
 import type { ContainerFailure } from "../model/local-set.ts";
 import { createContainer, createInfra } from "./create-containers.ts";
 import type { EngineContext } from "./engine-context.ts";
-import { isWithoutNetwork } from "./lost-network.ts";
+import { isContainerDetached } from "./detached-containers.ts";
 import { markMisplaced } from "./misplaced-containers.ts";
-import { mustReplace, removeObsolete } from "./outdated-containers.ts";
+import { mustReplace, removeStale } from "./stale-containers.ts";
 import { applyLimits } from "./resize-set.ts";
 import { findDataPath } from "./set-data.ts";
 import { stopInOrder } from "./stop-containers.ts";
 
 /**
- * SetPort.prepare. It lists the containers (one call), removes obsolete ones, stops those without a
- * network, and creates missing ones:
+ * SetPort.prepare. It lists the containers (one call), removes stale ones, stops detached ones,
+ * and creates missing ones:
  *
  *     volume  -----------------------\
  *     cgroup  ------------------------+
@@ -38,41 +38,41 @@ export async function prepareSet(
   const dataPath = findDataPath(context, set);
   const listed = await context.containers.list({ setId: set.setId, phase: "prepare" }, signal);
   const marked = await markMisplaced(context, listed, signal);
-  const existing = await removeObsolete(context, { set, completed }, marked, signal);
-  const current = await stopCutOff(context, existing, signal);
+  const existing = await removeStale(context, { set, completed }, marked, signal);
+  const current = await stopDetached(context, existing, signal);
 
-  const mounted = dataPath === undefined ? undefined : context.volumes?.ensure(set, signal);
+  const mounting = dataPath === undefined ? undefined : context.volumes?.ensure(set, signal);
   // If another part fails, wait for the volume, so that the next call does not overlap with it.
-  const prepared = prepareContainers(
+  const preparing = prepareContainers(
     context,
     set,
-    { dataPath, current, completed, mounted },
+    { dataPath, current, completed, mounting },
     signal,
   );
-  await allSettledOrThrow([Promise.resolve(mounted), prepared]);
-  return prepared;
+  await allSettledOrThrow([Promise.resolve(mounting), preparing]);
+  return preparing;
 }
 
 interface Preparation {
   dataPath: string | undefined;
   current: readonly ListedContainer[];
   completed: readonly string[];
-  mounted: Promise<void> | undefined;
+  mounting: Promise<void> | undefined;
 }
 
 async function prepareContainers(
   context: EngineContext,
   set: LocalSetSpec,
-  { dataPath, current, completed, mounted }: Preparation,
+  { dataPath, current, completed, mounting }: Preparation,
   signal: AbortSignal,
 ): Promise<ContainerFailure[]> {
   const infra = current.find(isInfra);
-  const limited = widenCgroup(context, set, signal);
-  const created = ensureInfra(context, set, { infra, dataPath }, signal);
-  await allSettledOrThrow([limited, created]);
-  const infraId = await created;
+  const widening = widenCgroup(context, set, signal);
+  const creatingInfra = ensureInfra(context, set, { infra, dataPath }, signal);
+  await allSettledOrThrow([widening, creatingInfra]);
+  const infraId = await creatingInfra;
   const startWhenMounted = async () => {
-    await mounted;
+    await mounting;
     // Docker 26 lists a container as running for a moment after its stop, so the listed state
     // does not show that infra runs.
     await context.containers.startInfra(set, infraId, signal);
@@ -120,11 +120,11 @@ function isDown({ dockerState }: ListedContainer): boolean {
 }
 
 /**
- * Stops the running containers that lost the network of an earlier run of infra, and returns all
+ * Stops the running containers that are detached from the network of infra, and returns all
  * containers with their new states. A start joins them to the current network. So their logs, root
  * file systems and anonymous volumes survive the death of infra.
  */
-async function stopCutOff(
+async function stopDetached(
   context: EngineContext,
   existing: readonly ListedContainer[],
   signal: AbortSignal,
@@ -133,12 +133,12 @@ async function stopCutOff(
   const verdicts = await Promise.all(
     existing.map(async (container) => {
       if (!infra || isInfra(container) || container.dockerState !== "running") return false;
-      return isWithoutNetwork(context, container, infra, signal);
+      return isContainerDetached(context, container, infra, signal);
     }),
   );
-  const cutOff = existing.filter((_container, position) => verdicts[position]);
-  await stopInOrder(context, cutOff, signal);
+  const detached = existing.filter((_container, position) => verdicts[position]);
+  await stopInOrder(context, detached, signal);
   return existing.map((container) =>
-    cutOff.includes(container) ? { ...container, dockerState: "exited" } : container,
+    detached.includes(container) ? { ...container, dockerState: "exited" } : container,
   );
 }

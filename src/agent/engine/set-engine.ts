@@ -5,7 +5,7 @@ import type { EngineContext } from "./engine-context.ts";
 import { observeSet, observeSets } from "./observe-sets.ts";
 import { prepareContainer } from "./prepare-container.ts";
 import { prepareSet } from "./prepare-set.ts";
-import { probeContainer } from "./probe-container.ts";
+import { runProbe } from "./run-probe.ts";
 import { resizeSet } from "./resize-set.ts";
 import { pullImages } from "./set-images.ts";
 import { startContainers } from "./start-containers.ts";
@@ -34,7 +34,7 @@ export function createSetEngine({ logs, ...context }: SetEnginePorts): SetPort {
     stop: (set, names, signal) => stopContainers(context, set, names, signal),
     remove: (setId, signal) => removeSet(context, setId, signal),
     stopAll: (setId, signal) => stopSet(context, setId, signal),
-    probe: (set, target, signal) => probeContainer(context, set, target, signal),
+    probe: (set, target, signal) => runProbe(context, set, target, signal),
     logs: (setId, name, range, signal) =>
       readLogs({ containers, logs }, { setId, name }, range, signal),
     watch: (onChange, signal, onOpen) => containers.watch({ onChange, onOpen }, signal),

@@ -5,7 +5,7 @@ import type { LocalSetSpec } from "../model/local-set.ts";
 import type { ListedContainer } from "../ports/container-port.ts";
 import type { EngineContext } from "./engine-context.ts";
 import { limitIo } from "./limit-io.ts";
-import { isWithoutNetwork } from "./lost-network.ts";
+import { isContainerDetached } from "./detached-containers.ts";
 
 /** SetPort.start. */
 export async function startContainers(
@@ -41,7 +41,7 @@ async function startContainer(
   signal: AbortSignal,
 ): Promise<void> {
   if (container.dockerState === "running") {
-    if (!(await isWithoutNetwork(context, container, infra, signal))) return;
+    if (!(await isContainerDetached(context, container, infra, signal))) return;
     await context.containers.stop(container.dockerId, {}, signal);
   }
   await context.containers.start(container, signal);

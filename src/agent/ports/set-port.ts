@@ -32,9 +32,9 @@ export interface SetPort {
   observeSet(setId: string, signal: AbortSignal): Promise<ObservedLocalSet | undefined>;
   /**
    * Creates the set's cgroup and volume, and creates and starts its infra container. Creates, but
-   * does not start, each missing business container that is not in `completed`. Stops containers
-   * that lost the network of an earlier run of infra. Removes containers that the template lacks,
-   * and those of an earlier infra container. If infra has another spec hash or a
+   * does not start, each missing business container that is not in `completed`. Stops detached
+   * containers: those in the network of an earlier run of infra. Removes containers that the
+   * template lacks, and those of an earlier infra container. If infra has another spec hash or a
    * `restartGeneration` below the desired one, it replaces all containers. Independent steps
    * overlap.
    *
@@ -49,8 +49,8 @@ export interface SetPort {
   ): Promise<ContainerFailure[]>;
   /**
    * Prepares one business container of a prepared set for its start. Creates it if it is missing,
-   * and replaces it if it is broken, or outdated in the sense of `prepare`. Stops it if it lost the
-   * network of an earlier run of infra. Leaves other containers alone.
+   * and replaces it if it is broken, or outdated in the sense of `prepare`. Stops it if it is
+   * detached. Leaves other containers alone.
    *
    * Pulls no image. Rejects with the code `IMAGE_MISSING` if the daemon lacks it, and then removes
    * nothing.

@@ -33,7 +33,7 @@ export interface SimulatedContainer {
 }
 
 /** Infra was restarted since the container started, so its network no longer exists. */
-export function hasLostNetwork(container: SimulatedContainer, infra: SimulatedContainer): boolean {
+export function isDetached(container: SimulatedContainer, infra: SimulatedContainer): boolean {
   return container.joinedRun !== runOf(infra);
 }
 
@@ -61,12 +61,12 @@ function toObserved(
   container: SimulatedContainer,
   infra: SimulatedContainer | undefined,
 ): ObservedContainer {
-  const isLost =
-    container.state === "running" && infra !== undefined && hasLostNetwork(container, infra);
+  const isDead =
+    container.state === "running" && infra !== undefined && isDetached(container, infra);
   return {
     name: container.name,
     dockerId: container.dockerId,
-    state: isLost ? "dead" : container.state,
+    state: isDead ? "dead" : container.state,
     specHash: container.specHash,
     restartGeneration: container.restartGeneration,
     stopSignalSource: container.stopSignalSource,

@@ -13,7 +13,7 @@ import { isContainerOutdated, specHash } from "../../agent/model/spec-hash.ts";
 import type { ContainerFailure } from "../../agent/model/local-set.ts";
 import { createImageMissing, createImageNotFound, createNotPrepared } from "./simulated-errors.ts";
 import {
-  hasLostNetwork,
+  isDetached,
   runOf,
   type SimulatedContainer,
   toObservedSet,
@@ -90,17 +90,17 @@ export class SimulatedEngine {
   }
 
   /**
-   * First half of `prepare`: deletes containers of another infra, stops those without a network,
-   * and creates and starts infra.
+   * First half of `prepare`: deletes containers of another infra, stops detached ones, and creates
+   * and starts infra.
    */
   prepareInfra(hostId: string, set: LocalSetSpec): void {
-    const stale = this.#stale(hostId, set);
+    const stale = this.#findStale(hostId, set);
     const missing = set.template.containers.find(({ image }) => !this.#hasImage(image));
     const isUp = this.#infraOf(hostId, set.setId)?.state === "running";
     if (isUp && stale.length > 0 && missing) throw createImageMissing(missing.image);
     for (const container of stale) this.#delete(container);
     const existing = this.#infraOf(hostId, set.setId);
-    if (existing) this.#stopCutOff(hostId, set.setId, existing);
+    if (existing) this.#stopDetached(hostId, set.setId, existing);
     const infra = existing ?? this.#create(hostId, set, INFRA_CONTAINER, -1, undefined);
     if (infra.state !== "running") this.#start(infra);
   }
@@ -136,7 +136,7 @@ export class SimulatedEngine {
     return failures;
   }
 
-  /** Creates a business container, replaces an outdated one, or stops one without a network. */
+  /** Creates a business container, replaces an outdated one, or stops a detached one. */
   prepareContainer(hostId: string, set: LocalSetSpec, name: string): void {
     const { setId } = set;
     const infra = this.#infraOf(hostId, setId);
@@ -147,7 +147,7 @@ export class SimulatedEngine {
     const isCurrent =
       existing && existing.infraId === infra.dockerId && !isContainerOutdated(set, name, existing);
     if (isCurrent) {
-      if (existing.state === "running" && hasLostNetwork(existing, infra))
+      if (existing.state === "running" && isDetached(existing, infra))
         this.#end(existing, exitedByStop);
       return;
     }
@@ -192,7 +192,7 @@ export class SimulatedEngine {
       );
     }
     if (container.state === "running") {
-      if (!hasLostNetwork(container, infra)) return;
+      if (!isDetached(container, infra)) return;
       this.#end(container, exitedByStop);
     }
     this.#start(container);
@@ -272,7 +272,7 @@ export class SimulatedEngine {
     return this.#find(hostId, setId, INFRA_CONTAINER);
   }
 
-  #stale(hostId: string, set: LocalSetSpec): SimulatedContainer[] {
+  #findStale(hostId: string, set: LocalSetSpec): SimulatedContainer[] {
     const existing = this.#ofSet(hostId, set.setId);
     const infra = this.#infraOf(hostId, set.setId);
     if (!infra || isContainerOutdated(set, INFRA_CONTAINER, infra)) return existing;
@@ -283,10 +283,10 @@ export class SimulatedEngine {
     });
   }
 
-  #stopCutOff(hostId: string, setId: string, infra: SimulatedContainer): void {
+  #stopDetached(hostId: string, setId: string, infra: SimulatedContainer): void {
     for (const container of this.#ofSet(hostId, setId)) {
       if (container === infra || container.state !== "running") continue;
-      if (infra.state !== "running" || hasLostNetwork(container, infra))
+      if (infra.state !== "running" || isDetached(container, infra))
         this.#end(container, exitedByStop);
     }
   }

@@ -6,7 +6,7 @@ import type { EngineContext } from "./engine-context.ts";
  * that does not answer is an error, so that it does not count against the container. TCP and HTTP
  * probes do not call the daemon, so they work while it hangs.
  */
-export async function probeContainer(
+export async function runProbe(
   { containers, cgroups, network }: EngineContext,
   { setId, template }: LocalSetSpec,
   { container, address }: ProbeTarget,

@@ -10,22 +10,22 @@ import { removeContainers } from "./stop-containers.ts";
  * Removes the containers of a set that no longer belong to it, and returns the others. Rejects with
  * IMAGE_MISSING, and removes none, if infra runs and the daemon lacks an image of theirs.
  */
-export async function removeObsolete(
+export async function removeStale(
   context: EngineContext,
   { set, completed }: { set: LocalSetSpec; completed: readonly string[] },
   existing: readonly ListedContainer[],
   signal: AbortSignal,
 ): Promise<ListedContainer[]> {
-  const obsolete = findObsolete(set, existing);
-  if (obsolete.length === 0) return [...existing];
+  const stale = findStale(set, existing);
+  if (stale.length === 0) return [...existing];
   // Without its image a replaced container would be down during the pull. Without infra it is down
   // anyway.
   if (existing.find(isInfra)?.dockerState === "running") {
-    const replaced = obsolete.map(({ name }) => name).filter((name) => !completed.includes(name));
+    const replaced = stale.map(({ name }) => name).filter((name) => !completed.includes(name));
     await requireImages(context, set, replaced, signal);
   }
-  await removeContainers(context, obsolete, { phase: "prepare" }, signal);
-  return existing.filter((container) => !obsolete.includes(container));
+  await removeContainers(context, stale, { phase: "prepare" }, signal);
+  return existing.filter((container) => !stale.includes(container));
 }
 
 /** Rejects with IMAGE_MISSING if the daemon lacks the image of one of these containers. */
@@ -41,10 +41,10 @@ export async function requireImages(
 
 /**
  * Finds the containers that the template lacks, and those that joined a deleted infra container. If
- * the infra container must be replaced, all are obsolete: it owns the namespaces that the others
+ * the infra container must be replaced, all are stale: it owns the namespaces that the others
  * joined.
  */
-function findObsolete(set: LocalSetSpec, existing: readonly ListedContainer[]): ListedContainer[] {
+function findStale(set: LocalSetSpec, existing: readonly ListedContainer[]): ListedContainer[] {
   const infra = existing.find(isInfra);
   if (!infra || mustReplace(set, infra)) return [...existing];
   const names = new Set([INFRA_CONTAINER, ...set.template.containers.map(({ name }) => name)]);

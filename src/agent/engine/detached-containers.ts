@@ -5,8 +5,8 @@ import type {
 } from "../ports/container-port.ts";
 import type { EngineContext } from "./engine-context.ts";
 
-/** True for a running business container that cannot use the network of infra. */
-export async function isWithoutNetwork(
+/** Inspects a running business container. True if it is detached from the network of infra. */
+export async function isContainerDetached(
   { containers }: Pick<EngineContext, "containers">,
   container: ListedContainer,
   infra: ListedContainer,
@@ -14,15 +14,15 @@ export async function isWithoutNetwork(
 ): Promise<boolean> {
   if (infra.dockerState !== "running") return true;
   const details = await containers.inspect(container, signal);
-  return hasLostNetwork(details, await containers.inspect(infra, signal));
+  return isDetached(details, await containers.inspect(infra, signal));
 }
 
 /**
- * True for a business container in a different network namespace than its infra container. It began
+ * True for a detached container: its network namespace differs from that of infra. It began
  * in a previous run of infra, and is unreachable. Start times do not show that, because the
  * wall clock may have been stepped between them.
  */
-export function hasLostNetwork(
+export function isDetached(
   details: ContainerDetails | undefined,
   infra: ContainerDetails | undefined,
 ): boolean {
