@@ -17,7 +17,8 @@ export function describeImagePort(adapter: string, open: () => Promise<ImagePort
     let images: ImagePort;
     const { signal } = new AbortController();
     const absent = "berth.invalid/no-such-image:1";
-    const has = (reference: string) => images.has({ reference, tenant: "default" }, signal);
+    const isUsable = (reference: string) =>
+      images.isUsable({ reference, tenant: "default" }, signal);
 
     beforeEach(async () => {
       harness = await open();
@@ -26,10 +27,10 @@ export function describeImagePort(adapter: string, open: () => Promise<ImagePort
     afterEach(() => harness.close());
 
     it("finds and lists the images of the engine, and no others", async () => {
-      expect(await has(harness.image)).toBe(true);
-      expect(await has(absent)).toBe(false);
+      expect(await isUsable(harness.image)).toBe(true);
+      expect(await isUsable(absent)).toBe(false);
       for (const reference of [harness.image, absent])
-        expect(await images.mayUse({ reference, tenant: "default" }, signal)).toBe(true);
+        expect(await images.needsOwnPull({ reference, tenant: "default" }, signal)).toBe(false);
       const listed = await images.list(signal);
       expect(listed).toContain(harness.image);
       expect(listed).toEqual(listed.toSorted());
@@ -38,7 +39,7 @@ export function describeImagePort(adapter: string, open: () => Promise<ImagePort
     it("fails in the phase of the image if no registry has it", async () => {
       const pull = images.pull({ reference: absent, tenant: "default" }, signal);
       await expect(pull).rejects.toMatchObject({ name: "AgentError", phase: "image" });
-      expect(await has(absent)).toBe(false);
+      expect(await isUsable(absent)).toBe(false);
     });
 
     it("ends a pull when it is aborted", async () => {
@@ -51,12 +52,12 @@ export function describeImagePort(adapter: string, open: () => Promise<ImagePort
     it("has the infra image, and restores a lost one", async () => {
       const reference = await images.infraImage();
       expect(await images.infraImage()).toBe(reference);
-      expect(await has(reference)).toBe(true);
+      expect(await isUsable(reference)).toBe(true);
       await harness.removeInfraImage();
-      expect(await has(reference)).toBe(false);
+      expect(await isUsable(reference)).toBe(false);
       expect(await images.restoreInfraImage()).toBe(reference);
       expect(await images.restoreInfraImage()).toBe(reference);
-      expect(await has(reference)).toBe(true);
+      expect(await isUsable(reference)).toBe(true);
     });
   });
 }

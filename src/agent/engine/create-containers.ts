@@ -1,7 +1,7 @@
 import { AgentError, IMAGE_MISSING } from "../base/agent-error.ts";
 import type { LocalSetSpec } from "../model/local-set.ts";
 import type { EngineContext } from "./engine-context.ts";
-import { requireAccess } from "./set-images.ts";
+import { requireImageAccess } from "./set-images.ts";
 
 /** Creates the infra container of a set, and its image if the daemon has lost that. */
 export async function createInfra(
@@ -29,7 +29,7 @@ export async function createContainer(
   signal: AbortSignal,
 ): Promise<void> {
   const { containers, cgroups } = context;
-  await requireAccess(context, set, name, signal);
+  await requireImageAccess(context, set, name, signal);
   const cgroupParent = await cgroups.parentOf(set.setId);
   await containers.createBusiness(set, name, { infraId, cgroupParent, dataPath }, signal);
 }

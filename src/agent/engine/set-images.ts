@@ -17,7 +17,7 @@ export async function findMissingImage(
 ): Promise<string | undefined> {
   const { tenant } = needed.set;
   for (const reference of listImages(needed))
-    if (!(await images.has({ reference, tenant }, signal))) return reference;
+    if (!(await images.isUsable({ reference, tenant }, signal))) return reference;
   return undefined;
 }
 
@@ -25,14 +25,15 @@ export async function findMissingImage(
  * Rejects with IMAGE_MISSING if the tenant must pull the image of a container first, although the
  * daemon has it.
  */
-export async function requireAccess(
+export async function requireImageAccess(
   { images }: EngineContext,
   { template, tenant }: LocalSetSpec,
   name: string,
   signal: AbortSignal,
 ): Promise<void> {
   const reference = template.containers.find((container) => container.name === name)?.image;
-  if (reference === undefined || (await images.mayUse({ reference, tenant }, signal))) return;
+  if (reference === undefined || !(await images.needsOwnPull({ reference, tenant }, signal)))
+    return;
   throw createMissing(
     `image "${reference}" is private: tenant ${tenant} must pull it with its own credential first`,
   );
@@ -56,7 +57,7 @@ export async function pullImages(
   await allSettledOrThrow(
     listImages(needed).map(async (reference) => {
       const image = { reference, tenant };
-      if (!(await images.has(image, signal))) await images.pull(image, signal);
+      if (!(await images.isUsable(image, signal))) await images.pull(image, signal);
     }),
   );
 }

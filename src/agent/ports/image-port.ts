@@ -4,12 +4,12 @@
  */
 export interface ImagePort {
   /** True if the daemon has the image, and the tenant may use it. */
-  has(image: { reference: string; tenant: string }, signal: AbortSignal): Promise<boolean>;
+  isUsable(image: { reference: string; tenant: string }, signal: AbortSignal): Promise<boolean>;
   /**
-   * False if the daemon has the image, but only because others have pulled it with their
+   * True if the daemon has the image, but only because others have pulled it with their
    * credentials. The tenant must pull it, too. It costs nothing on a host without such images.
    */
-  mayUse(image: { reference: string; tenant: string }, signal: AbortSignal): Promise<boolean>;
+  needsOwnPull(image: { reference: string; tenant: string }, signal: AbortSignal): Promise<boolean>;
   /**
    * Pulls an image from the registry in its name. Concurrent pulls of one image by one tenant share
    * one pull. The adapter limits the pulls of the host, and tenants take turns.

@@ -6,7 +6,7 @@ import { callDocker } from "./call-docker.ts";
 import { imagesAnswer, parseAnswer } from "./docker-answers.ts";
 import { findImage } from "./find-image.ts";
 import { ensureInfraImage } from "./infra-image.ts";
-import { isPrivateMark, mayUse } from "./private-images.ts";
+import { isPrivateMark, isUsableBy } from "./private-images.ts";
 import { createPullImage } from "./pull-image.ts";
 import { createMarkingPull, isMark } from "./pulled-images.ts";
 import { rememberSuccess } from "./remember-success.ts";
@@ -44,14 +44,14 @@ export function createDockerImages(options: DockerImagesOptions): ImagePort {
   );
   privateImages.get().catch(() => undefined); // the first call asks again
   return {
-    async mayUse({ reference, tenant }, callSignal) {
-      if (!(await privateImages.get())) return true;
+    async needsOwnPull({ reference, tenant }, callSignal) {
+      if (!(await privateImages.get())) return false;
       const image = await findImage(docker, reference, callSignal);
-      return image === undefined || mayUse(image, tenant);
+      return image !== undefined && !isUsableBy(image, tenant);
     },
-    async has({ reference, tenant }, callSignal) {
+    async isUsable({ reference, tenant }, callSignal) {
       const image = await findImage(docker, reference, callSignal);
-      return image !== undefined && mayUse(image, tenant);
+      return image !== undefined && isUsableBy(image, tenant);
     },
     async pull({ reference, tenant }, callSignal) {
       const access = await markingPull(reference, tenant, callSignal);

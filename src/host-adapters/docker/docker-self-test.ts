@@ -124,7 +124,7 @@ async function runInfra(
 ): Promise<void> {
   await checkBridge(docker, signal);
   const known = await images.infraImage();
-  const isThere = await images.has({ reference: known, tenant: noTenant }, signal);
+  const isThere = await images.isUsable({ reference: known, tenant: noTenant }, signal);
   const image = isThere ? known : await images.restoreInfraImage();
   const { canRunPrivileged } = await daemon.facts();
   const spec = infraContainer(hostId, testSet, {

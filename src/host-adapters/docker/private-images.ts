@@ -30,7 +30,7 @@ export function privateMarksOf(references: readonly string[], reference: string)
 }
 
 /** True if a tenant needs no pull to use an image that the host has. */
-export function mayUse({ references }: ImageReferences, tenant: string): boolean {
+export function isUsableBy({ references }: ImageReferences, tenant: string): boolean {
   const marks = references.filter(isPrivateMark);
   return marks.length === 0 || marks.some((mark) => mark.startsWith(toTenantPrefix(tenant)));
 }
