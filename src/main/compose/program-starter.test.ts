@@ -44,6 +44,43 @@ it("rejects what runs in a starter that ends, and starts later programs itself",
   expect(await findStarter()).toBe(process.pid);
 });
 
+it("survives requests to a starter that was killed a moment ago", async () => {
+  process.kill(await findStarter(), "SIGKILL");
+  // The requests go to a closed channel, before this process learns of the end.
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200);
+  const requests = [1, 2, 3].map(() => sh("true"));
+  for (const result of await Promise.allSettled(requests))
+    expect(result).toMatchObject({ status: "rejected", reason: { name: "CommandError" } });
+  await expect.poll(findStarter).toBe(process.pid);
+});
+
+it.each(["deadline", "abort"])(
+  "kills a starter that does not answer by the %s, and starts later programs itself",
+  async (end) => {
+    const pid = await findStarter();
+    process.kill(pid, "SIGSTOP");
+    const aborting = new AbortController();
+    const options = end === "deadline" ? { timeoutMs: 100 } : { signal: aborting.signal };
+    const late = sh("true", options);
+    const other = sh("true");
+    aborting.abort();
+    await Promise.all([
+      expect(late).rejects.toThrow("the program starter did not answer in time"),
+      expect(other).rejects.toThrow("the program starter ended"),
+    ]);
+    expect(await findStarter()).toBe(process.pid);
+    await expect(readFile(`/proc/${pid}/stat`)).rejects.toThrow("ENOENT");
+  },
+  20_000,
+);
+
+it("stops a starter that does not answer", async () => {
+  const pid = await findStarter();
+  process.kill(pid, "SIGSTOP");
+  await starter.stop();
+  await expect(readFile(`/proc/${pid}/stat`)).rejects.toThrow("ENOENT");
+}, 20_000);
+
 it("ends the starter with its user, and ignores signals to it alone", async () => {
   const pid = await findStarter();
   process.kill(pid, "SIGTERM");
