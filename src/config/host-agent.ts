@@ -50,6 +50,11 @@ const agentSettings = {
   BERTH_AGENT_STEPS_MAX: wholeNumber(1, 1_000).default(64),
   BERTH_AGENT_STARTS_MAX: wholeNumber(1, 100).default(8),
   /**
+   * The reaction to a failed self test. `enforce`: the host gets no new sets. `report`: the host
+   * shows the reason only. `off`: the agent runs no self test.
+   */
+  BERTH_AGENT_SELF_TEST: z.enum(["enforce", "report", "off"]).default("enforce"),
+  /**
    * At a shutdown of the machine, all sets have this long to stop in order. A longer time needs a
    * longer `TimeoutStopSec` of the unit.
    */

@@ -6,14 +6,21 @@ import Docker from "dockerode";
 import { describe, expect, it } from "vitest";
 import type { SelfTestPort } from "../../src/agent/ports/self-test-port.ts";
 import { newId } from "../../src/lib/ids.ts";
+import { silentLog } from "../../src/lib/log.ts";
 import { composeSelfTest } from "../../src/main/compose/self-test.ts";
 import { startDockerProxy } from "../support/docker/docker-proxy.ts";
 
 const { signal } = new AbortController();
 
-function selfTestOf(docker: Docker, more: { busyboxPath?: string } = {}) {
+function selfTestOf(
+  docker: Docker,
+  more: { busyboxPath?: string; cleanupTimeoutMs?: number } = {},
+) {
   const hostId = newId("host");
-  return { hostId, port: composeSelfTest({ docker, hostId, fileSystem: "ext4", ...more }) };
+  return {
+    hostId,
+    port: composeSelfTest({ docker, hostId, log: silentLog, fileSystem: "ext4", ...more }),
+  };
 }
 
 async function findLeft(docker: Docker, hostId: string) {
@@ -100,6 +107,27 @@ describe("the self test of a machine", () => {
     });
     await proxy.close();
   });
+
+  it.each(["fails", "hangs"])(
+    "passes where the removal of its container %s, and starts no more than five",
+    async (fault) => {
+      const proxy = await startDockerProxy();
+      const { hostId, port } = selfTestOf(proxy.docker, { cleanupTimeoutMs: 500 });
+      const isRemoval = (request: string) => request.startsWith("DELETE /containers/");
+      if (fault === "hangs") proxy.hangs = isRemoval;
+      else {
+        proxy.answers = (request) =>
+          isRemoval(request) ? { status: 500, lines: [{ message: "device busy" }] } : undefined;
+      }
+      for (let run = 0; run < 6; run++) await port.run(signal);
+      expect((await findLeft(new Docker(), hostId)).containers).toBe(5);
+      proxy.hangs = () => false;
+      proxy.answers = () => undefined;
+      await port.run(signal);
+      expect((await findLeft(new Docker(), hostId)).containers).toBe(0);
+      await proxy.close();
+    },
+  );
 
   it("leaves nothing when it is aborted while Docker hangs", async () => {
     const proxy = await startDockerProxy();

@@ -7,7 +7,7 @@ import type { DiskPort } from "../ports/disk-port.ts";
 import type { SelfTestPort } from "../ports/self-test-port.ts";
 import type { SetPort } from "../ports/set-port.ts";
 import type { VolumePort } from "../ports/volume-port.ts";
-import { SelfTestMonitor } from "./self-test.ts";
+import { type SelfTestMode, SelfTestMonitor } from "./self-test.ts";
 import { VolumeGc } from "./volume-gc.ts";
 
 export interface HousekeepingOptions {
@@ -17,7 +17,7 @@ export interface HousekeepingOptions {
   /** Without it, the agent deletes no images. */
   disk?: { port: DiskPort; thresholds: ImageGcThresholds } | undefined;
   /** Without it, the agent does not test whether this machine can run a set. */
-  selfTest?: SelfTestPort | undefined;
+  selfTest?: { port: SelfTestPort; mode: SelfTestMode } | undefined;
   clock: Clock;
   log: Log;
   limits: AgentLimits;
@@ -56,7 +56,7 @@ export class Housekeeping {
     this.selfTest =
       selfTest &&
       new SelfTestMonitor({
-        port: selfTest,
+        ...selfTest,
         clock,
         log,
         limits,

@@ -8,7 +8,7 @@ import { AgentError } from "../base/agent-error.ts";
 import { defaultAgentLimits } from "../base/agent-limits.ts";
 import type { DockerCapabilities } from "../ports/self-test-port.ts";
 import { Housekeeping } from "./housekeeping.ts";
-import { SelfTestMonitor } from "./self-test.ts";
+import { type SelfTestMode, SelfTestMonitor } from "./self-test.ts";
 
 const docker: DockerCapabilities = {
   version: "28.0.1",
@@ -36,7 +36,8 @@ let changes: number;
 let monitor: SelfTestMonitor;
 let running: Promise<void>;
 
-beforeEach(() => {
+/** Starts the monitor of an agent with this setting. */
+function startMonitor(mode: SelfTestMode): void {
   clock = new VirtualClock();
   stopping = new AbortController();
   machine = { runs: 0, fault: undefined, hangs: false, isDockerReachable: true };
@@ -52,6 +53,7 @@ beforeEach(() => {
         throw new AgentError("bridge-missing", machine.fault, options);
       },
     },
+    mode,
     clock,
     log: silentLog,
     limits,
@@ -59,7 +61,9 @@ beforeEach(() => {
     onChange: () => changes++,
   });
   running = monitor.run(stopping.signal);
-});
+}
+
+beforeEach(() => startMonitor("enforce"));
 afterEach(async () => {
   stopping.abort(new Error("the test ends"));
   await running;
@@ -100,6 +104,27 @@ describe("a self test", () => {
     });
   });
 
+  it("has another result if it is only reported, and none if it is off", async () => {
+    const restart = async (mode: SelfTestMode) => {
+      stopping.abort(new Error("the agent restarts"));
+      await running;
+      startMonitor(mode);
+      machine.fault = "Docker has no bridge.";
+    };
+    await restart("report");
+    await clock.pass(25_000);
+    expect(monitor.tested.selfTest).toMatchObject({
+      state: "reported",
+      reason: { code: "bridge-missing" },
+    });
+    await restart("off");
+    const off = { state: "off", reason: null };
+    expect(monitor.tested.selfTest).toEqual(off);
+    await clock.pass(1_200_000);
+    expect(machine.runs).toBe(0);
+    expect(monitor.tested).toEqual({ docker, selfTest: off });
+  });
+
   it("does not run while Docker is unreachable, and runs when it is back", async () => {
     await clock.pass(5_000);
     machine.isDockerReachable = false;
@@ -127,9 +152,12 @@ it("a self test follows a ping of Docker that failed, because Docker may have re
       },
     },
     selfTest: {
-      describeDocker: async () => docker,
-      run: async () => {
-        runs++;
+      mode: "enforce",
+      port: {
+        describeDocker: async () => docker,
+        run: async () => {
+          runs++;
+        },
       },
     },
     clock: virtual,

@@ -13,8 +13,12 @@ import type { SelfTestPort } from "../ports/self-test-port.ts";
 const FAILURES_MIN = 2;
 const REASON_CHARS_MAX = 1_000;
 
+/** Whether a failed self test takes the host from new sets, is only reported, or is never run. */
+export type SelfTestMode = "enforce" | "report" | "off";
+
 export interface SelfTestMonitorOptions {
   port: SelfTestPort;
+  mode: SelfTestMode;
   clock: Clock;
   log: Log;
   limits: Pick<
@@ -40,6 +44,9 @@ export class SelfTestMonitor {
 
   constructor(options: SelfTestMonitorOptions) {
     this.#options = options;
+    // Without this result, the API would retain the last one of an earlier process.
+    if (options.mode === "off")
+      this.#tested = { docker: null, selfTest: { state: "off", reason: null } };
     this.#wakeup = new Wakeup(options.clock);
   }
 
@@ -67,9 +74,10 @@ export class SelfTestMonitor {
   }
 
   async #test(signal: AbortSignal): Promise<void> {
-    const { port } = this.#options;
+    const { port, mode } = this.#options;
     const docker = await this.#try(signal, (callSignal) => port.describeDocker(callSignal));
     if (docker.ok) this.#become({ docker: docker.value });
+    if (mode === "off") return;
     const outcome = docker.ok
       ? await this.#try(signal, (callSignal) => port.run(callSignal))
       : docker;
@@ -81,7 +89,7 @@ export class SelfTestMonitor {
     }
     this.#failuresInRow++;
     if (this.#failuresInRow >= FAILURES_MIN)
-      this.#become({ selfTest: { state: "failed", reason: outcome.reason } });
+      this.#become({ selfTest: { state: toFailedState(mode), reason: outcome.reason } });
   }
 
   async #try<T>(
@@ -105,6 +113,10 @@ export class SelfTestMonitor {
     this.#tested = { ...this.#tested, ...change };
     if (JSON.stringify(this.#tested) !== before) this.#options.onChange();
   }
+}
+
+function toFailedState(mode: SelfTestMode): "failed" | "reported" {
+  return mode === "report" ? "reported" : "failed";
 }
 
 function createTimeoutError(timeoutMs: number): AgentError {

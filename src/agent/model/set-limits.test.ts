@@ -4,6 +4,7 @@ import {
   containerLimits,
   isIoLimited,
   isLimited,
+  isMemoryAndQuotaLimited,
   setLimits,
   toCpuShares,
   toCpuWeight,
@@ -39,6 +40,15 @@ describe("limits of sets and containers", () => {
         expect(toCpuWeight(toCpuShares(weight))).toBe(weight);
       }),
     );
+  });
+
+  it("separate sets by memory and quota, whatever the other limits are", () => {
+    const wanted = setLimits(set);
+    const other = { reservationBytes: 2 ** 20, pidsMax: 7, cpuShares: 2, cpuWeight: 3 };
+    expect(isMemoryAndQuotaLimited({ ...wanted, ...other }, wanted)).toBe(true);
+    expect(isMemoryAndQuotaLimited(undefined, wanted)).toBe(true);
+    expect(isMemoryAndQuotaLimited({ ...wanted, cpuQuotaUs: 2_000 }, wanted)).toBe(false);
+    expect(isMemoryAndQuotaLimited({ ...wanted, memoryBytes: 2 ** 20 }, wanted)).toBe(false);
   });
 
   it("accept both weights that container runtimes give the shares", () => {

@@ -160,12 +160,22 @@ export function ioUnenforceableReason(
 export function isLimited(seen: Limits | undefined, wanted: Limits): boolean {
   if (!seen) return true;
   return (
-    seen.cpuQuotaUs === wanted.cpuQuotaUs &&
+    isMemoryAndQuotaLimited(seen, wanted) &&
     isSameCpuShare(seen, wanted.cpuShares) &&
-    isSameMemory(seen.memoryBytes, wanted.memoryBytes) &&
     (seen.reservationBytes === undefined ||
       isSameMemory(seen.reservationBytes, wanted.reservationBytes ?? Infinity)) &&
     (seen.pidsMax === undefined || seen.pidsMax === wanted.pidsMax)
+  );
+}
+
+/**
+ * True if the observed memory limit and CPU quota equal the wanted ones. They separate sets, while
+ * the other limits may differ between kernels and container runtimes.
+ */
+export function isMemoryAndQuotaLimited(seen: Limits | undefined, wanted: Limits): boolean {
+  if (!seen) return true;
+  return (
+    seen.cpuQuotaUs === wanted.cpuQuotaUs && isSameMemory(seen.memoryBytes, wanted.memoryBytes)
   );
 }
 

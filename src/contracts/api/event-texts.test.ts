@@ -80,7 +80,11 @@ const samples: { [K in keyof typeof eventTexts]: readonly EventFacts<K>[] } = {
     { cause: "another-boot" },
     { cause: "newer-process" },
   ],
-  "host-self-test-failed": [silent, { reason: "The bridge network is missing." }],
+  "host-self-test-failed": [
+    silent,
+    { reason: "The bridge network is missing." },
+    { reason: "The bridge network is missing.", isOnlyReported: true },
+  ],
   "host-self-test-passed": [nothing],
   "host-features-lost": [
     { features: ["init"], sets: 1 },

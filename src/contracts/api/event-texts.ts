@@ -221,8 +221,12 @@ export const eventTexts = {
         : "the database lost changes. Berth resends all sets."
     }`,
   "host-duplicated": (facts: { cause: Duplicate }) => duplicateText(facts.cause),
-  "host-self-test-failed": (facts: Reported) =>
-    `The self test of the agent failed, so the host takes no new sets: ${facts.reason ?? "no reason reported."}`,
+  "host-self-test-failed": (facts: Reported & { isOnlyReported?: boolean }) =>
+    `The self test of the agent failed, ${
+      facts.isOnlyReported
+        ? "and `BERTH_AGENT_SELF_TEST=report` lets the host take new sets"
+        : "so the host takes no new sets"
+    }: ${facts.reason ?? "no reason reported."}`,
   "host-self-test-passed": (_facts: NoFacts) =>
     "The self test of the agent passed again. The host takes new sets.",
   "host-features-lost": (facts: { features: readonly string[]; sets: number }) =>

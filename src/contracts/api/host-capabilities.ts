@@ -17,10 +17,12 @@ export const dockerFactsSchema = z.strictObject({
 });
 
 export const selfTestSchema = z.strictObject({
-  state: z.enum(["passed", "failed"]),
-  reason: reasonSchema
-    .nullable()
-    .describe("Why the host can run no set. Null after a passed test."),
+  state: z
+    .enum(["passed", "failed", "reported", "off"])
+    .describe(
+      "`failed`: the host takes no new sets. `reported`: the test failed, and `BERTH_AGENT_SELF_TEST=report` of the agent lets the host take new sets. `off`: the agent runs no self test.",
+    ),
+  reason: reasonSchema.nullable().describe("Why the test failed. Null without a failed test."),
 });
 export type SelfTest = z.infer<typeof selfTestSchema>;
 

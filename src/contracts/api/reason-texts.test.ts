@@ -28,7 +28,11 @@ const reasonSamples: { [C in ReasonCode]: readonly ReasonFacts<C>[] } = {
   "disk-full": [{ detail: "ENOSPC: no space left on device, write" }],
   "state-not-saved": [{ detail: "EROFS: read-only file system, open" }],
   "agent-too-old": [{ detail: 'template: Unrecognized key: "gpu"' }],
-  "self-test-failed": [{ reason: null }, { reason: "The bridge network is missing." }],
+  "self-test-failed": [
+    { reason: null },
+    { reason: "The bridge network is missing." },
+    { reason: null, isOnlyReported: true },
+  ],
   "unknown-sets": [{ sets: 1 }, { sets: 3 }],
   "resize-refused": [
     { cause: "no-capacity", host, isLost: false, missing: "memory by 2 GiB" },

@@ -63,8 +63,12 @@ export const reasonTexts = {
     `The agent cannot save its state (${facts.detail}). Until it can, it applies only orders that stop or remove sets. Other sets run on.`,
   "agent-too-old": (facts: { detail: string }) =>
     `The agent of the host is too old for this set (${facts.detail}). Upgrade the agent.`,
-  "self-test-failed": (facts: { reason: string | null }) =>
-    `The host takes no new sets, because its self test failed. Running sets stay, and the agent repeats the test. Cause: ${facts.reason ?? "none reported."}`,
+  "self-test-failed": (facts: { reason: string | null; isOnlyReported?: boolean }) =>
+    `${
+      facts.isOnlyReported
+        ? "The self test of the host failed. The host takes new sets, because `BERTH_AGENT_SELF_TEST` is `report`. The"
+        : "The host takes no new sets, because its self test failed. Running sets stay, and the"
+    } agent repeats the test. Cause: ${facts.reason ?? "none reported."}`,
   "unknown-sets": (facts: { sets: number }) =>
     `The host has ${formatCount(facts.sets, "set")} that the database does not know. Their containers continue to run. Save what you need, apply your manifests, then run \`berth delete unknown-sets HOST\`.`,
   "resize-refused": resizeRefusedText,

@@ -63,15 +63,7 @@ async function noteChanges(
   tx: UnitOfWork,
   { hostId, before, after }: CapabilitiesChange,
 ): Promise<void> {
-  const wasFailed = before?.selfTest?.state === "failed";
-  const isFailed = after?.selfTest?.state === "failed";
-  if (isFailed && !wasFailed) {
-    const reason = after.selfTest?.reason?.text ?? null;
-    tx.emit({ kind: "host-self-test-failed", data: { reason }, hostId });
-    ctx.log.warn({ hostId, reason }, "the self test of an agent failed");
-  }
-  if (wasFailed && after?.selfTest?.state === "passed")
-    tx.emit({ kind: "host-self-test-passed", data: {}, hostId });
+  noteSelfTest(ctx, tx, { hostId, before, after });
   const features = listMissing(before, after);
   if (features.length > 0) {
     const sets = await countSetsThatNeed(tx, hostId, features);
@@ -80,9 +72,26 @@ async function noteChanges(
   }
   const hasGained =
     listMissing(after, before).length > 0 ||
-    (wasFailed && !isFailed) ||
+    (before?.selfTest?.state === "failed" && after?.selfTest?.state !== "failed") ||
     toSetsMax(after) > toSetsMax(before);
   if (hasGained) await retryPending(tx, hostId, "capacity-gained");
+}
+
+function noteSelfTest(
+  ctx: ControlContext,
+  tx: UnitOfWork,
+  { hostId, before, after }: CapabilitiesChange,
+): void {
+  const previous = before?.selfTest?.state;
+  const { state, reason: cause } = after?.selfTest ?? {};
+  const isFailure = state === "failed" || state === "reported";
+  if (isFailure && state !== previous) {
+    const data = { reason: cause?.text ?? null, isOnlyReported: state === "reported" };
+    tx.emit({ kind: "host-self-test-failed", data, hostId });
+    ctx.log.warn({ hostId, ...data }, "the self test of an agent failed");
+  }
+  if (state === "passed" && (previous === "failed" || previous === "reported"))
+    tx.emit({ kind: "host-self-test-passed", data: {}, hostId });
 }
 
 function toSetsMax(capabilities: StoredCapabilities | null): number {

@@ -4,11 +4,12 @@ import { z } from "zod";
 import { AgentError } from "../../agent/base/agent-error.ts";
 import { INFRA_CONTAINER } from "../../agent/model/container-names.ts";
 import type { LocalSetSpec } from "../../agent/model/local-set.ts";
-import { isLimited, setLimits } from "../../agent/model/set-limits.ts";
+import { isMemoryAndQuotaLimited, setLimits } from "../../agent/model/set-limits.ts";
 import type { CgroupPort } from "../../agent/ports/cgroup-port.ts";
 import type { ImagePort } from "../../agent/ports/image-port.ts";
 import type { DockerCapabilities, SelfTestPort } from "../../agent/ports/self-test-port.ts";
 import { createConcurrencyLimit } from "../../lib/async/concurrency-limit.ts";
+import type { Log } from "../../lib/log.ts";
 import { callDocker, dockerMessage, dockerStatus } from "./call-docker.ts";
 import { infraContainer } from "./container-specs.ts";
 import { getDockerJson } from "./docker-api.ts";
@@ -18,6 +19,10 @@ import { ignoreStatuses } from "./ignore-statuses.ts";
 import { readImageStore } from "./image-folder.ts";
 
 const callTimeoutMs = 60_000;
+/** A test cleans up twice, so this is well below the deadline of a test. */
+const cleanupTimeoutMsDefault = 10_000;
+/** With as many containers that Docker cannot remove, a test starts no further one. */
+const LEFT_CONTAINERS_MAX = 5;
 /** systemd applies the limits of a slice a moment later. */
 const limitsDeadlineMs = 5_000;
 const limitsPollMs = 50;
@@ -58,9 +63,11 @@ const testLimits = setLimits(testSet.template);
 export interface DockerSelfTestOptions {
   docker: Docker;
   hostId: string;
+  log: Log;
   daemon: DockerDaemon;
   images: ImagePort;
   cgroups: CgroupPort;
+  cleanupTimeoutMs?: number | undefined;
 }
 
 /**
@@ -81,17 +88,39 @@ async function runTest(options: DockerSelfTestOptions, signal: AbortSignal): Pro
   signal.throwIfAborted();
   daemon.forgetFacts();
   // A crash of the agent may have left the container of an earlier test.
-  await removeContainers(options, signal);
+  const left = await cleanUp(options);
   try {
     await cgroups.ensure(testId, testLimits, signal);
     await waitForLimits(cgroups, signal);
-    await runInfra(options, signal);
+    // Docker cannot remove these containers, but it has started them, so sets start too.
+    if (left < LEFT_CONTAINERS_MAX) await runInfra(options, signal);
   } finally {
-    // Even if the test was aborted, so that nothing stays.
-    const { signal: unaborted } = new AbortController();
-    await removeContainers(options, unaborted);
-    await cgroups.remove(testId, unaborted);
+    await cleanUp(options);
   }
+}
+
+/**
+ * Removes what tests left, even if the test was aborted. Returns the number of containers that
+ * stay. A failed cleanup says nothing about sets, so it does not decide the result of a test.
+ */
+async function cleanUp(options: DockerSelfTestOptions): Promise<number> {
+  const { cgroups, log, cleanupTimeoutMs = cleanupTimeoutMsDefault } = options;
+  const signal = AbortSignal.timeout(cleanupTimeoutMs);
+  const logError = (err: unknown) => log.warn({ err }, "cannot remove the rest of a self test");
+  let left = 0;
+  try {
+    const dockerIds = await listContainers(options, signal);
+    const removals = dockerIds.map((dockerId) => removeContainer(options, dockerId, signal));
+    for (const removal of await Promise.allSettled(removals)) {
+      if (removal.status === "fulfilled") continue;
+      left++;
+      logError(removal.reason);
+    }
+    await cgroups.remove(testId, signal);
+  } catch (error) {
+    logError(error);
+  }
+  return left;
 }
 
 async function describeDocker(docker: Docker, signal: AbortSignal): Promise<DockerCapabilities> {
@@ -109,7 +138,7 @@ async function waitForLimits(cgroups: CgroupPort, signal: AbortSignal): Promise<
   const startedAtMs = performance.now();
   for (;;) {
     const seen = await cgroups.read(testId);
-    if (isLimited(seen, testLimits)) return;
+    if (isMemoryAndQuotaLimited(seen, testLimits)) return;
     if (performance.now() - startedAtMs > limitsDeadlineMs) {
       const message = `the kernel does not apply the limits of a cgroup: memory ${seen?.memoryBytes ?? "none"}, CPU quota ${seen?.cpuQuotaUs ?? "none"}. Check that the cpu and memory controllers are enabled.`;
       throw failure("cgroup-failed", message);
@@ -188,22 +217,29 @@ async function checkBridge(docker: Docker, signal: AbortSignal): Promise<void> {
   }
 }
 
-async function removeContainers(
+async function listContainers(
   { docker, hostId }: Pick<DockerSelfTestOptions, "docker" | "hostId">,
+  signal: AbortSignal,
+): Promise<string[]> {
+  const call = { phase: "observe" as const, timeoutMs: callTimeoutMs };
+  const filters = { label: [`${label}=${hostId}`] };
+  const found = await callDocker(call, signal, (abortSignal) =>
+    docker.listContainers({ all: true, filters, abortSignal }),
+  );
+  return found.map(({ Id: dockerId }) => dockerId);
+}
+
+async function removeContainer(
+  { docker }: Pick<DockerSelfTestOptions, "docker">,
+  dockerId: string,
   signal: AbortSignal,
 ): Promise<void> {
   const call = { phase: "observe" as const, timeoutMs: callTimeoutMs };
-  const filters = { label: [`${label}=${hostId}`] };
-  const left = await callDocker(call, signal, (abortSignal) =>
-    docker.listContainers({ all: true, filters, abortSignal }),
+  await ignoreStatuses([404], () =>
+    callDocker(call, signal, (abortSignal) =>
+      docker.getContainer(dockerId).remove({ force: true, v: true, abortSignal }),
+    ),
   );
-  for (const { Id: dockerId } of left) {
-    await ignoreStatuses([404, 409], () =>
-      callDocker(call, signal, (abortSignal) =>
-        docker.getContainer(dockerId).remove({ force: true, v: true, abortSignal }),
-      ),
-    );
-  }
 }
 
 function failure(code: string, message: string, cause?: unknown): AgentError {

@@ -178,14 +178,18 @@ function createAgentOptions(
       volumes,
       registryCredentials,
     }),
-    selfTest: composeSelfTest({
-      docker,
-      hostId,
-      infraImage: settings.BERTH_INFRA_IMAGE,
-      busyboxPath: settings.BERTH_BUSYBOX_PATH,
-      cgroupRoot: settings.BERTH_CGROUP_ROOT,
-      fileSystem: volumes && settings.BERTH_VOLUME_FILE_SYSTEM,
-    }),
+    selfTest: {
+      mode: settings.BERTH_AGENT_SELF_TEST,
+      port: composeSelfTest({
+        docker,
+        hostId,
+        log,
+        infraImage: settings.BERTH_INFRA_IMAGE,
+        busyboxPath: settings.BERTH_BUSYBOX_PATH,
+        cgroupRoot: settings.BERTH_CGROUP_ROOT,
+        fileSystem: volumes && settings.BERTH_VOLUME_FILE_SYSTEM,
+      }),
+    },
     disk: {
       port: createDockerDisk({ docker, hostId, root, log }),
       thresholds: imageGcThresholds(settings),

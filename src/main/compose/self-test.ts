@@ -13,11 +13,13 @@ import { type Log, silentLog } from "../../lib/log.ts";
 export interface SelfTestOptions {
   docker: Docker;
   hostId: string;
+  log: Log;
   infraImage?: string | undefined;
   busyboxPath?: string;
   cgroupRoot?: string;
   /** The file system of volumes; undefined on a host without volumes. */
   fileSystem: FileSystemType | undefined;
+  cleanupTimeoutMs?: number;
 }
 
 /**
@@ -25,10 +27,9 @@ export interface SelfTestOptions {
  * cached facts with the set engine.
  */
 export function composeSelfTest(options: SelfTestOptions): SelfTestPort {
-  const { docker, hostId, fileSystem } = options;
+  const { docker, hostId, log, fileSystem, cleanupTimeoutMs } = options;
   // The set engine logs the same facts.
-  const log: Log = silentLog;
-  const daemon = createDockerDaemon({ docker, log });
+  const daemon = createDockerDaemon({ docker, log: silentLog });
   const cgroups = createCgroups({
     hostId,
     root: options.cgroupRoot ?? "/sys/fs/cgroup",
@@ -38,8 +39,16 @@ export function composeSelfTest(options: SelfTestOptions): SelfTestPort {
     },
   });
   const { infraImage, busyboxPath = "/bin/busybox" } = options;
-  const images = createDockerImages({ docker, log, infraImage, busyboxPath });
-  const ofDocker = createDockerSelfTest({ docker, hostId, daemon, images, cgroups });
+  const images = createDockerImages({ docker, log: silentLog, infraImage, busyboxPath });
+  const ofDocker = createDockerSelfTest({
+    docker,
+    hostId,
+    log,
+    daemon,
+    images,
+    cgroups,
+    cleanupTimeoutMs,
+  });
   return {
     describeDocker: (signal) => ofDocker.describeDocker(signal),
     async run(signal) {

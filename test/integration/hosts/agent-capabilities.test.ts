@@ -261,3 +261,23 @@ it("take the host from new sets from a failed self test until one passes", async
   expect(await readEvents("host-self-test-failed")).toHaveLength(2);
   expect(await readEvents("host-self-test-passed")).toHaveLength(1);
 });
+
+it("leave the host to new sets if its self test is only reported or off", async () => {
+  const host = await enrollTestHost(api, "h1");
+  await syncWith(host, "v1", [], failed);
+  await post("/v1/services", bodyWith("web", {}));
+  await placer.placeSets();
+  expect(await readSets("web")).toMatchObject([{ hostId: null }]);
+  await syncWith(host, "v2", [], { ...failed, state: "reported" });
+  expect(await getHost(host)).toMatchObject({
+    reason: { code: "self-test-failed", text: expect.stringContaining("is `report`") },
+  });
+  await placer.placeSets();
+  expect(await readSets("web")).toMatchObject([{ hostId: host.hostId }]);
+  expect((await readEvents("host-self-test-failed"))[1]).toContain("lets the host take new sets");
+  await syncWith(host, "v3", [], { state: "off", reason: null });
+  expect(await getHost(host)).toMatchObject({
+    reason: null,
+    capabilities: { selfTest: { state: "off" } },
+  });
+});

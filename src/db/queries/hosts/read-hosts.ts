@@ -131,8 +131,10 @@ function toCapabilities({
 }
 
 function describeSelfTest(stored: StoredCapabilities | null): Reason | null {
-  if (stored?.selfTest?.state !== "failed") return null;
-  return describe("self-test-failed", { reason: stored.selfTest.reason?.text ?? null });
+  const { state, reason } = stored?.selfTest ?? {};
+  if (state !== "failed" && state !== "reported") return null;
+  const isOnlyReported = state === "reported";
+  return describe("self-test-failed", { reason: reason?.text ?? null, isOnlyReported });
 }
 
 function describeUnknownSets({ length }: readonly string[]): Reason | null {
