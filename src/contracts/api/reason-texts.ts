@@ -67,7 +67,7 @@ export const reasonTexts = {
     `${
       facts.isOnlyReported
         ? "The self test of the host failed. The host takes new sets, because `BERTH_AGENT_SELF_TEST` is `report`. The"
-        : "The host takes no new sets, because its self test failed. Running sets stay, and the"
+        : "The host takes no new sets, because its self test failed, unless too many hosts of its pool fail. Running sets stay, and the"
     } agent repeats the test. Cause: ${facts.reason ?? "none reported."}`,
   "unknown-sets": (facts: { sets: number }) =>
     `The host has ${formatCount(facts.sets, "set")} that the database does not know. Their containers continue to run. Save what you need, apply your manifests, then run \`berth delete unknown-sets HOST\`.`,

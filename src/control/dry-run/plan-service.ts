@@ -62,7 +62,7 @@ export function createServicePlanner(ctx: ControlContext): ServicePlanner {
   const waitingByTenant = new Map<string, number>();
 
   async function planNext(db: Db, intent: Intent): Promise<PlanResult> {
-    const cache = (fleetCache ??= new FleetCache({ reportAgeMaxMs: ctx.settings.reportAgeMaxMs }));
+    const cache = (fleetCache ??= new FleetCache(ctx.settings));
     // A refresh that fails leaves the fleet as it was, or drops it.
     const { fleet, policy, nowMs } = await withTx(db, (tx) => cache.refresh(tx));
     try {

@@ -1,3 +1,5 @@
+import { listAllHostPools } from "../../db/queries/placement/fleet.ts";
+import { findPoolsWithIgnoredSelfTest } from "../placement/ignore-self-tests.ts";
 import { countFailedSelfTests } from "../../db/queries/hosts/capabilities.ts";
 import { countHeldHosts } from "../../db/queries/hosts/lost-hosts.ts";
 import type { Host } from "../../contracts/api/hosts.ts";
@@ -18,7 +20,16 @@ export function countHostsHeldFromFailover(ctx: ControlContext): Promise<number>
   return countHeldHosts(ctx.db);
 }
 
-/** Counts the hosts that take no new sets because the self test of their agent failed. */
+/** Counts the hosts whose self test failed. They take no new sets unless it is ignored. */
 export function countHostsWithFailedSelfTest(ctx: ControlContext): Promise<number> {
   return countFailedSelfTests(ctx.db);
+}
+
+/** Counts the ready hosts that take new sets, because too many hosts of their pool fail (I12). */
+export async function countHostsWithIgnoredSelfTest(ctx: ControlContext): Promise<number> {
+  const pools = await listAllHostPools(ctx.db);
+  const ignored = findPoolsWithIgnoredSelfTest(pools, ctx.settings.lostHostsPercentMax);
+  return pools
+    .filter(({ name }) => ignored.has(name))
+    .reduce((sum, { failedSelfTests }) => sum + failedSelfTests, 0);
 }

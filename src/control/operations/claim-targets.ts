@@ -4,6 +4,7 @@ import { insertClaims, type NewClaim } from "../../db/queries/operations/claims.
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import { hasFeatures } from "../../scheduler/placement/filters.ts";
 import { reserveIfFits } from "../placement/growth.ts";
+import type { FleetCache } from "../placement/fleet-cache.ts";
 import { toHostSnapshot, toPlanPolicy } from "../placement/host-snapshot.ts";
 import { capacityReason, type OperationDecision } from "./decide-operations.ts";
 
@@ -18,6 +19,7 @@ import { capacityReason, type OperationDecision } from "./decide-operations.ts";
 export async function claimTargets(
   tx: Queryable,
   decisions: readonly OperationDecision[],
+  { ignoredSelfTests }: Pick<FleetCache, "ignoredSelfTests">,
 ): Promise<OperationDecision[]> {
   const wanted = decisions.flatMap((decision) => toClaim(decision) ?? []);
   const neededBySetId = new Map(
@@ -26,7 +28,7 @@ export async function claimTargets(
   if (wanted.length === 0) return [...decisions];
   const pools = await listAllHostPools(tx);
   const rows = await tryLockFleetHosts(tx, [...new Set(wanted.map(({ hostId }) => hostId))]);
-  const hosts = new Map(rows.map((row) => [row.id, toHostSnapshot(row)]));
+  const hosts = new Map(rows.map((row) => [row.id, toHostSnapshot(row, ignoredSelfTests)]));
   const policy = toPlanPolicy(pools, 0);
   const fitting = wanted.filter((claim) => {
     const host = hosts.get(claim.hostId);

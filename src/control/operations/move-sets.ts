@@ -66,7 +66,7 @@ export function createMover(
     roundMsMax: timeMs = ROUND_MS_MAX,
   }: { servicesPerRoundMax?: number; roundMsMax?: number } = {},
 ): Mover {
-  const cache = new FleetCache({ reportAgeMaxMs: ctx.settings.reportAgeMaxMs });
+  const cache = new FleetCache(ctx.settings);
   const loops = createLoops(ctx);
   let tail: Promise<unknown> = Promise.resolve();
   return {
@@ -181,7 +181,7 @@ async function beginOperations(
 ): Promise<number> {
   const due = await lockDueOperations(tx, service);
   if (due.length === 0) return 0;
-  const decisions = await claimTargets(tx, await decideOperations(tx, service, due, cache));
+  const decisions = await claimTargets(tx, await decideOperations(tx, service, due, cache), cache);
   const started = await startOperations(tx, service, decisions);
   const blocked = decisions.flatMap(({ operation, step, reason }) =>
     step === "wait"

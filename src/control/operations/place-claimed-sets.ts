@@ -44,7 +44,7 @@ async function placeOnHost(tx: UnitOfWork, hostId: string, cache: FleetCache): P
   if (!row) return;
   fleet.removeClaims(setIds);
   const admitted = admitOnHost(fleet, hostId, requests, { nowMs });
-  const host = toHostSnapshot(row);
+  const host = toHostSnapshot(row, cache.ignoredSelfTests);
   const isFitting = (set: ClaimedSet) =>
     admitted.has(set.id) && host.readiness === "ready" && reserveIfFits(host, policy, set).ok;
   const inputs = sets.filter(isFitting).map(({ id: setId, generation }) => {

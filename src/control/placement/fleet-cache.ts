@@ -14,6 +14,7 @@ import { withTx } from "../../db/transaction.ts";
 import { assert } from "../../lib/assert.ts";
 import { createFleet, type Fleet } from "../../scheduler/placement/fleet.ts";
 import type { PlanPolicy } from "../../scheduler/placement/model.ts";
+import { findPoolsWithIgnoredSelfTest } from "./ignore-self-tests.ts";
 import { toHostSnapshot, toPlanPolicy } from "./host-snapshot.ts";
 
 const HOST_CENSUS_INTERVAL_MS = 60_000;
@@ -39,6 +40,9 @@ interface LoadedFleet {
   /** Refreshes read the changes of all transactions that were still running at this position. */
   position: RefreshPosition;
   hosts: Map<string, { name: string; version: string }>;
+  /** The rows of the hosts whose self test failed. */
+  failed: Map<string, FleetHostRow>;
+  ignoredSelfTests: ReadonlySet<string>;
   censusAtMs: number;
   refreshedAtMs: number;
 }
@@ -57,13 +61,19 @@ interface LoadedFleet {
  */
 export class FleetCache {
   readonly #reportAgeMaxMs: number;
+  readonly #failedPercentMax: number;
   readonly #hostsPerChunk: number;
   #loaded: LoadedFleet | undefined;
   #loading: Promise<void> | undefined;
   #refreshCount = 0;
 
-  constructor(options: { reportAgeMaxMs: number; hostsPerChunk?: number }) {
+  constructor(options: {
+    reportAgeMaxMs: number;
+    lostHostsPercentMax: number;
+    hostsPerChunk?: number;
+  }) {
     this.#reportAgeMaxMs = options.reportAgeMaxMs;
+    this.#failedPercentMax = options.lostHostsPercentMax;
     this.#hostsPerChunk = options.hostsPerChunk ?? HOSTS_PER_CHUNK;
   }
 
@@ -114,6 +124,11 @@ export class FleetCache {
     if (nowMs - loaded.censusAtMs > HOST_CENSUS_INTERVAL_MS) await takeCensus(db, loaded);
   }
 
+  /** The pools whose hosts take new sets in spite of a failed self test, by the last refresh. */
+  get ignoredSelfTests(): ReadonlySet<string> {
+    return this.#loaded?.ignoredSelfTests ?? new Set();
+  }
+
   hostName(hostId: string): string {
     return this.#loaded?.hosts.get(hostId)?.name ?? hostId;
   }
@@ -146,6 +161,8 @@ export class FleetCache {
       policy,
       position,
       hosts: new Map(),
+      failed: new Map(),
+      ignoredSelfTests: findPoolsWithIgnoredSelfTest(position.pools, this.#failedPercentMax),
       censusAtMs: position.nowMs,
       refreshedAtMs: Date.now(),
     };
@@ -165,6 +182,10 @@ export class FleetCache {
       const policy = toPlanPolicy(changes.position.pools, this.#reportAgeMaxMs);
       if (loaded.policy.version !== policy.version) loaded.fleet.setPolicy(policy);
       loaded.policy = policy;
+      ignoreSelfTests(
+        loaded,
+        findPoolsWithIgnoredSelfTest(changes.position.pools, this.#failedPercentMax),
+      );
       addRows(loaded, changes.hosts, changes.sets);
       loaded.fleet.setClaims(changes.position.claims);
       loaded.position = changes.position;
@@ -202,13 +223,25 @@ async function readChanges(q: Queryable, { position: since }: LoadedFleet): Prom
   return { position, hosts, sets };
 }
 
+/** Applies a new decision about failed self tests to the hosts whose rows did not change. */
+function ignoreSelfTests(loaded: LoadedFleet, pools: ReadonlySet<string>): void {
+  const previous = loaded.ignoredSelfTests;
+  loaded.ignoredSelfTests = pools;
+  for (const host of loaded.failed.values()) {
+    if (pools.has(host.pool) !== previous.has(host.pool))
+      loaded.fleet.upsertHost(toHostSnapshot(host, pools));
+  }
+}
+
 function addRows(
-  { fleet, hosts: known }: LoadedFleet,
+  { fleet, hosts: known, failed, ignoredSelfTests }: LoadedFleet,
   hosts: readonly FleetHostRow[],
   sets: readonly FleetSetRow[],
 ): void {
   for (const host of hosts) {
-    fleet.upsertHost(toHostSnapshot(host));
+    fleet.upsertHost(toHostSnapshot(host, ignoredSelfTests));
+    if (host.isSelfTestFailed) failed.set(host.id, host);
+    else failed.delete(host.id);
     known.set(host.id, { name: host.name, version: host.version });
   }
   for (const { id, serviceId, hostId } of sets) {
@@ -217,10 +250,11 @@ function addRows(
   }
 }
 
-function forget({ fleet, hosts }: LoadedFleet, ids: Iterable<string>): void {
+function forget({ fleet, hosts, failed }: LoadedFleet, ids: Iterable<string>): void {
   for (const id of ids) {
     fleet.removeHost(id);
     hosts.delete(id);
+    failed.delete(id);
   }
 }
 

@@ -22,8 +22,14 @@ export function toPlanPolicy(pools: readonly HostPoolRow[], reportAgeMaxMs: numb
   };
 }
 
-/** A host row for the planner, from a refresh or from a row that the commit has locked. */
-export function toHostSnapshot(row: FleetHostRow): HostSnapshot {
+/**
+ * A host row for the planner, from a refresh or from a row that the commit has locked. Pass the
+ * pools of findPoolsWithIgnoredSelfTest, unless only the amounts of the host matter.
+ */
+export function toHostSnapshot(
+  row: FleetHostRow,
+  ignoredSelfTests: ReadonlySet<string> = new Set(),
+): HostSnapshot {
   return {
     id: row.id,
     pool: row.pool,
@@ -31,7 +37,7 @@ export function toHostSnapshot(row: FleetHostRow): HostSnapshot {
     rack: row.rack,
     labels: row.labels,
     taints: row.taints,
-    readiness: toReadiness(row),
+    readiness: toReadiness(row, ignoredSelfTests),
     allocatable: toResources(row.allocatable),
     allocated: toResources(row.allocated),
     reported:
@@ -46,11 +52,11 @@ export function toHostSnapshot(row: FleetHostRow): HostSnapshot {
   };
 }
 
-function toReadiness(row: FleetHostRow): HostReadiness {
+function toReadiness(row: FleetHostRow, ignoredSelfTests: ReadonlySet<string>): HostReadiness {
   if (row.state !== "ready") return row.state;
   if (row.draining) return "draining";
   if (row.cordoned) return "cordoned";
-  return row.isSelfTestFailed ? "self-test-failed" : "ready";
+  return row.isSelfTestFailed && !ignoredSelfTests.has(row.pool) ? "self-test-failed" : "ready";
 }
 
 function toResources(amounts: readonly number[]): Resources {

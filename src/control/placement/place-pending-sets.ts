@@ -89,7 +89,7 @@ export interface PlacerOptions {
 
 export function createPlacer(ctx: ControlContext, options: PlacerOptions = {}): Placer {
   const { onHung = () => undefined, batchMsMax = BATCH_MS_MAX } = options;
-  const cache = new FleetCache({ reportAgeMaxMs: ctx.settings.reportAgeMaxMs });
+  const cache = new FleetCache(ctx.settings);
   const placing: Placing = {
     cache,
     setsMax: SETS_PER_BATCH_MAX,
@@ -323,7 +323,7 @@ async function admitOnLockedHosts(
   const requestBySetId = new Map(requests.map((request) => [request.setId, request]));
   const hostIds = [...new Set(planned.map((placement) => placement.hostId))];
   const rows = await lockFleetHosts(tx, hostIds);
-  const hosts = new Map(rows.map((row) => [row.id, toHostSnapshot(row)]));
+  const hosts = new Map(rows.map((row) => [row.id, toHostSnapshot(row, cache.ignoredSelfTests)]));
   cache.forgetHosts(hostIds.filter((id) => !hosts.has(id)));
   return planned.filter(({ setId, hostId }) => {
     const host = hosts.get(hostId);

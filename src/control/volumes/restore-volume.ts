@@ -27,6 +27,7 @@ import { fitsHost } from "../../scheduler/placement/fits.ts";
 import type { HostSnapshot, Resources } from "../../scheduler/placement/model.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
+import { findPoolsWithIgnoredSelfTest } from "../placement/ignore-self-tests.ts";
 import { toHostSnapshot, toPlanPolicy } from "../placement/host-snapshot.ts";
 import { reconcileServiceJob } from "../replicas/reconcile-replicas.ts";
 import { getSet } from "../sets/get-set.ts";
@@ -65,7 +66,11 @@ export async function restoreVolume(
       existing: amounts,
       restoresVolumes: true,
     });
-    const policyVersion = await assertHostTakes(tx, volume, { template, requested });
+    const policyVersion = await assertHostTakes(tx, volume, {
+      template,
+      requested,
+      failedPercentMax: ctx.settings.lostHostsPercentMax,
+    });
     if (!(await isRestorable(tx, volumeId))) throw notTrashedError(volume);
     const generation = await updateService(tx, {
       ...service,
@@ -131,7 +136,11 @@ function assertMayRestore(
 async function assertHostTakes(
   tx: Queryable,
   volume: Volume,
-  { template, requested }: { template: SetTemplate; requested: Resources },
+  {
+    template,
+    requested,
+    failedPercentMax,
+  }: { template: SetTemplate; requested: Resources; failedPercentMax: number },
 ): Promise<number> {
   const [pools, rows, trashedBytes] = await Promise.all([
     listAllHostPools(tx),
@@ -143,7 +152,8 @@ async function assertHostTakes(
   const policy = toPlanPolicy(pools, 0);
   const pool = policy.pools.find((candidate) => candidate.pool === row.pool);
   assert(pool, `host pool ${row.pool} has a policy`);
-  const host = withVolumeFree(toHostSnapshot(row), volume, trashedBytes);
+  const ignoredSelfTests = findPoolsWithIgnoredSelfTest(pools, failedPercentMax);
+  const host = withVolumeFree(toHostSnapshot(row, ignoredSelfTests), volume, trashedBytes);
   if (host.readiness !== "ready") {
     const why =
       host.readiness === "self-test-failed"

@@ -109,6 +109,9 @@ export const hosts = pgTable(
     index("hosts_held")
       .on(table.heldAt)
       .where(sql`held_at is not null`),
+    index("hosts_self_test_failed")
+      .on(table.pool)
+      .where(sql`capabilities->'selfTest'->>'state' = 'failed'`),
     check("hosts_state_known", sql`${table.state} in (${quoted(hostStates)})`),
     check(
       "hosts_allocated_not_negative",

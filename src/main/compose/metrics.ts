@@ -8,6 +8,7 @@ import { readEventStreamLag } from "../../control/events/event-stream-lag.ts";
 import {
   countHostsHeldFromFailover,
   countHostsWithFailedSelfTest,
+  countHostsWithIgnoredSelfTest,
 } from "../../control/hosts/list-hosts.ts";
 import { findLongestOverdueMs } from "../../control/placement/retry-pending.ts";
 import { readOutboxState } from "../../control/runtime/outbox.ts";
@@ -84,6 +85,7 @@ export function createMetrics({
         countJobs(queues, jobs),
         countHostsHeldFromFailover(ctx).then(hosts.setHeld),
         countHostsWithFailedSelfTest(ctx).then(hosts.setFailedSelfTests),
+        countHostsWithIgnoredSelfTest(ctx).then(hosts.setIgnoredSelfTests),
         findLongestOverdueMs(ctx).then(dueWork.setPending),
         readOutboxState(ctx).then(dueWork.setOutbox),
         readEventStreamLag(ctx).then(dueWork.setHorizon),
@@ -110,12 +112,18 @@ function createHostMetrics(registers: Registry[]) {
   });
   const failedSelfTests = new Gauge({
     name: "berth_self_test_failed_hosts",
-    help: "Hosts that take no new sets because the self test of their agent failed. Alert above 0.",
+    help: "Hosts whose self test failed. They take no new sets, except berth_self_test_ignored_hosts. Alert above 0.",
+    registers,
+  });
+  const ignoredSelfTests = new Gauge({
+    name: "berth_self_test_ignored_hosts",
+    help: "Hosts that take new sets in spite of a failed self test, because too many hosts of their pool fail it. Alert above 0.",
     registers,
   });
   return {
     setHeld: (count: number) => held.set(count),
     setFailedSelfTests: (count: number) => failedSelfTests.set(count),
+    setIgnoredSelfTests: (count: number) => ignoredSelfTests.set(count),
   };
 }
 

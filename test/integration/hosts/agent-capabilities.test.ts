@@ -4,6 +4,7 @@ import { CAPABILITIES_HEADER } from "../../../src/contracts/agent-protocol/agent
 import { ownFeatures } from "../../../src/contracts/agent-protocol/agent-features.ts";
 import type { SyncResult } from "../../../src/contracts/agent-protocol/sync.ts";
 import type { Host } from "../../../src/contracts/api/hosts.ts";
+import { countHostsWithIgnoredSelfTest } from "../../../src/control/hosts/list-hosts.ts";
 import { createPlacer, type Placer } from "../../../src/control/placement/place-pending-sets.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { startSimulatedAgent } from "../../support/agent/simulated-agent.ts";
@@ -280,4 +281,32 @@ it("leave the host to new sets if its self test is only reported or off", async 
     reason: null,
     capabilities: { selfTest: { state: "off" } },
   });
+});
+
+it("are ignored while self tests fail on more than 30% of a pool, which a metric counts", async () => {
+  const hosts = await Promise.all(
+    ["h1", "h2", "h3", "h4"].map((name) => enrollTestHost(api, name)),
+  );
+  const [first, second, ...others] = hosts;
+  if (!first || !second) throw new Error("four hosts are enrolled");
+  for (const host of others) await syncWith(host, "v1", [], passed);
+  await syncWith(first, "v1", [], failed);
+  await syncWith(second, "v1", [], passed);
+  const place = async (service: string) => {
+    const spread = { placement: { antiAffinity: [service] } };
+    await post("/v1/services", { ...bodyWith(service, {}), ...spread, replicas: 4 });
+    await placer.placeSets();
+    return (await readSets(service)).map(({ hostId }) => hostId);
+  };
+  // One failed host of four: it takes no new sets.
+  const one = await place("one");
+  expect(one).not.toContain(first.hostId);
+  expect(await countHostsWithIgnoredSelfTest(api.ctx)).toBe(0);
+  await syncWith(second, "v2", [], failed);
+  expect(await countHostsWithIgnoredSelfTest(api.ctx)).toBe(2);
+  // The row of the first host did not change since the last plan.
+  const two = await place("two");
+  expect(two).toEqual(expect.arrayContaining(hosts.map(({ hostId }) => hostId)));
+  await syncWith(second, "v3", [], passed);
+  expect(await place("three")).not.toContain(first.hostId);
 });

@@ -15,7 +15,7 @@ import { waitUntil } from "../../support/wait-until.ts";
 /** The fleet in memory, and the lock of the placers. */
 
 const start = fleetPerTest();
-const newCache = () => new FleetCache({ reportAgeMaxMs: 120_000 });
+const newCache = () => new FleetCache({ reportAgeMaxMs: 120_000, lostHostsPercentMax: 30 });
 
 /** Rows of sets that had a host once. The retention has not purged them yet. */
 async function insertDeletedSets(f: FleetContext, count: number): Promise<void> {
@@ -49,7 +49,11 @@ test("the load of more hosts than one chunk misses no host and no set", async ()
   for (let n = 0; n < 5; n++) await f.enroll(`h${n}`);
   await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 9 }));
   await f.placer.placeSets();
-  const cache = new FleetCache({ reportAgeMaxMs: 120_000, hostsPerChunk: 2 });
+  const cache = new FleetCache({
+    reportAgeMaxMs: 120_000,
+    lostHostsPercentMax: 30,
+    hostsPerChunk: 2,
+  });
   await cache.load(f.ctx.db);
   const { fleet } = await withTx(f.ctx.db, (tx) => cache.refresh(tx));
   expect(fleet.hostCount).toBe(5);

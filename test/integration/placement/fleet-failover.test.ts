@@ -74,7 +74,7 @@ for (const { how, newer, refresh } of [
   },
 ] as const)
   test(`a refresh by ${how} loads the fleet again after a failover that lost changes`, async () => {
-    const cache = new FleetCache({ reportAgeMaxMs: 120_000 });
+    const cache = new FleetCache({ reportAgeMaxMs: 120_000, lostHostsPercentMax: 30 });
     const { fleet: before } = await withTx(fleet.ctx.db, (tx) => cache.refresh(tx));
     expect(before.hostCount).toBe(1);
     const ids = { fleet: await readXmin(fleet.ctx.db), replica: await readXmin(handle.db) };

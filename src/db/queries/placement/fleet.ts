@@ -170,10 +170,20 @@ export interface HostPoolRow {
     volumeBytes: number;
     rootfsBytes: number;
   };
+  /** Ready hosts whose self test failed. */
+  failedSelfTests: number;
+  /** Read only for a pool with failed self tests, and 0 for others. */
+  readyHosts: number;
 }
 
+/** Failed hosts come from the index hosts_self_test_failed, so usually this counts no hosts. */
 const hostPools = sql`select name, version::float8 as version, overcommit_percent as "overcommitPercent",
-  high_water_percent as "highWaterPercent" from host_pools order by name limit 10000`;
+  high_water_percent as "highWaterPercent", coalesce(failed.hosts, 0) as "failedSelfTests",
+  case when failed.hosts is null then 0
+    else (select count(*)::int from hosts where pool = host_pools.name and state = 'ready') end as "readyHosts"
+  from host_pools left join (select pool, count(*)::int as hosts from hosts
+    where capabilities->'selfTest'->>'state' = 'failed' and state = 'ready' group by pool) failed on failed.pool = host_pools.name
+  order by name limit 10000`;
 
 export async function listAllHostPools(q: Queryable): Promise<HostPoolRow[]> {
   return queryRows(q, hostPools);
