@@ -162,6 +162,69 @@ describe("a private image on the host", () => {
     await start("toys");
   });
 
+  it("is for its tenant although its mark could not be recorded", async () => {
+    storeForAll("food");
+    const proxy = await startDockerProxy();
+    const failing = composeSetEngine({ ...options, docker: proxy.docker });
+    const set = { ...localSet({ image: unique }), tenant: "food" };
+    proxy.answers = (request) =>
+      /^POST \/images\/.*\/tag/.test(request)
+        ? { status: 500, lines: [{ message: "no space left on device" }] }
+        : undefined;
+    try {
+      await expect(failing.pullImages(set, ["app"], signal)).rejects.toMatchObject({
+        code: "image-unavailable",
+        temporary: true,
+      });
+      expect(await privateMarks()).toEqual([]);
+      await expect(start("toys")).rejects.toMatchObject({ code: "image-unavailable" });
+      // The agent prepares a set before it pulls.
+      expect(await port.prepare({ ...set, tenant: "toys" }, signal)).toMatchObject([
+        { container: "app", error: { code: "image-missing" } },
+      ]);
+      proxy.answers = () => undefined;
+      await failing.pullImages(set, ["app"], signal);
+      expect(await privateMarks()).toHaveLength(1);
+    } finally {
+      await proxy.close();
+    }
+  });
+
+  it("is not found by its id", async () => {
+    storeForAll("food");
+    await start("food");
+    const { Id: id } = await docker.getImage(unique).inspect();
+    for (const name of [id, id.slice(7), id.slice(7, 19)]) {
+      const set = { ...localSet({ image: name }), tenant: "food" };
+      await expect(start("food", name)).rejects.toMatchObject({ phase: "image" });
+      expect(await port.prepare(set, signal)).toMatchObject([
+        { container: "app", error: { code: "image-missing" } },
+      ]);
+    }
+  });
+
+  it("loses its name before its marks", async () => {
+    storeForAll("food");
+    await start("food");
+    await removeHost(docker, hostId);
+    const proxy = await startDockerProxy();
+    const root = await createDockerRoot(docker);
+    const disk = createDockerDisk({ docker: proxy.docker, hostId, root, log: silentLog });
+    const deleted: string[] = [];
+    proxy.answers = (request) => {
+      const [, name] = /^DELETE \/images\/([^?]*)/.exec(request) ?? [];
+      if (name !== undefined) deleted.push(decodeURIComponent(name));
+      return undefined;
+    };
+    try {
+      const [mark] = await privateMarks();
+      expect(await disk.removeImage(unique, signal)).toBe(true);
+      expect(deleted).toEqual([unique, mark, toMark(unique)]);
+    } finally {
+      await proxy.close();
+    }
+  });
+
   it("is garbage-collected with its marks", async () => {
     storeForAll("food", "toys");
     await start("food");

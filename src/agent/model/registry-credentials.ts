@@ -36,6 +36,12 @@ export class RegistryCredentials {
   find(tenant: string, image: string): PullCredential | undefined {
     return this.#credentials.get(toKey(tenant, findRegistry(image)));
   }
+
+  /** True if any tenant has a credential for the registry of an image. */
+  hasRegistryOf(image: string): boolean {
+    const registry = findRegistry(image);
+    return [...this.#credentials.values()].some((credential) => credential.registry === registry);
+  }
 }
 
 function toKey(tenant: string, registry: string): string {

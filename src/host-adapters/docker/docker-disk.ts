@@ -99,9 +99,9 @@ async function listPulledImages(docker: Docker, signal: AbortSignal): Promise<Pu
 }
 
 /**
- * Deletes the marks first. Docker refuses to delete only the last reference to an image that a
- * container uses. An agent that is killed between the two calls leaves an image that is never
- * collected, but deletes none in use.
+ * Deletes the name first and the mark of the pull last. Without its name no tenant can use the
+ * image, and an agent that is killed between the calls makes no private image public. Docker
+ * refuses to delete only the last reference to an image that a container uses.
  */
 async function removeImage(
   docker: Docker,
@@ -121,14 +121,29 @@ async function removeImage(
     }
   };
   const image = await findImage(docker, reference, signal);
-  if (!image || !(await remove(toMark(reference)))) return false;
-  const marks = [toMark(reference), ...privateMarksOf(image.references, reference)];
-  for (const mark of marks.slice(1)) await remove(mark);
-  if (await remove(reference)) return true;
-  for (const mark of marks) {
-    await addReference(docker, reference, mark, signal).catch((error: unknown) => {
+  const pulledMark = toMark(reference);
+  if (!image?.references.includes(pulledMark)) return false;
+  if (await isUsed(docker, image.id, signal)) return false;
+  if (!(await remove(reference))) return false;
+  const privateMarks = privateMarksOf(image.references, reference);
+  for (const mark of privateMarks) await remove(mark);
+  if (await remove(pulledMark)) return true;
+  // A container was created since. No call of Docker restores a digest.
+  const restored = reference.includes("@") ? privateMarks : [...privateMarks, reference];
+  for (const name of restored) {
+    await addReference(docker, pulledMark, name, signal).catch((error: unknown) => {
       if (dockerStatus(error) !== 404) throw error;
     });
   }
   return false;
+}
+
+async function isUsed(docker: Docker, imageId: string, signal: AbortSignal): Promise<boolean> {
+  const answer = await callDocker(
+    { phase: "image", timeoutMs: listTimeoutMs },
+    signal,
+    (abortSignal) => docker.listContainers({ all: true, abortSignal }),
+  );
+  const call = { call: "GET /containers/json", phase: "image" as const };
+  return parseAnswer(containersAnswer, answer, call).some(({ ImageID }) => ImageID === imageId);
 }

@@ -43,16 +43,22 @@ export function createDockerImages(options: DockerImagesOptions): ImagePort {
     (await listReferences(docker, signal)).some(isPrivateMark),
   );
   privateImages.get().catch(() => undefined); // the first call asks again
+  const hasCredentials = (reference: string) =>
+    options.registryCredentials?.hasRegistryOf(reference) ?? false;
+  const findAccess = async (wanted: { reference: string; tenant: string }, call: AbortSignal) => {
+    const image = await findImage(docker, wanted.reference, call);
+    if (!image) return "absent";
+    const known = { ...wanted, hasCredentials: hasCredentials(wanted.reference) };
+    return isUsableBy(image, known) ? "usable" : "refused";
+  };
   return {
-    async needsOwnPull({ reference, tenant }, callSignal) {
-      if (!(await privateImages.get())) return false;
-      const image = await findImage(docker, reference, callSignal);
-      return image !== undefined && !isUsableBy(image, tenant);
+    async needsOwnPull(wanted, callSignal) {
+      const { reference } = wanted;
+      if (!mayBeId(reference) && !hasCredentials(reference) && !(await privateImages.get()))
+        return false;
+      return (await findAccess(wanted, callSignal)) === "refused";
     },
-    async isUsable({ reference, tenant }, callSignal) {
-      const image = await findImage(docker, reference, callSignal);
-      return image !== undefined && isUsableBy(image, tenant);
-    },
+    isUsable: async (wanted, callSignal) => (await findAccess(wanted, callSignal)) === "usable",
     async pull({ reference, tenant }, callSignal) {
       const access = await markingPull(reference, tenant, callSignal);
       if (access === "credential") privateImages.forget();
@@ -61,6 +67,11 @@ export function createDockerImages(options: DockerImagesOptions): ImagePort {
     infraImage: infra.get,
     restoreInfraImage: infra.renew,
   };
+}
+
+/** Docker finds an image also by its id, and by the first digits of it. */
+function mayBeId(reference: string): boolean {
+  return /^(?:sha256:)?[0-9a-f]+$/.test(reference);
 }
 
 async function listImages(docker: Docker, signal: AbortSignal): Promise<string[]> {

@@ -6,10 +6,11 @@ const inspectTimeoutMs = 10_000;
 
 /** All names of an image of the daemon: its tags and digests. */
 export interface ImageReferences {
+  id: string;
   references: string[];
 }
 
-/** Finds an image of the daemon by any of its names; undefined if the daemon lacks it. */
+/** Finds an image of the daemon by any of its names or its id; undefined if the daemon lacks it. */
 export async function findImage(
   docker: Docker,
   reference: string,
@@ -20,8 +21,8 @@ export async function findImage(
       docker.getImage(reference).inspect(),
     );
     const call = { call: "GET /images/{name}/json", phase: "image" as const };
-    const { RepoTags, RepoDigests } = parseAnswer(imageAnswer, answer, call);
-    return { references: [...RepoTags, ...RepoDigests] };
+    const { Id, RepoTags, RepoDigests } = parseAnswer(imageAnswer, answer, call);
+    return { id: Id, references: [...RepoTags, ...RepoDigests] };
   } catch (error) {
     if (dockerStatus(error) === 404) return undefined;
     throw error;

@@ -29,18 +29,39 @@ export function privateMarksOf(references: readonly string[], reference: string)
   return references.filter((mark) => isPrivateMark(mark) && mark.endsWith(suffix));
 }
 
-/** True if a tenant needs no pull to use an image that the host has. */
-export function isUsableBy({ references }: ImageReferences, tenant: string): boolean {
+/**
+ * True if a tenant needs no pull to use an image that the host has.
+ *
+ * Docker also finds an image by a prefix of its id. Such a name proves no access. A pulled image
+ * without any mark may be a private one whose mark was not recorded. If a tenant of this host has a
+ * credential for its registry, only a new pull shows who may use it.
+ */
+export function isUsableBy(
+  { references }: ImageReferences,
+  wanted: { reference: string; tenant: string; hasCredentials: boolean },
+): boolean {
+  const { reference, tenant, hasCredentials } = wanted;
+  if (!references.includes(familiarName(reference))) return false;
   const marks = references.filter(isPrivateMark);
-  return marks.length === 0 || marks.some((mark) => mark.startsWith(toTenantPrefix(tenant)));
+  if (marks.length > 0) return marks.some((mark) => mark.startsWith(toTenantPrefix(tenant)));
+  return !hasCredentials || references.some(isAnyMark) || !isPulled(references, reference);
+}
+
+/** Docker records a digest for each image that it pulls, and for none that it loads or builds. */
+function isPulled(references: readonly string[], reference: string): boolean {
+  const prefix = `${toRepository(familiarName(reference))}@`;
+  return references.some((name) => name.startsWith(prefix));
+}
+
+function isAnyMark(name: string): boolean {
+  return /^berth-(?:pulled|private):/.test(name);
 }
 
 /**
  * Records a successful pull. An anonymous one proves that everyone has access, and one with a
  * credential that this tenant has.
  *
- * Until then the image is like a public one: a set of another tenant that starts at that moment can
- * use it.
+ * Until then the image has no mark (see isUsableBy).
  */
 export async function recordAccess(
   docker: Docker,
@@ -63,7 +84,9 @@ export async function addReference(
   added: string,
   signal: AbortSignal,
 ): Promise<void> {
-  const [repo = "", tag = ""] = added.split(":");
+  const colon = added.lastIndexOf(":"); // a registry may have a port
+  const repo = added.slice(0, colon);
+  const tag = added.slice(colon + 1);
   await callDocker({ phase: "image", timeoutMs: markTimeoutMs }, signal, (abortSignal) =>
     docker.getImage(reference).tag({ repo, tag, abortSignal }),
   );
@@ -83,7 +106,7 @@ async function removeReference(docker: Docker, name: string, signal: AbortSignal
 function isOnlyKnownAs({ references }: ImageReferences, reference: string): boolean {
   const repository = toRepository(familiarName(reference));
   return references
-    .filter((name) => !/^berth-(?:pulled|private):/.test(name))
+    .filter((name) => !isAnyMark(name))
     .every((name) => toRepository(name) === repository);
 }
 

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import type Docker from "dockerode";
+import { AgentError } from "../../agent/base/agent-error.ts";
 import { familiarName } from "../../agent/model/image-name.ts";
 import type { Log } from "../../lib/log.ts";
 import { addReference, isPrivateMark, recordAccess } from "./private-images.ts";
@@ -30,13 +31,17 @@ export function pulledReferences(image: {
   return references.filter((reference) => references.includes(toMark(reference)));
 }
 
-/** Pulls an image and marks it. An image without a mark works, but is never collected. */
+/**
+ * Pulls an image and marks it. A pull by credential whose mark cannot be recorded fails, so that a
+ * retry records it. An image without the mark of a pull works, but is never collected.
+ */
 export function createMarkingPull(docker: Docker, pullImage: PullImage, log: Log): PullImage {
   return async (reference, tenant, signal) => {
     const access = await pullImage(reference, tenant, signal);
     const isAnonymous = access === "anonymous";
     await recordAccess(docker, { reference, tenant, isAnonymous }, signal).catch(
       (error: unknown) => {
+        if (!isAnonymous) throw toRecordError(reference, error);
         log.error({ err: error, image: reference }, "cannot record who may use the image");
       },
     );
@@ -48,6 +53,11 @@ export function createMarkingPull(docker: Docker, pullImage: PullImage, log: Log
     });
     return access;
   };
+}
+
+function toRecordError(reference: string, cause: unknown): AgentError {
+  const message = `image "${reference}" is pulled, but Docker did not record who may use it. The agent retries.`;
+  return new AgentError("image-unavailable", message, { phase: "image", temporary: true, cause });
 }
 
 async function markPulled(docker: Docker, reference: string, signal: AbortSignal): Promise<void> {
