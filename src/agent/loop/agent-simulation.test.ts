@@ -114,7 +114,8 @@ describe("an agent through faults", () => {
         expect(simulation.violations).toEqual([]);
         expect(simulation.differences()).toEqual([]);
       }),
-      { numRuns: 20 },
+      // The first one found that the failure of an observation stayed the reason of a set.
+      { numRuns: 20, examples: [[664099171]] },
     );
   }, 60_000);
 

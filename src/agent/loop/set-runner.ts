@@ -269,7 +269,8 @@ export class SetRunner {
     if (this.#history.hasRun || findGivenUp(this.#history)) return;
     const { nowMs, mayMove, ...end } = this.#describeEnd(desired);
     const failure = toStepFailure(error, "observe");
-    noteFailure(this.#history.attempts, failure, { ...end, nowMs, mayGiveUp: mayMove });
+    const circumstances = { ...end, nowMs, mayGiveUp: mayMove, isOfObservation: true };
+    noteFailure(this.#history.attempts, failure, circumstances);
     this.#report(desired, reconcile(desired, this.#observed, this.#history, nowMs));
   }
 

@@ -23,6 +23,8 @@ export interface Attempts {
   /** The lane failed too often, or permanently, before the set has run. */
   gaveUp: boolean;
   failure: Reason | undefined;
+  /** The failure is that of an observation, which the next successful one refutes. */
+  isOfObservation: boolean;
 }
 
 export function newAttempts(): Attempts {
@@ -33,6 +35,7 @@ export function newAttempts(): Attempts {
     retryAtMs: 0,
     gaveUp: false,
     failure: undefined,
+    isOfObservation: false,
   };
 }
 
@@ -47,9 +50,16 @@ export function newAttempts(): Attempts {
 export function noteFailure(
   attempts: Attempts,
   failure: StepFailure,
-  { mayGiveUp, nowMs, wallMs, random }: ClockReading & { mayGiveUp: boolean; random: number },
+  {
+    mayGiveUp,
+    isOfObservation = false,
+    nowMs,
+    wallMs,
+    random,
+  }: ClockReading & { mayGiveUp: boolean; isOfObservation?: boolean; random: number },
 ): void {
   attempts.failure = { ...failure.reason, at: new Date(wallMs).toISOString() };
+  attempts.isOfObservation = isOfObservation;
   if (failure.isUnavailable) {
     attempts.unavailableInRow++;
     attempts.unavailableSinceMs ??= nowMs;

@@ -183,9 +183,9 @@ export function noteRunning(history: SetHistory): void {
 
 /** Records that the set could be observed. Earlier failures to do so no longer count. */
 export function clearObserveFailure({ attempts }: SetHistory): void {
-  if (attempts.unavailableSinceMs === undefined && attempts.failure?.phase !== "observe") return;
   noteAnswered(attempts);
-  if (attempts.failure?.phase !== "observe") return;
+  if (!attempts.isOfObservation) return;
+  attempts.isOfObservation = false;
   attempts.failure = undefined;
   attempts.retryAtMs = 0;
 }

@@ -71,6 +71,7 @@ const validBodies: Record<string, unknown> = {
   drainHost: { deadlineSeconds: 60, force: false },
   planService: { kind: "create", service: serviceBody("planned") },
   patchHost: { labels: { disk: "ssd" }, taints: [{ key: "gpu", value: "yes" }] },
+  putRegistry: { username: "user", password: "secret" },
   putHostPool: { overcommitPercent: { cpuMillis: 200 } },
   createHook: { name: "hook-2", rules: [{ match: { severity: "page" }, want: { factor: 2 } }] },
   patchHook: { rules: [{ match: {}, want: { step: 1 } }], stabilizationSeconds: 5 },
