@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { mkdir, mkdtemp, readdir, rm, symlink } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -111,8 +111,37 @@ describe("a disk for images that is not mounted after a boot", () => {
     await expect(volumes.capacity(signal)).rejects.toMatchObject(missing);
     await mountDisk();
     expect(await volumes.list(signal)).toHaveLength(2);
-    await volumes.capacity(signal);
     expect(await readdir(join(base, "disk"))).toContain(".berth-id");
+    await unmountDisk();
+    await expect(volumes.capacity(signal)).rejects.toMatchObject(missing);
+  });
+
+  it("may be mounted after the first run of the agent", async () => {
+    await mkdir(join(base, "disk"));
+    const hostId = newId("host");
+    const volumes = await open(hostId);
+    await volumes.capacity(signal);
+    expect(await volumes.list(signal)).toEqual([]);
+    await mountDisk();
+    await volumes.capacity(signal);
+    await volumes.ensure({ ...of, setId: newId("set") }, signal);
+    await unmountDisk();
+    await expect((await open(hostId)).list(signal)).rejects.toMatchObject(missing);
+  });
+
+  it("is adopted without its mark if it has volumes of the host, and named otherwise", async () => {
+    const { hostId } = await bootWithoutDisk();
+    await rm(join(base, "disk", ".berth-id"));
+    const expected = (await readFile(join(base, "real", "volume-images.id"), "utf8")).trim();
+    const volumes = await open(hostId);
+    const message = expect.stringContaining(`${expected} is not mounted`);
+    await expect(volumes.list(signal)).rejects.toMatchObject({ ...missing, message });
+    await mountDisk();
+    expect(await volumes.list(signal)).toHaveLength(2);
+    expect(await readFile(join(base, "disk", ".berth-id"), "utf8")).toBe(`${expected}\n`);
+    await writeFile(join(base, "disk", ".berth-id"), "another\n");
+    const other = expect.stringContaining("The disk there has the id another.");
+    await expect(volumes.list(signal)).rejects.toMatchObject({ ...missing, message: other });
     await unmountDisk();
   });
 });

@@ -41,7 +41,6 @@ const storedTags = z.object({
 });
 
 export interface LoopStoreOptions extends ImageDiskOptions {
-  hostId: string;
   /** The part of the file system that all volumes together may use. */
   totalBytes: number;
 }
@@ -80,6 +79,7 @@ class LoopStore implements BlockStore {
     const volumeId = checkVolumeId(volume.volumeId);
     checkTags(volume.tags);
     await this.#prepareFolder();
+    await this.#disk.bind();
     if (await exists(this.#imageOf(volumeId))) {
       throw volumeError("volume-foreign", `${this.#imageOf(volumeId)} already exists`, {
         temporary: false,
@@ -178,7 +178,7 @@ class LoopStore implements BlockStore {
    */
   async #prepareFolder(): Promise<void> {
     await mkdir(this.#options.folder, { recursive: true, mode: 0o700 });
-    await this.#disk.bind();
+    await this.#disk.assertMounted();
     await (this.#swept ??= this.#sweep());
   }
 
