@@ -16,7 +16,7 @@ export interface MachineUsage {
    * the limit of the machine that admits few more sets.
    */
   volumeReason: Reason | null;
-  /** The number of sets for which the limits of the machine are enough. Null if unknown. */
+  /** The number of sets above which no container starts on the machine. Null if unknown. */
   setsMax?: number | null;
 }
 

@@ -7,7 +7,7 @@ const VERSION_CHARACTERS = 16;
 export interface CapabilityReportsOptions {
   /** The results of the last self test. */
   tested: () => Pick<AgentCapabilities, "docker" | "selfTest">;
-  /** The number of sets that the limits of the machine admit. Null if unknown. */
+  /** The number of sets above which no container starts on the machine. Null if unknown. */
   setsMax: () => number | null;
   /** Called when the API requests the capabilities, so that a sync follows soon. */
   onRequested: () => void;

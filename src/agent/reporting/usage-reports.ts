@@ -35,7 +35,7 @@ export class UsageReports {
     this.#options = options;
   }
 
-  /** The number of sets for which the limits of the machine are enough. Null if unknown. */
+  /** The number of sets above which no container starts on the machine. Null if unknown. */
   get setsMax(): number | null {
     return this.#setsMax;
   }

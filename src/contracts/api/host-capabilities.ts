@@ -40,7 +40,7 @@ export const hostCapabilitiesSchema = z
       .min(0)
       .nullable()
       .describe(
-        "The number of sets for which the limits of the machine, such as inotify instances, are enough. Null if unknown.",
+        "The number of sets above which no container starts on the machine, for example for lack of addresses of Docker's bridge. Null if unknown.",
       ),
     selfTest: selfTestSchema.nullable().describe("Null until the first self test has ended."),
   })

@@ -12,12 +12,18 @@ beforeEach(async () => {
   options = {
     procRoot: path.join(folder, "proc"),
     sysRoot: path.join(folder, "sys"),
+    cgroupRoot: path.join(folder, "cgroup"),
     dockerPidFile: path.join(folder, "docker.pid"),
     bridgeAddresses: () => undefined,
   };
 });
 
 afterEach(() => rm(folder, { recursive: true }));
+
+/** Makes the machine one with cgroup version 2. */
+async function useCgroupVersion2(): Promise<void> {
+  await write("cgroup/cgroup.controllers", "cpu memory pids\n");
+}
 
 async function write(file: string, text: string): Promise<void> {
   const target = path.join(folder, file);
@@ -31,6 +37,7 @@ async function readSetsMax(): Promise<Record<string, number>> {
 }
 
 it("derives the number of sets from each limit, and omits those that the machine lacks", async () => {
+  await useCgroupVersion2();
   await write("proc/sys/fs/inotify/max_user_instances", "128\n");
   await write("proc/sys/kernel/pid_max", "32768\n");
   await write("proc/sys/net/ipv4/neigh/default/gc_thresh3", "1024\n");
@@ -61,6 +68,37 @@ it("counts the open files of dockerd, and what its bridge has", async () => {
   });
 });
 
+it("only limits whose excess fails the start of a container bound the sets", async () => {
+  await useCgroupVersion2();
+  await write("docker.pid", "77");
+  await write("proc/77/limits", "Max open files            1024                 524288    files\n");
+  await mkdir(path.join(folder, "sys/class/net/docker0/brif"), { recursive: true });
+  for (const file of [
+    "fs/inotify/max_user_instances",
+    "fs/inotify/max_user_watches",
+    "fs/mount-max",
+    "kernel/pid_max",
+    "net/ipv4/neigh/default/gc_thresh3",
+    "net/netfilter/nf_conntrack_max",
+  ])
+    await write(`proc/sys/${file}`, "8192\n");
+  options.bridgeAddresses = () => 256;
+  const limits = await readHostLimits(options);
+  expect(limits).toHaveLength(9);
+  expect(limits.filter(({ isHard }) => isHard).map(({ name }) => name)).toEqual([
+    "kernel.pid_max",
+    "the ports of docker0",
+    "the addresses of docker0",
+  ]);
+});
+
+it("omits inotify instances with cgroup version 1, with which containers use none", async () => {
+  await write("proc/sys/fs/inotify/max_user_instances", "128\n");
+  expect(await readSetsMax()).toEqual({});
+  await useCgroupVersion2();
+  expect(await readSetsMax()).toEqual({ "fs.inotify.max_user_instances": 29 });
+});
+
 it("a limit that is too low for the machine itself admits no set", async () => {
   await write("proc/sys/kernel/pid_max", "1000\n");
   expect(await readSetsMax()).toEqual({ "kernel.pid_max": 0 });
@@ -69,7 +107,5 @@ it("a limit that is too low for the machine itself admits no set", async () => {
 
 it("reads the limits of this machine", async () => {
   const names = (await readHostLimits()).map(({ name }) => name);
-  expect(names).toEqual(
-    expect.arrayContaining(["kernel.pid_max", "fs.inotify.max_user_instances"]),
-  );
+  expect(names).toEqual(expect.arrayContaining(["kernel.pid_max", "fs.inotify.max_user_watches"]));
 });

@@ -4,8 +4,8 @@ import path from "node:path";
 
 /**
  * Limits of the machine that all sets of a host share. Each set uses a part of them, even if its
- * containers only sleep. With too many sets, containers fail to start, and the errors do not name
- * the limit. An example is "too many open files" for inotify instances.
+ * containers only sleep. With too many sets, containers fail, and the errors do not name the limit.
+ * An example is "too many open files" for inotify instances.
  */
 export interface HostLimit {
   /** The sysctl, or a description of the limit. */
@@ -13,6 +13,11 @@ export interface HostLimit {
   value: number;
   /** The number of sets for which the limit is high enough. */
   setsMax: number;
+  /**
+   * True if no container starts above the limit. Only such a limit bounds the sets of a host. An
+   * estimate of the others must not stop the placement on a host that runs more sets already.
+   */
+  isHard: boolean;
   /** The action of an operator. */
   remedy: string;
 }
@@ -21,6 +26,7 @@ export interface HostLimit {
 interface LimitUsage {
   byMachine: number;
   perSet: number;
+  isHard: boolean;
 }
 
 interface SysctlUsage extends LimitUsage {
@@ -29,6 +35,8 @@ interface SysctlUsage extends LimitUsage {
   file: string;
 }
 
+const inotifyInstances = "fs.inotify.max_user_instances";
+
 /**
  * Counted on Debian with Docker 28 and cgroup version 2. A set has an infra container and two more.
  * Applications need more; the values are the least that each set uses.
@@ -36,20 +44,28 @@ interface SysctlUsage extends LimitUsage {
 const sysctlUsages: readonly SysctlUsage[] = [
   // A shim of containerd has about 12 threads, and each container at least one process.
   // kernel.threads-max grows with the memory, which is exhausted earlier.
-  { name: "kernel.pid_max", file: "sys/kernel/pid_max", byMachine: 1_500, perSet: 45 },
-  // All containers run as root of the machine, so they share the instances of one user. The shim
-  // of each container uses one for events of memory.
   {
-    name: "fs.inotify.max_user_instances",
+    name: "kernel.pid_max",
+    file: "sys/kernel/pid_max",
+    byMachine: 1_500,
+    perSet: 45,
+    isHard: true,
+  },
+  // All containers run as root of the machine, so they share the instances of one user. The shim
+  // of each container uses one for events of memory. Without one, the container runs all the same.
+  {
+    name: inotifyInstances,
     file: "sys/fs/inotify/max_user_instances",
     byMachine: 40,
     perSet: 3,
+    isHard: false,
   },
   {
     name: "fs.inotify.max_user_watches",
     file: "sys/fs/inotify/max_user_watches",
     byMachine: 1_000,
     perSet: 6,
+    isHard: false,
   },
   // The host has an entry for each set, and each set one for the host. All namespaces share the
   // table. Sets that connect to each other need more.
@@ -58,6 +74,7 @@ const sysctlUsages: readonly SysctlUsage[] = [
     file: "sys/net/ipv4/neigh/default/gc_thresh3",
     byMachine: 64,
     perSet: 2,
+    isHard: false,
   },
   // Connections through Docker's address translation, of which an idle set has none.
   {
@@ -65,21 +82,29 @@ const sysctlUsages: readonly SysctlUsage[] = [
     file: "sys/net/netfilter/nf_conntrack_max",
     byMachine: 4_096,
     perSet: 64,
+    isHard: false,
   },
   // Root file systems, shared memory and network namespaces.
-  { name: "fs.mount-max", file: "sys/fs/mount-max", byMachine: 1_000, perSet: 8 },
+  {
+    name: "fs.mount-max",
+    file: "sys/fs/mount-max",
+    byMachine: 1_000,
+    perSet: 8,
+    isHard: false,
+  },
 ];
 
 /** The kernel's limit of devices on a bridge, less the bridge itself. */
 const bridgePortsMax = 1_023;
 const dockerBridge = "docker0";
 /** Open files of the daemon: for the output of each container, and connections to containerd. */
-const daemonFiles: LimitUsage = { byMachine: 200, perSet: 24 };
+const daemonFiles: LimitUsage = { byMachine: 200, perSet: 24, isHard: false };
 const addressesReserved = 3;
 
 export interface HostLimitsOptions {
   procRoot?: string;
   sysRoot?: string;
+  cgroupRoot?: string;
   /** The file with the process id of the Docker daemon. */
   dockerPidFile?: string;
   /** Number of addresses of Docker's bridge. Undefined without that bridge. */
@@ -93,14 +118,18 @@ export interface HostLimitsOptions {
 export async function readHostLimits({
   procRoot = "/proc",
   sysRoot = "/sys",
+  cgroupRoot = "/sys/fs/cgroup",
   dockerPidFile = "/run/docker.pid",
   bridgeAddresses = countBridgeAddresses,
 }: HostLimitsOptions = {}): Promise<HostLimit[]> {
-  const sysctls = sysctlUsages.map(async ({ name, file, byMachine, perSet }) => {
+  const hasVersion2 = (await readOrEmpty(path.join(cgroupRoot, "cgroup.controllers"))) !== "";
+  // With cgroup version 1, a shim gets the events of memory through an eventfd.
+  const usages = sysctlUsages.filter(({ name }) => hasVersion2 || name !== inotifyInstances);
+  const sysctls = usages.map(async ({ name, file, ...usage }) => {
     const value = Number(await readOrEmpty(path.join(procRoot, file)));
     const remedy =
       "copy /opt/berth/systemd/sysctl.d/berth.conf to /etc/sysctl.d/, and restart systemd-sysctl";
-    return toLimit({ name, value, remedy }, { byMachine, perSet });
+    return toLimit({ name, value, remedy }, usage);
   });
   const limits = await Promise.all([
     ...sysctls,
@@ -114,7 +143,7 @@ export async function readHostLimits({
       value: addresses ?? Number.NaN,
       remedy: "give Docker a larger network with `bip` in its daemon.json",
     },
-    { byMachine: addressesReserved, perSet: 1 },
+    { byMachine: addressesReserved, perSet: 1, isHard: true },
   );
   return [...limits, ofBridge].filter((limit) => limit !== undefined);
 }
@@ -128,11 +157,12 @@ export function findTightest(limits: readonly HostLimit[]): HostLimit | undefine
 }
 
 function toLimit(
-  limit: Omit<HostLimit, "setsMax">,
-  { byMachine, perSet }: LimitUsage,
+  limit: Omit<HostLimit, "setsMax" | "isHard">,
+  { byMachine, perSet, isHard }: LimitUsage,
 ): HostLimit | undefined {
   if (!Number.isSafeInteger(limit.value) || limit.value <= 0) return undefined;
-  return { ...limit, setsMax: Math.max(0, Math.floor((limit.value - byMachine) / perSet)) };
+  const setsMax = Math.max(0, Math.floor((limit.value - byMachine) / perSet));
+  return { ...limit, setsMax, isHard };
 }
 
 async function readDaemonFiles(procRoot: string, pidFile: string): Promise<HostLimit | undefined> {
@@ -159,7 +189,10 @@ async function readBridgePorts(sysRoot: string): Promise<HostLimit | undefined> 
   const others = links.filter((link) => link !== "" && !link.includes("/virtual/")).length;
   const name = `the ports of ${dockerBridge}`;
   const remedy = "the kernel allows no more, so place sets on other hosts";
-  return toLimit({ name, value: bridgePortsMax, remedy }, { byMachine: others, perSet: 1 });
+  return toLimit(
+    { name, value: bridgePortsMax, remedy },
+    { byMachine: others, perSet: 1, isHard: true },
+  );
 }
 
 function countBridgeAddresses(): number | undefined {

@@ -3,6 +3,7 @@ import { cpus, tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { AgentError } from "../../agent/base/agent-error.ts";
+import type { HostLimit } from "./host-limits.ts";
 import { createLinuxMachine } from "./linux-machine.ts";
 
 const cpuMillis = cpus().length * 1_000;
@@ -111,17 +112,37 @@ describe("the machine", () => {
     expect(used.memoryBytes).toBe(400_000 * 1_024);
   });
 
-  it("names the limit of the machine that admits few more sets", async () => {
-    const limits = async () => [
-      { name: "fs.roomy", value: 9, setsMax: 900, remedy: "raise it" },
-      { name: "fs.tight", value: 128, setsMax: 20, remedy: "raise it" },
-    ];
-    const options = { dockerRoot: () => "/", reservePercent: noReserve, procRoot, limits };
-    const machine = createLinuxMachine(options);
-    expect((await machine.measure({ sets: 17, containers: 34 })).volumeReason).toBeNull();
-    expect((await machine.measure({ sets: 18, containers: 36 })).volumeReason).toEqual({
-      code: "sets-limited",
-      text: "The host has 18 sets. The limit of fs.tight (128) is enough for about 20; above that, containers fail to start. Remedy: raise it.",
+  describe("the limits that its sets share", () => {
+    const roomy = { name: "fs.roomy", value: 9, setsMax: 900, isHard: true, remedy: "raise it" };
+    const soft = { name: "fs.tight", value: 128, setsMax: 20, isHard: false, remedy: "raise it" };
+    const hard = { name: "the ports", value: 30, setsMax: 30, isHard: true, remedy: "add hosts" };
+
+    async function measureWith(found: HostLimit[], sets: number) {
+      const limits = async () => found;
+      const options = { dockerRoot: () => "/", reservePercent: noReserve, procRoot, limits };
+      return createLinuxMachine(options).measure({ sets, containers: sets * 2 });
+    }
+
+    it("names the limit that admits few more sets", async () => {
+      expect((await measureWith([roomy, soft], 17)).volumeReason).toBeNull();
+      expect((await measureWith([roomy, soft], 18)).volumeReason).toEqual({
+        code: "sets-limited",
+        text: "The host has 18 sets. The limit of fs.tight (128) is enough for about 20; above that, containers may fail to start. Remedy: raise it.",
+      });
+    });
+
+    it("bounds the sets only by limits whose excess fails the start of a container", async () => {
+      expect(await measureWith([soft], 40)).toMatchObject({ setsMax: null });
+      expect(await measureWith([roomy, soft], 0)).toMatchObject({ setsMax: 900 });
+      expect(await measureWith([roomy, soft, hard], 0)).toMatchObject({ setsMax: 30 });
+    });
+
+    it("names the limit at which no more sets are placed before one that only warns", async () => {
+      expect((await measureWith([soft, hard], 26)).volumeReason?.text).toContain("fs.tight");
+      expect((await measureWith([soft, hard], 27)).volumeReason).toEqual({
+        code: "sets-limited",
+        text: "The host has 27 sets. The limit of the ports (30) is enough for about 30, and Berth places no more there. Remedy: add hosts.",
+      });
     });
   });
 

@@ -76,11 +76,11 @@ export function createLinuxMachine({
   return {
     async measure({ sets, containers }) {
       const volumesNow = volumes?.();
-      const [memory, disk, capacity, tightest] = await Promise.all([
+      const [memory, disk, capacity, found] = await Promise.all([
         readMemory(procRoot),
         readDisk(dockerRoot()),
         volumesNow ? measureVolumes(volumesNow) : { ...noCapacity, reason: null },
-        limits().then(findTightest),
+        limits(),
         updateBusyShare(),
       ]);
       const shared = volumesNow?.areOnDockerRoot === true ? capacity : noCapacity;
@@ -100,8 +100,8 @@ export function createLinuxMachine({
         allocatable: withoutReserve(total, reservePercent, containers),
         reclaimableVolumeBytes: capacity.reclaimableBytes,
         trashedVolumeBytes: capacity.trashedBytes,
-        volumeReason: capacity.reason ?? describeLimit(tightest, sets),
-        setsMax: tightest?.setsMax ?? null,
+        volumeReason: capacity.reason ?? describeLimits(found, sets),
+        setsMax: findTightest(found.filter(({ isHard }) => isHard))?.setsMax ?? null,
       };
     },
   };
@@ -110,10 +110,16 @@ export function createLinuxMachine({
 /** The share of a limit from which on the host shows a reason. */
 const warningShare = 0.9;
 
-function describeLimit(limit: HostLimit | undefined, sets: number): Reason | null {
-  if (!limit || sets < Math.floor(limit.setsMax * warningShare)) return null;
-  const { name, value, setsMax, remedy } = limit;
-  const text = `The host has ${formatCount(sets, "set")}. The limit of ${name} (${value}) is enough for about ${setsMax}; above that, containers fail to start. Remedy: ${remedy}.`;
+/** Describes a limit that is almost reached. One at which no more sets are placed comes first. */
+function describeLimits(limits: readonly HostLimit[], sets: number): Reason | null {
+  const reached = limits.filter(({ setsMax }) => sets >= Math.floor(setsMax * warningShare));
+  const limit = findTightest(reached.filter(({ isHard }) => isHard)) ?? findTightest(reached);
+  if (!limit) return null;
+  const { name, value, setsMax, isHard, remedy } = limit;
+  const excess = isHard
+    ? ", and Berth places no more there"
+    : "; above that, containers may fail to start";
+  const text = `The host has ${formatCount(sets, "set")}. The limit of ${name} (${value}) is enough for about ${setsMax}${excess}. Remedy: ${remedy}.`;
   return { code: "sets-limited", text };
 }
 

@@ -12,7 +12,7 @@ import {
 import { createControlPlane } from "../../host-adapters/control-plane-client/control-plane.ts";
 import { readAgentIdentity } from "../../host-adapters/machine/agent-identity.ts";
 import { isMachineStopping } from "../../host-adapters/machine/machine-shutdown.ts";
-import { readHostLimits } from "../../host-adapters/machine/host-limits.ts";
+import { type HostLimit, readHostLimits } from "../../host-adapters/machine/host-limits.ts";
 import {
   createLinuxMachine,
   type MachineVolumes,
@@ -85,13 +85,14 @@ export async function startHostAgent(
   await withTimeout(isRootKnown, dockerRootTimeoutMs, undefined);
   // Volumes need the host's id, which exists only after the enrollment.
   const late: { volumes?: HostVolumes | undefined } = {};
+  const limits = () => readHostLimits({ cgroupRoot: settings.BERTH_CGROUP_ROOT });
   const machine = createLinuxMachine({
     dockerRoot: () => root.folder(),
     volumes: () => late.volumes && volumesOnMachine(late.volumes, root),
-    limits: readHostLimits,
+    limits,
     reservePercent: toReserve(settings),
   });
-  await logLowLimits(log);
+  logLowLimits(await limits(), log);
   const state = openStateFile(path.join(settings.BERTH_AGENT_DATA_DIR, "host-agent.json"));
   const own = await readAgentIdentity(settings.BERTH_AGENT_MACHINE_ID_FILE);
   const identity = await obtainIdentity(
@@ -127,9 +128,9 @@ export async function startHostAgent(
 /** A host of this many sets is usual in production. */
 const usualSets = 500;
 
-/** Warns before the host has so many sets that containers fail to start. */
-async function logLowLimits(log: Log): Promise<void> {
-  const low = (await readHostLimits()).filter(({ setsMax }) => setsMax < usualSets);
+/** Warns before the host has so many sets that containers fail. */
+function logLowLimits(limits: readonly HostLimit[], log: Log): void {
+  const low = limits.filter(({ setsMax }) => setsMax < usualSets);
   for (const limit of low) log.warn(limit, "a limit of the machine admits few sets");
 }
 

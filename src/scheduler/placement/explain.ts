@@ -50,7 +50,7 @@ const remedies: Record<RejectReason, Remedy> = {
     "add a toleration to the service's placement, or remove the taint (berth taint HOST KEY-)",
   avoided: "add hosts; a host where a start failed is used again after the others",
   "too-many-sets":
-    "add hosts, or raise the limits of the machine if the host has the reason sets-limited (docs/guides/prepare-hosts.md)",
+    "add hosts; if the host has the reason sets-limited (berth get hosts HOST), raise the limit of the machine that it names",
   "insufficient-cpu": { raise: "overcommit", part: "cpu" },
   "insufficient-memory": { raise: "overcommit", part: "memory" },
   "insufficient-volume": { raise: "overcommit", part: "volume" },

@@ -67,7 +67,7 @@ export interface HostSnapshot {
   images: readonly string[];
   /** The features of the host's agent. */
   features: readonly string[];
-  /** The number of sets for which the limits of the machine are enough. Infinity if unknown. */
+  /** The number of sets above which no container starts on the machine. Infinity if unknown. */
   setsMax: number;
 }
 
