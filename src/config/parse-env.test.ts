@@ -188,9 +188,24 @@ describe("a value in a file", () => {
     expect(readProblems(loadApiConfig, env)).toContain("DATABASE_URL_FILE");
   });
 
-  it("is named if it is unreadable", () => {
+  describe("an unreadable file", () => {
     const env = { REDIS_URL: backends.REDIS_URL, DATABASE_URL_FILE: path.join(folder, "none") };
-    expect(readProblems(loadApiConfig, env)).toContain("DATABASE_URL_FILE");
+
+    it("is an error that a restart may end, because a file may be mounted after the boot", () => {
+      const load = () => loadApiConfig(env);
+      expect(load).toThrow("DATABASE_URL_FILE names an unreadable file (ENOENT)");
+      expect(load).not.toThrow(ConfigError);
+      expect(load).not.toThrow("✖ DATABASE_URL\n");
+    });
+
+    it("is one problem among the invalid values, which no restart ends", () => {
+      const problems = readProblems(loadApiConfig, { ...env, BERTH_PORT: "-1" });
+      expect(problems).toContain("DATABASE_URL_FILE");
+      expect(problems).toContain("BERTH_PORT");
+      // The missing value is not a problem of its own.
+      expect(problems).not.toContain("at DATABASE_URL\n");
+      expect(problems.split("✖")).toHaveLength(3);
+    });
   });
 });
 

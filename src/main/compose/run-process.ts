@@ -1,11 +1,12 @@
 import { readFileSync } from "node:fs";
 import { z } from "zod";
-import { ConfigError } from "../../config/config-error.ts";
+import { ConfigError, UnreadableFileError } from "../../config/config-error.ts";
 import { type Env } from "../../config/parse-env.ts";
 import { createLog, type Log, type LogLevel } from "../../lib/log.ts";
 import { Shutdown } from "../../lib/shutdown.ts";
 
 const EXIT_CONFIG = 78; // EX_CONFIG of sysexits.h
+const EXIT_FAILED = 1;
 const EXIT_INTERRUPTED = 130;
 
 /** The environment of a running process. */
@@ -66,11 +67,18 @@ export async function runProcess<C extends ProcessConfig>(
   }
 }
 
-/** One-shot processes use it too. Never returns if the environment is invalid. */
+/**
+ * One-shot processes use it too. Never returns if the environment is invalid or unreadable. Only
+ * the invalid one has the code after which systemd does not start the host agent again.
+ */
 export function loadConfigOrExit<C>(loadConfig: (env: Env) => C): C {
   try {
     return loadConfig(process.env);
   } catch (error) {
+    if (error instanceof UnreadableFileError) {
+      process.stderr.write(`The environment cannot be read:\n${error.message}\n`);
+      process.exit(EXIT_FAILED);
+    }
     if (!(error instanceof ConfigError)) throw error;
     process.stderr.write(`The environment is invalid:\n${error.message}\n`);
     process.exit(EXIT_CONFIG);

@@ -47,6 +47,20 @@ describe("an invalid environment", () => {
   );
 });
 
+it.each(["host-agent", "stop-sets"])(
+  "a file of a setting that is missing stops %s with exit code 1, so that systemd starts it again",
+  async (program) => {
+    const { exitCode, errorOutput } = await runMain(program, {
+      BERTH_API_URL: "http://127.0.0.1:1",
+      BERTH_DOCKER_SOCKET_FILE: path.join(folder, "missing"),
+    });
+    expect(exitCode).toBe(1);
+    expect(errorOutput.trim()).toBe(
+      "The environment cannot be read:\n✖ BERTH_DOCKER_SOCKET_FILE names an unreadable file (ENOENT)",
+    );
+  },
+);
+
 describe("api and job-worker", () => {
   let database: TestDatabase;
   let redis: TestRedis;
