@@ -41,6 +41,11 @@ describe("the configuration of a host agent", () => {
     expect(JSON.stringify(config)).not.toContain(token);
   });
 
+  it("has no setting for the stop of all sets, which the previous release would refuse", () => {
+    const shutdown = { BERTH_SETS_STOP_TIMEOUT_MS: "1000" };
+    expect(() => loadHostAgentConfig({ ...required, ...shutdown })).toThrow("is unknown");
+  });
+
   it("selects its own settings from those of a larger process", () => {
     const settings = loadAgentSettings({ BERTH_PORT: "1", BERTH_AGENT_RACK: "r7", PATH: "/bin" });
     expect(settings.BERTH_AGENT_RACK).toBe("r7");

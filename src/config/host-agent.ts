@@ -22,6 +22,11 @@ const labelList = z
 const reservePercent = wholeNumber(0, 90).default(5);
 const path = z.string().min(1).max(1_000);
 
+/** A setting of the agent that the ordered stop of all sets needs too. */
+export const dockerSocketSettings = {
+  BERTH_DOCKER_SOCKET: path.default("/var/run/docker.sock"),
+};
+
 /** Settings of the agent. An all-in-one process accepts them, too. */
 const agentSettings = {
   /** The folder of the host's identity and desired state. Hosts must not share it. */
@@ -55,11 +60,6 @@ const agentSettings = {
    */
   BERTH_AGENT_SELF_TEST: z.enum(["enforce", "report", "off"]).default("enforce"),
   /**
-   * At a shutdown of the machine, all sets have this long to stop in order. A longer time needs a
-   * longer `TimeoutStopSec` of the unit.
-   */
-  BERTH_SETS_STOP_TIMEOUT_MS: wholeNumber(1_000, 3_600_000).default(110_000),
-  /**
    * Backend of the volumes: `lvm` (a volume group), `loop` (image files with loop devices in the
    * data directory), or `none`. With `none` the host runs no sets with a volume.
    */
@@ -84,7 +84,7 @@ const agentSettings = {
   BERTH_IMAGE_COLLECT_LOW_PERCENT: wholeNumber(1, 100).default(70),
   /** The reaction to a set that exceeds its `rootfs`. */
   BERTH_ROOTFS_EXCEEDED: z.enum(["warn", "stop"]).default("warn"),
-  BERTH_DOCKER_SOCKET: path.default("/var/run/docker.sock"),
+  ...dockerSocketSettings,
   /** Default: an image with the BusyBox of this machine. */
   BERTH_INFRA_IMAGE: z.string().min(1).max(255).optional(),
   /** A statically linked BusyBox. */

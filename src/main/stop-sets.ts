@@ -1,5 +1,5 @@
 import Docker from "dockerode";
-import { loadAgentSettings } from "../config/host-agent.ts";
+import { loadStopSetsConfig } from "../config/stop-sets.ts";
 import { stopAllSets } from "../host-adapters/docker/stop-all-sets.ts";
 import { createLog } from "../lib/log.ts";
 import { loadConfigOrExit, readVersion } from "./compose/run-process.ts";
@@ -11,7 +11,7 @@ const lateTimeoutMs = 20_000;
  * Stops all sets of this machine in order. systemd runs it once, when the machine shuts down and
  * the agent has ended. The next agent starts the sets again.
  */
-const settings = loadConfigOrExit(loadAgentSettings);
+const settings = loadConfigOrExit(loadStopSetsConfig);
 const log = createLog({ service: "stop-sets", version: readVersion(), level: "info" });
 const docker = new Docker({ socketPath: settings.BERTH_DOCKER_SOCKET });
 try {

@@ -77,6 +77,16 @@ it.each([1, 2])(
   },
 );
 
+it("the unit that stops all sets reads a file of its own after that of the agent", async () => {
+  const files = await runOnHost(
+    "systemctl show --property=EnvironmentFiles --value berth-stop-sets",
+  );
+  expect(files.split("\n")).toEqual([
+    "/etc/berth/host-agent.env (ignore_errors=no)",
+    "/etc/berth/stop-sets.env (ignore_errors=yes)",
+  ]);
+});
+
 it("a shutdown does not stop the slices of the sets", async () => {
   const conflicts = await runOnHost(
     `for slice in $(systemctl list-units --type=slice --plain --no-legend 'berth*' | cut -d' ' -f1); do
