@@ -26,14 +26,14 @@ async function readMessages(): Promise<string[]> {
   return text.split("\n").filter((line) => line !== "");
 }
 
-it("requests a watchdog of a minute if the unit has none", async () => {
+it("requests a watchdog of five minutes if the unit has none", async () => {
   end = startWatchdog({
     notifySocket: "/run/notify",
     unitTimeoutMs: undefined,
     log: silentLog,
     program,
   });
-  await expect.poll(readMessages).toEqual(["/run/notify WATCHDOG_USEC=60000000 WATCHDOG=1"]);
+  await expect.poll(readMessages).toEqual(["/run/notify WATCHDOG_USEC=300000000 WATCHDOG=1"]);
 });
 
 it("resets the watchdog of the unit several times in its timeout", async () => {

@@ -6,8 +6,13 @@ const systemdNotify = "/usr/bin/systemd-notify";
 const notifyTimeoutMs = 5_000;
 /** Two resets may be late or lost before systemd ends the process. */
 const resetsPerTimeout = 4;
-/** Longer than the event loop of an agent with 1,000 sets is ever busy. */
-const defaultTimeoutMs = 60_000;
+/**
+ * A reset starts a program, which the kernel loads from the disk. A disk that stalls delays it
+ * although the agent is healthy, and a killed agent cannot be loaded again meanwhile. So the
+ * timeout is longer than most stalls. Containers run on without the agent, so a blocked event loop
+ * may wait that long.
+ */
+const defaultTimeoutMs = 300_000;
 
 export interface WatchdogOptions {
   /** The socket of the service manager (`NOTIFY_SOCKET`). Undefined without one. */
@@ -21,7 +26,7 @@ export interface WatchdogOptions {
 
 /**
  * Lets systemd end and restart this process when its event loop is blocked. Without a timeout of
- * the unit, it requests one of a minute. So a unit file also suits agents of earlier releases,
+ * the unit, it requests one of five minutes. So a unit file also suits agents of earlier releases,
  * which reset no watchdog. Does nothing without a service manager. Returns the function that ends
  * the resets.
  */
