@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { execFile } from "node:child_process";
 import { mkdir, mkdtemp, rm, symlink, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -70,6 +71,8 @@ export async function startPrivateDocker({
     await symlink(disk, join(folders.docker, "containerd"));
   }
   const fetched = join(fetchedFolder, `docker-${version}/bin`);
+  if (version !== undefined && !existsSync(fetched))
+    throw new Error(`${fetched} is missing. Run scripts/setup test, which fetches it.`);
   const programs = version === undefined ? "" : `${fetched}:`;
   let store = imageStore;
   const start = async () => {
