@@ -6,7 +6,8 @@ import { patientCommand } from "../support/agent/local-set.ts";
 import { waitUntil } from "../support/wait-until.ts";
 import { type BerthHost, startBerthHost } from "./berth-host.ts";
 import { createService, deleteService, measureIdleAgent, median } from "./bench-services.ts";
-import { removeByHost, runStraight } from "./straight-docker.ts";
+import { removeHost } from "../support/docker/docker-host.ts";
+import { runStraight } from "./straight-docker.ts";
 import { runSwarmService, withSwarm } from "./swarm-service.ts";
 
 /**
@@ -101,7 +102,7 @@ async function compare(
   const measureDocker = async () => {
     const hostId = newId("host");
     dockerAllMs.push(await runStraight(docker, { ...peer, sets, hostId, image: baseImage }));
-    await removeByHost(docker, hostId);
+    await removeHost(docker, hostId);
   };
   for (let round = 0; round < rounds; round++) {
     // The second one meets a daemon that has just removed the other's containers, so the order

@@ -76,15 +76,6 @@ export interface StraightOptions {
   hostId: string;
 }
 
-/** Removes the containers of a host by label, without a stop. */
-export async function removeByHost(docker: Docker, hostId: string): Promise<void> {
-  const containers = await docker.listContainers({
-    all: true,
-    filters: { label: [`berth.host=${hostId}`] },
-  });
-  await Promise.all(containers.map(({ Id }) => docker.getContainer(Id).remove({ force: true })));
-}
-
 function specFor(image: string): LocalSetSpec {
   return {
     setId: newId("set"),

@@ -1,15 +1,12 @@
 import { readdir, rmdir } from "node:fs/promises";
 import type Docker from "dockerode";
+import { removeContainers } from "./remove-containers.ts";
 
 const cgroupRoot = "/sys/fs/cgroup";
 
 /** Removes everything that a test left of a host in Docker and in the cgroup file systems. */
 export async function removeHost(docker: Docker, hostId: string): Promise<void> {
-  const left = await docker.listContainers({
-    all: true,
-    filters: { label: [`berth.host=${hostId}`] },
-  });
-  await Promise.all(left.map(({ Id }) => docker.getContainer(Id).remove({ force: true, v: true })));
+  await removeContainers(docker, `berth.host=${hostId}`);
   for (const hierarchy of await readdir(cgroupRoot)) {
     const path = `${cgroupRoot}/${hierarchy}/berth/${hostId}`;
     for (const setId of await readdir(path).catch(() => [])) {

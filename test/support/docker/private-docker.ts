@@ -8,6 +8,7 @@ import { promisify } from "node:util";
 import Docker from "dockerode";
 import { type ChildServer, startChildServer } from "../servers/child-server.ts";
 import { waitUntil } from "../wait-until.ts";
+import { removeContainers } from "./remove-containers.ts";
 
 const run = promisify(execFile);
 const startDeadlineMs = 60_000;
@@ -118,10 +119,8 @@ export async function startPrivateDocker({
       await start();
     },
     close: async () => {
-      const left = await docker.listContainers({ all: true }).catch(() => []);
-      await Promise.all(
-        left.map(({ Id }) => docker.getContainer(Id).remove({ force: true, v: true })),
-      );
+      const isUp = await docker.ping().then(Boolean, () => false);
+      if (isUp) await removeContainers(docker);
       await daemon?.kill("SIGTERM").catch(() => daemon?.kill("SIGKILL"));
       await run("ip", ["link", "delete", bridge]);
       // A daemon bind-mounts its data folder, and a killed daemon does not unmount it.
