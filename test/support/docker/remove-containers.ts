@@ -10,7 +10,9 @@ export async function removeContainers(docker: Docker, label?: string): Promise<
   const left = await docker.listContainers({ all: true, filters });
   await Promise.all(
     left.map(({ Id }) =>
-      waitUntil(`Docker removes the container ${Id}`, () => tryRemove(docker, Id), { everyMs: 100 }),
+      waitUntil(`Docker removes the container ${Id}`, () => tryRemove(docker, Id), {
+        everyMs: 100,
+      }),
     ),
   );
 }
