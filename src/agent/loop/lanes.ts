@@ -1,6 +1,10 @@
 import { linkAbort } from "../../lib/async/abort.ts";
 import { isExclusive, laneOf, type Step } from "../set/reconcile.ts";
 
+/** The time of the next probe, after one that changed nothing. */
+type StepRun = Promise<number | undefined>;
+type OnStepEnd = (step: Step, nextProbeAtMs: number | undefined) => void;
+
 interface RunningStep {
   step: Step;
   startedAtMs: number;
@@ -15,12 +19,12 @@ interface RunningStep {
 export class Lanes {
   readonly #running = new Map<string, RunningStep>();
   readonly #cancelled: AbortSignal;
-  readonly #onEnd: (step: Step) => void;
+  readonly #onEnd: OnStepEnd;
   /** The number of changes that have ended. */
   endedCount = 0;
 
   /** `cancelled` aborts all steps. `onEnd` is called when the lane of an ended step is free. */
-  constructor(cancelled: AbortSignal, onEnd: (step: Step) => void) {
+  constructor(cancelled: AbortSignal, onEnd: OnStepEnd) {
     this.#cancelled = cancelled;
     this.#onEnd = onEnd;
   }
@@ -63,15 +67,17 @@ export class Lanes {
   }
 
   /** Begins a step. `run` never rejects, and must end soon after its signal is aborted. */
-  begin(step: Step, startedAtMs: number, run: (signal: AbortSignal) => Promise<void>): void {
+  begin(step: Step, startedAtMs: number, run: (signal: AbortSignal) => StepRun): void {
     const { controller: abort, unlink } = linkAbort(this.#cancelled);
     const lane = laneOf(step);
-    const ended = run(abort.signal).finally(() => {
+    const free = () => {
       unlink();
       this.#running.delete(lane);
       if (isChange({ step })) this.endedCount++;
-      this.#onEnd(step);
-    });
+    };
+    const ended = run(abort.signal)
+      .finally(free)
+      .then((nextProbeAtMs) => this.#onEnd(step, nextProbeAtMs));
     this.#running.set(lane, { step, startedAtMs, abort, ended });
   }
 

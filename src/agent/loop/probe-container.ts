@@ -21,17 +21,20 @@ interface ProbeTools {
   limits: Pick<WorkLimits, "execProbes">;
 }
 
-/** Probes a container and records the result. A probe that could not run is postponed. */
+/**
+ * Probes a container and records the result. A probe that could not run is postponed. Returns the
+ * time of the next probe if the container was healthy and still is; undefined if anything changed.
+ */
 export async function probeContainer(
   { port, clock, log, limits }: ProbeTools,
   { desired, observed, history }: ProbeSubject,
   name: string,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<number | undefined> {
   const wanted = desired?.template.containers.find((container) => container.name === name);
   const seen = observed?.containers.find((container) => container.name === name);
   const check = wanted?.options.health;
-  if (!desired || !check || !seen) return;
+  if (!desired || !check || !seen) return undefined;
   let result: ProbeResult;
   try {
     const probe = () => {
@@ -40,13 +43,14 @@ export async function probeContainer(
     };
     result = await (check.exec ? limits.execProbes(desired.tenant, probe) : probe());
   } catch (error) {
-    if (signal.aborted) return;
+    if (signal.aborted) return undefined;
     log.debug({ err: error, setId: desired.setId, container: name }, "probe failed to run");
     const run = findObservedRun(history, seen);
     if (run) postponeProbe(run, check, clock.nowMs());
-    return;
+    return undefined;
   }
   // Meanwhile the container may have begun another run.
   const run = findObservedRun(history, seen);
-  if (run) noteProbe(run, check, result, clock.nowMs());
+  if (!run || !noteProbe(run, check, result, clock.nowMs()) || signal.aborted) return undefined;
+  return run.probes.nextAtMs;
 }

@@ -37,6 +37,7 @@ import {
   type StepEnd,
 } from "../set/step-outcome.ts";
 import { judgeUnsupported } from "../set/unsupported-sets.ts";
+import { Alarm } from "./alarm.ts";
 import { Lanes } from "./lanes.ts";
 import { ObservationSchedule } from "./observation-schedule.ts";
 import { probeContainer } from "./probe-container.ts";
@@ -66,13 +67,14 @@ export class SetRunner {
   #epoch = 0;
   #isAwake = false;
   #loop: Promise<void> | undefined;
-  #cancelTimer: (() => void) | undefined;
+  readonly #alarm: Alarm;
 
   /** `isAbsent`: a resync has shown that nothing of the set exists here. */
   constructor(setId: string, context: SetRunnerContext, { isAbsent }: { isAbsent: boolean }) {
     this.#setId = setId;
     this.#context = context;
-    this.#lanes = new Lanes(context.cancelled, (step) => this.#onStepEnd(step));
+    this.#lanes = new Lanes(context.cancelled, (step, atMs) => this.#onStepEnd(step, atMs));
+    this.#alarm = new Alarm(context.clock, () => this.wake());
     this.#schedule = new ObservationSchedule(context);
     this.#isStale = !isAbsent;
     this.#history.isObserved = isAbsent;
@@ -99,9 +101,9 @@ export class SetRunner {
 
   /** Resolves when no work is in progress. Call it after `stopping` is aborted. */
   async settled(): Promise<void> {
-    this.#cancelTimer?.();
     await this.#loop;
     await this.#lanes.settled();
+    this.#alarm.cancel();
   }
 
   /**
@@ -200,17 +202,12 @@ export class SetRunner {
     });
   }
 
-  #sleepUntil(atMs: number): void {
-    const { clock } = this.#context;
-    this.#cancelTimer = clock.after(atMs - clock.nowMs(), () => this.wake());
-  }
-
   async #run(): Promise<void> {
     // Other events of the same moment may follow.
     await Promise.resolve();
     while (this.#isAwake && !this.#context.stopping.aborted) {
       this.#isAwake = false;
-      this.#cancelTimer?.();
+      this.#alarm.cancel();
       if (this.#isStale) {
         if (this.#isObservationDelayed()) return;
         const outcome = await this.#observe();
@@ -228,7 +225,7 @@ export class SetRunner {
     if (newestChangeAtMs === undefined) return false;
     const atMs = this.#schedule.nextDuringChangesMs(newestChangeAtMs);
     if (atMs <= this.#context.clock.nowMs()) return false;
-    this.#sleepUntil(atMs);
+    this.#alarm.set(atMs);
     return true;
   }
 
@@ -254,7 +251,7 @@ export class SetRunner {
       this.#schedule.noteFailed();
       log.warn({ err: error, setId: this.#setId }, "cannot observe the set");
       this.#noteUnseen(error);
-      this.#sleepUntil(this.#schedule.computeRetryAtMs());
+      this.#alarm.set(this.#schedule.computeRetryAtMs());
       return "failed";
     }
   }
@@ -332,8 +329,7 @@ export class SetRunner {
       if (this.#lanes.mayBegin(step)) this.#begin(step);
       else this.#lanes.preemptFor(step);
     }
-    const atMs = Math.min(nextAtMs, this.#schedule.computeRetryAtMs());
-    if (Number.isFinite(atMs)) this.#sleepUntil(atMs);
+    this.#alarm.set(Math.min(nextAtMs, this.#schedule.computeRetryAtMs()));
   }
 
   #report(desired: DesiredSet & HashedSetSpec, verdict: Verdict): void {
@@ -364,7 +360,9 @@ export class SetRunner {
     this.#lanes.begin(step, this.#context.clock.nowMs(), run);
   }
 
-  #onStepEnd({ kind }: Step): void {
+  #onStepEnd({ kind }: Step, nextProbeAtMs: number | undefined): void {
+    // A probe without news needs no decision and no report until the next one is due.
+    if (nextProbeAtMs !== undefined) return this.#alarm.advanceTo(nextProbeAtMs);
     if (kind !== "probe" && kind !== "pull") {
       this.#isStale = true;
       this.#epoch++;
@@ -372,16 +370,17 @@ export class SetRunner {
     this.wake();
   }
 
-  async #change(step: RetriedStep, signal: AbortSignal): Promise<void> {
+  async #change(step: RetriedStep, signal: AbortSignal): Promise<undefined> {
     const [desired, observed] = [this.#desired, this.#observed];
     const subject = { setId: this.#setId, tenant: this.#tenant, desired, observed };
     const outcome = await tryStep(this.#context, subject, step, signal);
-    if (!outcome) return;
+    if (!outcome) return undefined;
     const end = this.#describeEnd(desired, observed);
     // The attempts count for the present generation.
     const isPresent = desired?.generation === this.#desired?.generation;
     if (!outcome.failure) noteStepDone(this.#history, step, isPresent ? outcome.failed : [], end);
     else if (isPresent) noteStepFailed(this.#history, step, outcome.failure, end);
+    return undefined;
   }
 
   /** The circumstances of a step that began with this desired state and this observation. */

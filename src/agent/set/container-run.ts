@@ -120,15 +120,16 @@ export function hasExited({ state, startedAt, finishedAt }: ObservedContainer): 
 
 /**
  * Records a probe's result and schedules the next probe. Failures during the start period do not
- * count.
+ * count. Returns true if the container was healthy and still is, so that nothing else changes.
  */
 export function noteProbe(
   run: ContainerRun,
   check: HealthCheck,
   result: ProbeResult,
   nowMs: number,
-): void {
+): boolean {
   const { probes } = run;
+  const isSteady = result.healthy && probes.isHealthy && probes.failuresInRow === 0;
   probes.count++;
   if (result.healthy) {
     probes.isHealthy = true;
@@ -144,6 +145,7 @@ export function noteProbe(
   const intervalMs = check.intervalSeconds * 1_000;
   const eagerMs = STARTUP_PROBE_MS_MIN * 2 ** Math.min(probes.count - 1, 10);
   probes.nextAtMs = nowMs + (probes.wasHealthy ? intervalMs : Math.min(intervalMs, eagerMs));
+  return isSteady;
 }
 
 /**
