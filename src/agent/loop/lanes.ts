@@ -77,7 +77,8 @@ export class Lanes {
     };
     const ended = run(abort.signal)
       .finally(free)
-      .then((nextProbeAtMs) => this.#onEnd(step, nextProbeAtMs));
+      // What cancelled it waits for its end.
+      .then((atMs) => this.#onEnd(step, abort.signal.aborted ? undefined : atMs));
     this.#running.set(lane, { step, startedAtMs, abort, ended });
   }
 
