@@ -77,7 +77,7 @@ export const defaultAgentLimits: AgentLimits = {
   streamsMax: 32,
   waitMs: SYNC_WAIT_MS_MAX,
   fullIntervalMs: 60_000,
-  resyncIntervalMs: 30_000,
+  resyncIntervalMs: 60_000,
   coalesceMs: 5,
   usageIntervalMs: 15_000,
   imagesIntervalMs: 60_000,

@@ -454,7 +454,7 @@ describe("an agent at work", () => {
     simulation.callCounts.clear();
     const before = simulation.plane.syncs;
     await simulation.pass(600_000);
-    expect(Object.fromEntries(simulation.callCounts)).toEqual({ observe: 20, ping: 300 });
+    expect(Object.fromEntries(simulation.callCounts)).toEqual({ observe: 10, ping: 300 });
     // Usage every 15 s, a full sync every minute, and long polls of 25 s between.
     expect(simulation.plane.syncs - before).toBeLessThanOrEqual(40 + 10 + 24 + 10);
   });
@@ -465,7 +465,7 @@ describe("an agent at work", () => {
     if (!set) throw new Error("a set is created");
     simulation.losesEvents = true;
     simulation.engine.exit(containerOf(simulation, set, "app").dockerId);
-    await simulation.pass(32_000);
+    await simulation.pass(62_000);
     expect(simulation.agent.status().corrections).toBe(1);
     expect(containerOf(simulation, set, "app").state).toBe("running");
   });

@@ -77,7 +77,7 @@ export class Lanes {
     };
     const ended = run(abort.signal)
       .finally(free)
-      // What cancelled it waits for its end.
+      // A step of another lane that aborted it waits for its end.
       .then((atMs) => this.#onEnd(step, abort.signal.aborted ? undefined : atMs));
     this.#running.set(lane, { step, startedAtMs, abort, ended });
   }

@@ -8,11 +8,11 @@ it("a set that cannot be observed does not keep the others from being corrected"
   simulation.losesEvents = true;
   simulation.unseen.add(stuck.setId);
   for (const set of sets) simulation.engine.exit(containerOf(simulation, set, "app").dockerId);
-  await simulation.pass(35_000);
+  await simulation.pass(65_000);
   expect(containerOf(simulation, other, "app").state).toBe("running");
   expect(containerOf(simulation, stuck, "app").state).toBe("exited");
   simulation.unseen.clear();
-  await simulation.pass(35_000);
+  await simulation.pass(65_000);
   expect(simulation.differences()).toEqual([]);
 });
 
@@ -26,7 +26,7 @@ it("a set that cannot be observed when the agent starts is never removed", async
   await simulation.pass(60_000);
   expect(simulation.changes).toEqual([]);
   simulation.unseen.clear();
-  await simulation.pass(35_000);
+  await simulation.pass(65_000);
   expect(simulation.differences()).toEqual([]);
 });
 

@@ -14,7 +14,6 @@ beforeEach(async () => {
     sysRoot: path.join(folder, "sys"),
     cgroupRoot: path.join(folder, "cgroup"),
     dockerPidFile: path.join(folder, "docker.pid"),
-    bridgeAddresses: () => undefined,
   };
 });
 
@@ -31,8 +30,14 @@ async function write(file: string, text: string): Promise<void> {
   await writeFile(target, text);
 }
 
-async function readSetsMax(): Promise<Record<string, number>> {
-  const limits = await readHostLimits(options);
+/** A default route, and the network of the bridge, 172.17.0.0/24. */
+const routes = `Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
+eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0
+docker0\t000011AC\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0
+`;
+
+function readSetsMax(): Record<string, number> {
+  const limits = readHostLimits(options);
   return Object.fromEntries(limits.map(({ name, setsMax }) => [name, setsMax]));
 }
 
@@ -42,12 +47,12 @@ it("derives the number of sets from each limit, and omits those that the machine
   await write("proc/sys/kernel/pid_max", "32768\n");
   await write("proc/sys/net/ipv4/neigh/default/gc_thresh3", "1024\n");
   await write("proc/sys/net/netfilter/nf_conntrack_max", "garbage\n");
-  expect(await readSetsMax()).toEqual({
+  expect(readSetsMax()).toEqual({
     "fs.inotify.max_user_instances": 29,
     "kernel.pid_max": 694,
     "net.ipv4.neigh.default.gc_thresh3": 480,
   });
-  expect(findTightest(await readHostLimits(options))).toMatchObject({
+  expect(findTightest(readHostLimits(options))).toMatchObject({
     name: "fs.inotify.max_user_instances",
     value: 128,
   });
@@ -60,8 +65,8 @@ it("counts the open files of dockerd, and what its bridge has", async () => {
   await mkdir(path.join(folder, "sys/class/net/docker0/brif/eth1"));
   await symlink("../../devices/virtual/net/veth1", path.join(folder, "sys/class/net/veth1"));
   await symlink("../../devices/pci0000:00/net/eth1", path.join(folder, "sys/class/net/eth1"));
-  options.bridgeAddresses = () => 256;
-  expect(await readSetsMax()).toEqual({
+  await write("proc/net/route", routes);
+  expect(readSetsMax()).toEqual({
     "open files of dockerd": 34,
     "the ports of docker0": 1_022,
     "the addresses of docker0": 253,
@@ -82,8 +87,8 @@ it("only limits whose excess fails the start of a container bound the sets", asy
     "net/netfilter/nf_conntrack_max",
   ])
     await write(`proc/sys/${file}`, "8192\n");
-  options.bridgeAddresses = () => 256;
-  const limits = await readHostLimits(options);
+  await write("proc/net/route", routes);
+  const limits = readHostLimits(options);
   expect(limits).toHaveLength(9);
   expect(limits.filter(({ isHard }) => isHard).map(({ name }) => name)).toEqual([
     "kernel.pid_max",
@@ -94,18 +99,18 @@ it("only limits whose excess fails the start of a container bound the sets", asy
 
 it("omits inotify instances with cgroup version 1, with which containers use none", async () => {
   await write("proc/sys/fs/inotify/max_user_instances", "128\n");
-  expect(await readSetsMax()).toEqual({});
+  expect(readSetsMax()).toEqual({});
   await useCgroupVersion2();
-  expect(await readSetsMax()).toEqual({ "fs.inotify.max_user_instances": 29 });
+  expect(readSetsMax()).toEqual({ "fs.inotify.max_user_instances": 29 });
 });
 
 it("a limit that is too low for the machine itself admits no set", async () => {
   await write("proc/sys/kernel/pid_max", "1000\n");
-  expect(await readSetsMax()).toEqual({ "kernel.pid_max": 0 });
+  expect(readSetsMax()).toEqual({ "kernel.pid_max": 0 });
   expect(findTightest([])).toBeUndefined();
 });
 
 it("reads the limits of this machine", async () => {
-  const names = (await readHostLimits()).map(({ name }) => name);
+  const names = readHostLimits().map(({ name }) => name);
   expect(names).toEqual(expect.arrayContaining(["kernel.pid_max", "fs.inotify.max_user_watches"]));
 });

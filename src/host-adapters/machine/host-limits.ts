@@ -1,5 +1,4 @@
-import { readdir, readFile, readlink } from "node:fs/promises";
-import { networkInterfaces } from "node:os";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import path from "node:path";
 
 /**
@@ -107,45 +106,33 @@ export interface HostLimitsOptions {
   cgroupRoot?: string;
   /** The file with the process id of the Docker daemon. */
   dockerPidFile?: string;
-  /** Number of addresses of Docker's bridge. Undefined without that bridge. */
-  bridgeAddresses?: () => number | undefined;
 }
 
 /**
  * Reads the limits. One that the kernel lacks, or that the agent cannot read, is omitted. Reads
- * some small files, and calls neither Docker nor another program.
+ * some small files of the kernel, synchronously as read-cgroup.ts does, and runs no program.
  */
-export async function readHostLimits({
+export function readHostLimits({
   procRoot = "/proc",
   sysRoot = "/sys",
   cgroupRoot = "/sys/fs/cgroup",
   dockerPidFile = "/run/docker.pid",
-  bridgeAddresses = countBridgeAddresses,
-}: HostLimitsOptions = {}): Promise<HostLimit[]> {
-  const hasVersion2 = (await readOrEmpty(path.join(cgroupRoot, "cgroup.controllers"))) !== "";
+}: HostLimitsOptions = {}): HostLimit[] {
+  const hasVersion2 = readOrEmpty(path.join(cgroupRoot, "cgroup.controllers")) !== "";
   // With cgroup version 1, a shim gets the events of memory through an eventfd.
   const usages = sysctlUsages.filter(({ name }) => hasVersion2 || name !== inotifyInstances);
-  const sysctls = usages.map(async ({ name, file, ...usage }) => {
-    const value = Number(await readOrEmpty(path.join(procRoot, file)));
+  const limits = usages.map(({ name, file, ...usage }) => {
+    const value = Number(readOrEmpty(path.join(procRoot, file)));
     const remedy =
       "copy /opt/berth/systemd/sysctl.d/berth.conf to /etc/sysctl.d/, and restart systemd-sysctl";
     return toLimit({ name, value, remedy }, usage);
   });
-  const limits = await Promise.all([
-    ...sysctls,
+  limits.push(
     readDaemonFiles(procRoot, dockerPidFile),
     readBridgePorts(sysRoot),
-  ]);
-  const addresses = bridgeAddresses();
-  const ofBridge = toLimit(
-    {
-      name: `the addresses of ${dockerBridge}`,
-      value: addresses ?? Number.NaN,
-      remedy: "give Docker a larger network with `bip` in its daemon.json",
-    },
-    { byMachine: addressesReserved, perSet: 1, isHard: true },
+    readBridgeAddresses(procRoot),
   );
-  return [...limits, ofBridge].filter((limit) => limit !== undefined);
+  return limits.filter((limit) => limit !== undefined);
 }
 
 /** The limit that admits the fewest sets. */
@@ -165,10 +152,10 @@ function toLimit(
   return { ...limit, setsMax, isHard };
 }
 
-async function readDaemonFiles(procRoot: string, pidFile: string): Promise<HostLimit | undefined> {
-  const pid = Number(await readOrEmpty(pidFile));
+function readDaemonFiles(procRoot: string, pidFile: string): HostLimit | undefined {
+  const pid = Number(readOrEmpty(pidFile));
   if (!Number.isSafeInteger(pid) || pid <= 0) return undefined;
-  const text = await readOrEmpty(path.join(procRoot, String(pid), "limits"));
+  const text = readOrEmpty(path.join(procRoot, String(pid), "limits"));
   const value = Number(/^Max open files +(\d+)/m.exec(text)?.[1] ?? Number.NaN);
   const limit = { name: "open files of dockerd", value, remedy: "set LimitNOFILE= of its unit" };
   return toLimit(limit, daemonFiles);
@@ -178,15 +165,13 @@ async function readDaemonFiles(procRoot: string, pidFile: string): Promise<HostL
  * Counts the ports of the bridge that are physical devices. No set can use these; ports of sets do
  * not count.
  */
-async function readBridgePorts(sysRoot: string): Promise<HostLimit | undefined> {
-  const folder = path.join(sysRoot, "class/net", dockerBridge, "brif");
-  const ports = await readdir(folder).catch(() => undefined);
+function readBridgePorts(sysRoot: string): HostLimit | undefined {
+  const devices = path.join(sysRoot, "class/net");
+  const ports = orUndefined(() => readdirSync(path.join(devices, dockerBridge, "brif")));
   if (!ports) return undefined;
-  const links = await Promise.all(
-    ports.map((port) => readlink(path.join(sysRoot, "class/net", port)).catch(() => "")),
-  );
+  const links = ports.map((port) => orUndefined(() => readlinkSync(path.join(devices, port))));
   // Containers have virtual Ethernet devices.
-  const others = links.filter((link) => link !== "" && !link.includes("/virtual/")).length;
+  const others = links.filter((link) => link !== undefined && !link.includes("/virtual/")).length;
   const name = `the ports of ${dockerBridge}`;
   const remedy = "the kernel allows no more, so place sets on other hosts";
   return toLimit(
@@ -195,15 +180,33 @@ async function readBridgePorts(sysRoot: string): Promise<HostLimit | undefined> 
   );
 }
 
-function countBridgeAddresses(): number | undefined {
-  const cidr = networkInterfaces()[dockerBridge]?.find(({ family }) => family === "IPv4")?.cidr;
-  const bits = Number(cidr?.split("/")[1] ?? Number.NaN);
-  return Number.isSafeInteger(bits) ? 2 ** (32 - bits) : undefined;
+/**
+ * Reads the size of the bridge's network from the kernel's routes. Their columns are interface,
+ * destination, gateway, flags, three numbers, and the mask in hexadecimal.
+ */
+function readBridgeAddresses(procRoot: string): HostLimit | undefined {
+  const routes = readOrEmpty(path.join(procRoot, "net/route"));
+  const mask = new RegExp(`^${dockerBridge}\\t(?:\\w+\\t){6}(\\w{8})\\b`, "m").exec(routes)?.[1];
+  if (mask === undefined) return undefined;
+  const hostBits = 32 - Number.parseInt(mask, 16).toString(2).replaceAll("0", "").length;
+  return toLimit(
+    {
+      name: `the addresses of ${dockerBridge}`,
+      value: 2 ** hostBits,
+      remedy: "give Docker a larger network with `bip` in its daemon.json",
+    },
+    { byMachine: addressesReserved, perSet: 1, isHard: true },
+  );
 }
 
-async function readOrEmpty(file: string): Promise<string> {
-  return readFile(file, "utf8").then(
-    (text) => text.trim(),
-    () => "",
-  );
+function readOrEmpty(file: string): string {
+  return orUndefined(() => readFileSync(file, "utf8").trim()) ?? "";
+}
+
+function orUndefined<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch {
+    return undefined;
+  }
 }

@@ -118,7 +118,7 @@ describe("the machine", () => {
     const hard = { name: "the ports", value: 30, setsMax: 30, isHard: true, remedy: "add hosts" };
 
     async function measureWith(found: HostLimit[], sets: number) {
-      const limits = async () => found;
+      const limits = () => found;
       const options = { dockerRoot: () => "/", reservePercent: noReserve, procRoot, limits };
       return createLinuxMachine(options).measure({ sets, containers: sets * 2 });
     }

@@ -22,7 +22,7 @@ export interface LinuxMachineOptions {
   /** Capacity and usage of the volumes; undefined while the host has none. */
   volumes?: () => MachineVolumes | undefined;
   /** Limits of the machine that its sets share. */
-  limits?: () => Promise<HostLimit[]>;
+  limits?: () => readonly HostLimit[];
   /** The mount point of proc. */
   procRoot?: string;
 }
@@ -55,7 +55,7 @@ export function createLinuxMachine({
   dockerRoot,
   reservePercent,
   volumes,
-  limits = async () => [],
+  limits = () => [],
   procRoot = "/proc",
 }: LinuxMachineOptions): MachinePort {
   const cpuMillisTotal = cpus().length * 1_000;
@@ -76,11 +76,11 @@ export function createLinuxMachine({
   return {
     async measure({ sets, containers }) {
       const volumesNow = volumes?.();
-      const [memory, disk, capacity, found] = await Promise.all([
+      const found = limits();
+      const [memory, disk, capacity] = await Promise.all([
         readMemory(procRoot),
         readDisk(dockerRoot()),
         volumesNow ? measureVolumes(volumesNow) : { ...noCapacity, reason: null },
-        limits(),
         updateBusyShare(),
       ]);
       const shared = volumesNow?.areOnDockerRoot === true ? capacity : noCapacity;

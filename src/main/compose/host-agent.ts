@@ -92,7 +92,7 @@ export async function startHostAgent(
     limits,
     reservePercent: toReserve(settings),
   });
-  logLowLimits(await limits(), log);
+  logLowLimits(limits(), log);
   const state = openStateFile(path.join(settings.BERTH_AGENT_DATA_DIR, "host-agent.json"));
   const own = await readAgentIdentity(settings.BERTH_AGENT_MACHINE_ID_FILE);
   const identity = await obtainIdentity(
