@@ -63,7 +63,7 @@ describe.each<DockerVersion>(["28", "26"])("containerd's store of Docker %s", (v
       dockerRoot: () => root.folder(),
       reservePercent: { cpu: 0, memory: 0, rootfs: 0 },
     });
-    const { allocatable } = await machine.measure({ sets: 0, containers: 0 });
+    const { allocatable } = await machine.measure(0);
     expect(allocatable.rootfsBytes).toBeGreaterThan(diskBytes / 2);
     expect(allocatable.rootfsBytes).toBeLessThanOrEqual(diskBytes);
   });

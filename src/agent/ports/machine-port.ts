@@ -20,17 +20,12 @@ export interface MachineUsage {
   setsMax?: number | null;
 }
 
-/** The sets on the host. Docker needs memory and disk for each of their containers. */
-export interface SetCounts {
-  sets: number;
-  containers: number;
-}
-
 /** Measures the machine without the Docker daemon, so that a hung daemon does not stop reports. */
 export interface MachinePort {
   /**
    * Measures the machine. CPU usage is a smoothed value, not a peak. Callers wait some seconds
    * between calls.
+   * @param sets the number of sets on the host
    */
-  measure(counts: SetCounts): Promise<MachineUsage>;
+  measure(sets: number): Promise<MachineUsage>;
 }

@@ -3,7 +3,7 @@ import type { Reason, ResourceAmounts } from "../../contracts/common/primitives.
 import type { Log } from "../../lib/log.ts";
 import type { Clock } from "../base/clock.ts";
 import type { DiskUsage } from "../ports/disk-port.ts";
-import type { MachinePort, SetCounts } from "../ports/machine-port.ts";
+import type { MachinePort } from "../ports/machine-port.ts";
 import type { SetPort } from "../ports/set-port.ts";
 import { reportableMemory } from "./reportable.ts";
 
@@ -92,8 +92,6 @@ function withoutVolumeBytes(amounts: ResourceAmounts, bytes: number): ResourceAm
 }
 
 /** The keys are the ids of sets, and the ids of containers in Docker. */
-function countSets(memory: Readonly<Record<string, number>>): SetCounts {
-  const holders = Object.keys(memory);
-  const sets = holders.filter((key) => key.startsWith("set_")).length;
-  return { sets, containers: holders.length - sets };
+function countSets(memory: Readonly<Record<string, number>>): number {
+  return Object.keys(memory).filter((key) => key.startsWith("set_")).length;
 }

@@ -47,7 +47,9 @@ export const hostSchema = z
       "The capabilities of the agent and its machine. Null for an agent of an earlier release.",
     ),
     allocatable: resourcesSchema,
-    allocated: resourcesSchema,
+    allocated: resourcesSchema.describe(
+      "The booked amounts: those of its sets, and the overhead of their containers.",
+    ),
     /** The last measurement of the host. Null before its first report. */
     reported: z
       .strictObject({

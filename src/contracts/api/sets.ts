@@ -99,7 +99,7 @@ export const setSchema = z
       .number()
       .int()
       .describe(
-        "The booked amounts. Until `resizeApplied` is true, the larger of its previous and its new size.",
+        "The booked amounts, without the overhead of its containers. Until `resizeApplied` is true, the larger of its previous and its new size.",
       ),
     memoryBytes: z.number().int(),
     volumeBytes: z.number().int(),

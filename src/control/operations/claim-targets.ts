@@ -1,3 +1,4 @@
+import { addOverhead, overheadOf } from "../../contracts/api/container-overhead.ts";
 import { listNeededFeatures } from "../../contracts/agent-protocol/agent-features.ts";
 import { listAllHostPools, tryLockFleetHosts } from "../../db/queries/placement/fleet.ts";
 import { insertClaims, type NewClaim } from "../../db/queries/operations/claims.ts";
@@ -53,5 +54,6 @@ function toClaim(decision: OperationDecision): NewClaim | undefined {
   if (decision.step !== "stop-first" || decision.targetId === undefined) return undefined;
   const { operation, template, targetId: hostId } = decision;
   const { rootfsBytes } = template;
-  return { setId: operation.setId, hostId, ...operation.to, rootfsBytes };
+  const amounts = addOverhead({ ...operation.to, rootfsBytes }, overheadOf(template));
+  return { setId: operation.setId, hostId, ...amounts };
 }

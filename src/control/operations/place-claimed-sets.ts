@@ -1,4 +1,4 @@
-import { type ClaimedSet, endClaims, planSetsNow } from "../../db/queries/operations/claims.ts";
+import { endClaims, planSetsNow } from "../../db/queries/operations/claims.ts";
 import { readPendingSets } from "../../db/queries/placement/due-sets.ts";
 import { lockFleetHosts } from "../../db/queries/placement/fleet.ts";
 import { commitPlacements } from "../../db/queries/placement/placements.ts";
@@ -45,11 +45,16 @@ async function placeOnHost(tx: UnitOfWork, hostId: string, cache: FleetCache): P
   fleet.removeClaims(setIds);
   const admitted = admitOnHost(fleet, hostId, requests, { nowMs });
   const host = toHostSnapshot(row, cache.ignoredSelfTests);
-  const isFitting = (set: ClaimedSet) =>
-    admitted.has(set.id) && host.readiness === "ready" && reserveIfFits(host, policy, set).ok;
-  const inputs = sets.filter(isFitting).map(({ id: setId, generation }) => {
+  const generations = new Map(sets.map(({ id, generation }) => [id, generation]));
+  const inputs = requests.flatMap(({ setId, resources, overhead }) => {
+    const generation = generations.get(setId);
+    const isFitting =
+      admitted.has(setId) &&
+      host.readiness === "ready" &&
+      reserveIfFits(host, policy, resources).ok;
+    if (!isFitting || generation === undefined) return [];
     const why = { score: 0, because: { claim: 1 } };
-    return { placementId: newId("plc"), setId, hostId, generation, ...why };
+    return { placementId: newId("plc"), setId, hostId, generation, overhead, ...why };
   });
   const placed = await commitPlacements(tx, inputs, policy.version);
   for (const { setId, serviceId } of placed) tx.signal(`set:${setId}`, `service:${serviceId}`);

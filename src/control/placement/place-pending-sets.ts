@@ -32,7 +32,7 @@ import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { FleetCache, type RefreshedFleet } from "./fleet-cache.ts";
 import { reserveIfFits } from "./growth.ts";
 import { toHostSnapshot } from "./host-snapshot.ts";
-import { buildPlacementRequests } from "./placement-requests.ts";
+import { buildPlacementRequests, type PendingRequest } from "./placement-requests.ts";
 
 /** Large enough that the commit is a small part, small enough that the first sets start soon. */
 const SETS_PER_BATCH_MAX = 4_000;
@@ -247,13 +247,13 @@ interface PlannedBatch {
 
 function planBatch(
   { fleet, policy, nowMs, due }: ReadBatch,
-  requests: readonly PlacementRequest[],
+  requests: readonly PendingRequest[],
 ): PlannedBatch {
   const plan = planPlacements(fleet, requests, { seed: policy.version, nowMs });
   const pendingById = new Map(due.sets.map((set) => [set.id, set]));
   return {
     policyVersion: plan.policyVersion,
-    placements: toPlacements(plan, pendingById),
+    placements: toPlacements(plan, pendingById, requests),
     rejections: toRejections(plan, pendingById),
   };
 }
@@ -299,13 +299,19 @@ function findOnlyHostVersion(
   return only && others.length === 0 ? cache.hostVersion(only.hostId) : undefined;
 }
 
-function toPlacements(plan: Plan, pending: ReadonlyMap<string, PendingSetRow>): PlacementInput[] {
+function toPlacements(
+  plan: Plan,
+  pending: ReadonlyMap<string, PendingSetRow>,
+  requests: readonly PendingRequest[],
+): PlacementInput[] {
+  const overheads = new Map(requests.map(({ setId, overhead }) => [setId, overhead]));
   const ids = newIds("plc", plan.placements.length);
   return plan.placements.map(({ setId, hostId, score, because }, position) => {
     const placementId = ids[position];
     const set = pending.get(setId);
-    assert(set && placementId !== undefined, "a planned set is pending");
-    return { placementId, setId, hostId, generation: set.generation, score, because };
+    const overhead = overheads.get(setId);
+    assert(set && overhead && placementId !== undefined, "a planned set is pending");
+    return { placementId, setId, hostId, generation: set.generation, overhead, score, because };
   });
 }
 

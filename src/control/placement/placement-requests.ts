@@ -2,6 +2,12 @@ import {
   listFeaturesOf,
   listNeededFeatures,
 } from "../../contracts/agent-protocol/agent-features.ts";
+import {
+  addOverhead,
+  computeOverhead,
+  type ContainerOverhead,
+  overheadOf,
+} from "../../contracts/api/container-overhead.ts";
 import type { PlacementSpec } from "../../contracts/api/services.ts";
 import type { SetTemplate } from "../../contracts/api/set-template.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
@@ -15,13 +21,18 @@ import {
 import type { ServiceRow } from "../../db/queries/services/write-services.ts";
 import type { PlacementConstraints, PlacementRequest } from "../../scheduler/placement/model.ts";
 
+/** A request for the planner, whose amounts contain the overhead. */
+export interface PendingRequest extends PlacementRequest {
+  overhead: ContainerOverhead;
+}
+
 /**
  * Builds the planner's requests for due sets. Sets of one revision share one constraints object.
  */
 export async function buildPlacementRequests(
   q: Queryable,
   { sets, specs }: DueSets,
-): Promise<PlacementRequest[]> {
+): Promise<PendingRequest[]> {
   const serviceIds = await readNamedServices(q, specs);
   const repellable = specs.filter(({ mayBeRepelled }) => mayBeRepelled);
   const names = new Map(repellable.map((spec) => [spec.serviceId, spec]));
@@ -40,6 +51,7 @@ export async function buildPlacementRequests(
         {
           constraints: toConstraints(rules, serviceIds, listFeaturesOf(spec)),
           images: spec.images,
+          overhead: computeOverhead(spec.logging),
         },
       ];
     }),
@@ -55,12 +67,8 @@ export async function buildPlacementRequests(
     return {
       setId: set.id,
       serviceId: set.serviceId,
-      resources: {
-        cpuMillis: set.cpuMillis,
-        memoryBytes: set.memoryBytes,
-        volumeBytes: set.volumeBytes,
-        rootfsBytes: set.rootfsBytes,
-      },
+      resources: addOverhead(set, spec.overhead),
+      overhead: spec.overhead,
       priority: set.priority,
       constraints: spec.constraints,
       images: spec.images,
@@ -108,12 +116,10 @@ export async function buildServiceRequests(
   return sets.map(({ setId, template, avoidHostIds, replacesOnHostId }) => ({
     setId,
     serviceId,
-    resources: {
-      cpuMillis: template.cpuMillis,
-      memoryBytes: template.memoryBytes,
-      volumeBytes: template.volume?.sizeBytes ?? 0,
-      rootfsBytes: template.rootfsBytes,
-    },
+    resources: addOverhead(
+      { ...template, volumeBytes: template.volume?.sizeBytes ?? 0 },
+      overheadOf(template),
+    ),
     priority,
     constraints: constraintsOf(template),
     images: template.containers.map(({ image }) => image),

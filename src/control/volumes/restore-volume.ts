@@ -1,4 +1,5 @@
 import { notFound } from "../../contracts/common/app-error.ts";
+import { addOverhead, overheadOf } from "../../contracts/api/container-overhead.ts";
 import { listNeededFeatures } from "../../contracts/agent-protocol/agent-features.ts";
 import { SETS_PER_HOST_MAX } from "../../contracts/agent-protocol/protocol.ts";
 import type { SetTemplate } from "../../contracts/api/set-template.ts";
@@ -60,6 +61,7 @@ export async function restoreVolume(
       volumeBytes: Math.max(template.volume.sizeBytes, volume.sizeBytes),
       rootfsBytes: template.rootfsBytes,
     };
+    const overhead = overheadOf(template);
     const amounts = { sets: 1, ...requested };
     await assertWithinQuota(tx, volume.tenantId, {
       intended: amounts,
@@ -68,7 +70,7 @@ export async function restoreVolume(
     });
     const policyVersion = await assertHostTakes(tx, volume, {
       template,
-      requested,
+      requested: addOverhead(requested, overhead),
       failedPercentMax: ctx.settings.lostHostsPercentMax,
     });
     if (!(await isRestorable(tx, volumeId))) throw notTrashedError(volume);
@@ -84,7 +86,8 @@ export async function restoreVolume(
     await updateRestoreVolume(tx, id, volumeId);
     const placement = { placementId: newId("plc"), setId: id, hostId: volume.host.id };
     const because = { score: 0, because: { volume: 1 } };
-    await commitPlacements(tx, [{ ...placement, ...because, generation: 1 }], policyVersion);
+    const placements = [{ ...placement, ...because, overhead, generation: 1 }];
+    await commitPlacements(tx, placements, policyVersion);
     tx.emit({
       kind: "service-scaled",
       tenantId,

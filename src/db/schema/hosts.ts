@@ -75,6 +75,12 @@ export const hosts = pgTable(
     allocatedMemoryBytes: int8("allocated_memory_bytes").notNull().default(0),
     allocatedVolumeBytes: int8("allocated_volume_bytes").notNull().default(0),
     allocatedRootfsBytes: int8("allocated_rootfs_bytes").notNull().default(0),
+    /**
+     * The booked overhead of the host's sets, which `allocated` does not contain. The previous
+     * release does not maintain these sums, so each usage report computes them again.
+     */
+    overheadMemoryBytes: int8("overhead_memory_bytes").notNull().default(0),
+    overheadRootfsBytes: int8("overhead_rootfs_bytes").notNull().default(0),
     /** Booked amounts that the last report does not measure yet. See unreportedAmounts. */
     unreportedCpuMillis: int8("unreported_cpu_millis").notNull().default(0),
     unreportedMemoryBytes: int8("unreported_memory_bytes").notNull().default(0),

@@ -85,8 +85,8 @@ export const operations = pgTable(
 
 /**
  * Capacity that Berth books for a set on its next host, before it stops the set on its current
- * host. The sums `allocated_*` of the next host contain it. Berth ends the claim when it places the
- * set.
+ * host. It includes the overhead of the set's containers. The sums `allocated_*` of the next host
+ * contain it. Berth ends the claim when it places the set.
  */
 export const claims = pgTable(
   "claims",

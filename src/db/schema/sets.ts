@@ -41,6 +41,9 @@ export const sets = pgTable(
     memoryBytes: int8("memory_bytes").notNull(),
     volumeBytes: int8("volume_bytes").notNull(),
     rootfsBytes: int8("rootfs_bytes").notNull(),
+    /** Booked on its host in addition, for its containers: see container-overhead.ts. */
+    overheadMemoryBytes: int8("overhead_memory_bytes").notNull().default(0),
+    overheadRootfsBytes: int8("overhead_rootfs_bytes").notNull().default(0),
     hostId: text("host_id").references(() => hosts.id),
     /** The host's generation when this set last changed. */
     hostGeneration: int8("host_generation").notNull().default(0),

@@ -7,7 +7,6 @@ import type { HostLimit } from "./host-limits.ts";
 import { createLinuxMachine } from "./linux-machine.ts";
 
 const cpuMillis = cpus().length * 1_000;
-const noSets = { sets: 0, containers: 0 };
 const noReserve = { cpu: 0, memory: 0, rootfs: 0 };
 
 describe("the machine", () => {
@@ -30,7 +29,7 @@ describe("the machine", () => {
   it("counts unavailable memory as used, and excludes the reserve from the allocatable capacity", async () => {
     const reservePercent = { cpu: 10, memory: 20, rootfs: 50 };
     const machine = createLinuxMachine({ dockerRoot: () => "/", reservePercent, procRoot });
-    const { used, allocatable } = await machine.measure(noSets);
+    const { used, allocatable } = await machine.measure(0);
     expect(used.memoryBytes).toBe(400_000 * 1_024);
     expect(allocatable.memoryBytes).toBe(1_600_000 * 1_024);
     expect(allocatable.cpuMillis).toBe((cpuMillis * 9) / 10);
@@ -40,18 +39,13 @@ describe("the machine", () => {
     expect(Object.values({ ...used, ...allocatable }).every(Number.isInteger)).toBe(true);
   });
 
-  it("reserves the memory and the disk that Docker needs for the containers, beyond the percentage", async () => {
+  it("reserves memory for the system, and nothing for containers, whose sets book it", async () => {
     const reservePercent = { cpu: 5, memory: 5, rootfs: 0 };
     const machine = createLinuxMachine({ dockerRoot: () => "/", reservePercent, procRoot });
-    const none = (await machine.measure(noSets)).allocatable;
-    const many = (await machine.measure({ sets: 1, containers: 100 })).allocatable;
-    expect(none.memoryBytes).toBe(2_000_000 * 1_024 - 256 * 2 ** 20);
-    expect(none.memoryBytes - many.memoryBytes).toBe(100 * 8 * 2 ** 20);
-    expect(none.rootfsBytes - many.rootfsBytes).toBe(100 * 20 * 2 ** 20);
-    expect((await machine.measure({ sets: 1, containers: 1_000_000 })).allocatable).toMatchObject({
-      memoryBytes: 0,
-      rootfsBytes: 0,
-    });
+    const { allocatable } = await machine.measure(0);
+    expect(allocatable.memoryBytes).toBe(2_000_000 * 1_024 - 256 * 2 ** 20);
+    const { memoryBytes } = (await machine.measure(100)).allocatable;
+    expect(memoryBytes).toBe(allocatable.memoryBytes);
   });
 
   it("reserves at most a quarter of a small machine for the system", async () => {
@@ -61,16 +55,16 @@ describe("the machine", () => {
       reservePercent: noReserve,
       procRoot,
     });
-    expect((await machine.measure(noSets)).allocatable.memoryBytes).toBe(300_000 * 1_024);
+    expect((await machine.measure(0)).allocatable.memoryBytes).toBe(300_000 * 1_024);
   });
 
   it("starts with the load of the last minute, at most the whole machine", async () => {
     await writeProc({ busy: 1, idle: 1, load: cpus().length / 2 });
     const half = createLinuxMachine({ dockerRoot: () => "/", reservePercent: noReserve, procRoot });
-    expect((await half.measure(noSets)).used.cpuMillis).toBe(cpuMillis / 2);
+    expect((await half.measure(0)).used.cpuMillis).toBe(cpuMillis / 2);
     await writeProc({ busy: 1, idle: 1, load: 999 });
     const full = createLinuxMachine({ dockerRoot: () => "/", reservePercent: noReserve, procRoot });
-    expect((await full.measure(noSets)).used.cpuMillis).toBe(cpuMillis);
+    expect((await full.measure(0)).used.cpuMillis).toBe(cpuMillis);
   });
 
   it("approaches the current CPU usage, and never exceeds the machine", async () => {
@@ -79,10 +73,10 @@ describe("the machine", () => {
       reservePercent: noReserve,
       procRoot,
     });
-    const before = (await machine.measure(noSets)).used.cpuMillis;
+    const before = (await machine.measure(0)).used.cpuMillis;
     await writeProc({ busy: 1_000_000, idle: 900, load: 0 });
     await new Promise((resolve) => setTimeout(resolve, 60));
-    const after = (await machine.measure(noSets)).used.cpuMillis;
+    const after = (await machine.measure(0)).used.cpuMillis;
     expect(before).toBe(0);
     expect(after).toBeGreaterThan(0);
     expect(after).toBeLessThan(cpuMillis);
@@ -95,7 +89,7 @@ describe("the machine", () => {
       reservePercent: noReserve,
       procRoot,
     });
-    await expect(machine.measure(noSets)).rejects.toThrow("meminfo has no MemAvailable");
+    await expect(machine.measure(0)).rejects.toThrow("meminfo has no MemAvailable");
   });
 
   it("reports no capacity for volumes that cannot be measured, with the reason and all other values", async () => {
@@ -106,7 +100,7 @@ describe("the machine", () => {
     const volumes = { capacity: () => Promise.reject(missing), areOnDockerRoot: false };
     const options = { dockerRoot: () => "/", reservePercent: noReserve, procRoot };
     const machine = createLinuxMachine({ ...options, volumes: () => volumes });
-    const { used, allocatable, volumeReason } = await machine.measure(noSets);
+    const { used, allocatable, volumeReason } = await machine.measure(0);
     expect(volumeReason).toMatchObject({ code: "volume-missing", text: missing.message });
     expect([used.volumeBytes, allocatable.volumeBytes]).toEqual([0, 0]);
     expect(used.memoryBytes).toBe(400_000 * 1_024);
@@ -120,7 +114,7 @@ describe("the machine", () => {
     async function measureWith(found: HostLimit[], sets: number) {
       const limits = () => found;
       const options = { dockerRoot: () => "/", reservePercent: noReserve, procRoot, limits };
-      return createLinuxMachine(options).measure({ sets, containers: sets * 2 });
+      return createLinuxMachine(options).measure(sets);
     }
 
     it("names the limit that admits few more sets", async () => {
@@ -148,7 +142,7 @@ describe("the machine", () => {
 
   it("measures this machine", async () => {
     const machine = createLinuxMachine({ dockerRoot: () => "/", reservePercent: noReserve });
-    const { used, allocatable } = await machine.measure(noSets);
+    const { used, allocatable } = await machine.measure(0);
     expect(used.memoryBytes).toBeGreaterThan(2 ** 20);
     expect(used.memoryBytes).toBeLessThan(allocatable.memoryBytes);
     expect(used.cpuMillis).toBeLessThanOrEqual(allocatable.cpuMillis);

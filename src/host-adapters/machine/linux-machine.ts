@@ -15,8 +15,8 @@ export interface LinuxMachineOptions {
    */
   dockerRoot: () => string;
   /**
-   * Percentages of the machine that are reserved for the system, Docker and the agent. Of memory
-   * and disk, at least what Docker needs for the containers is reserved.
+   * Percentages of the machine that are reserved for the system, Docker and the agent. The sets
+   * book what Docker needs for their containers.
    */
   reservePercent: { cpu: number; memory: number; rootfs: number };
   /** Capacity and usage of the volumes; undefined while the host has none. */
@@ -74,7 +74,7 @@ export function createLinuxMachine({
     last = sample;
   };
   return {
-    async measure({ sets, containers }) {
+    async measure(sets) {
       const volumesNow = volumes?.();
       const found = limits();
       const [memory, disk, capacity] = await Promise.all([
@@ -97,7 +97,7 @@ export function createLinuxMachine({
           volumeBytes: capacity.totalBytes - capacity.freeBytes,
           rootfsBytes: Math.max(0, disk.totalBytes - disk.freeBytes - shared.usedBytes),
         },
-        allocatable: withoutReserve(total, reservePercent, containers),
+        allocatable: withoutReserve(total, reservePercent),
         reclaimableVolumeBytes: capacity.reclaimableBytes,
         trashedVolumeBytes: capacity.trashedBytes,
         volumeReason: capacity.reason ?? describeLimits(found, sets),
@@ -167,31 +167,19 @@ function unreadableReason([first, ...others]: readonly string[]): Reason | null 
 
 /** The system, Docker, containerd and the agent, without containers; at most a quarter. */
 const systemMemoryBytes = 256 * 2 ** 20;
-/**
- * Docker's memory for a container, outside of the set's cgroup. A process of containerd uses 4 MiB
- * (measured). Its memory in the kernel, and growth of dockerd and containerd are estimates.
- */
-const memoryBytesPerContainer = 8 * 2 ** 20;
-/** Docker's log of a container: see container-specs.ts. */
-const logBytesPerContainer = 20 * 2 ** 20;
 
 function withoutReserve(
   total: ResourceAmounts,
   reserve: LinuxMachineOptions["reservePercent"],
-  containers: number,
 ): ResourceAmounts {
   const left = (amount: number, percent: number, least = 0) =>
     Math.max(0, Math.floor(Math.min((amount * (100 - percent)) / 100, amount - least)));
   const systemBytes = Math.min(systemMemoryBytes, total.memoryBytes / 4);
   return {
     cpuMillis: left(total.cpuMillis, reserve.cpu),
-    memoryBytes: left(
-      total.memoryBytes,
-      reserve.memory,
-      systemBytes + containers * memoryBytesPerContainer,
-    ),
+    memoryBytes: left(total.memoryBytes, reserve.memory, systemBytes),
     volumeBytes: total.volumeBytes,
-    rootfsBytes: left(total.rootfsBytes, reserve.rootfs, containers * logBytesPerContainer),
+    rootfsBytes: left(total.rootfsBytes, reserve.rootfs),
   };
 }
 

@@ -97,7 +97,7 @@ async function describeHost(
   machine: MachinePort,
   version: string,
 ): Promise<Enroll> {
-  const { allocatable } = await machine.measure({ sets: 0, containers: 0 });
+  const { allocatable } = await machine.measure(0);
   return {
     protocol: AGENT_PROTOCOL_VERSION,
     name: settings.BERTH_AGENT_NAME ?? machineName(),

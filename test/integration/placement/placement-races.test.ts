@@ -1,5 +1,6 @@
 import { type SQL, sql } from "drizzle-orm";
 import { expect, test } from "vitest";
+import { computeOverhead } from "../../../src/contracts/api/container-overhead.ts";
 import { listDueSets } from "../../../src/db/queries/placement/due-sets.ts";
 import { listChangedHosts } from "../../../src/db/queries/placement/fleet.ts";
 import { commitPlacements } from "../../../src/db/queries/placement/placements.ts";
@@ -132,7 +133,15 @@ test("I2: after a usage report during a booking, the booking still counts as unr
     // With a list of images it waits for the row, however long the booking takes.
     report = f.sync(hostId, { usage, images: [] });
     await waitForLockWait(f.ctx.db, "the host's row is waited for");
-    const placement = { placementId: "plc_1", setId: set.id, hostId, score: 0, because: {} };
+    const overhead = computeOverhead([null]);
+    const placement = {
+      placementId: "plc_1",
+      setId: set.id,
+      hostId,
+      score: 0,
+      because: {},
+      overhead,
+    };
     await commitPlacements(tx, [{ ...placement, generation: set.generation }], 1);
   });
   await report;

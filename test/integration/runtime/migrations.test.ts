@@ -12,6 +12,8 @@ import { createEmptyDatabase, type TestDatabase } from "../../support/servers/te
 /** The newest migration of the release that a running fleet upgrades from. */
 const PREVIOUS_MIGRATIONS = 13;
 
+const MiB = 2 ** 20;
+
 let database: TestDatabase;
 let sql: postgres.Sql;
 let folder: string;
@@ -79,7 +81,7 @@ it("moves and resizes of the previous release survive as operations", async () =
       cpuMillis: amount,
       memoryBytes: amount,
       rootfsBytes: 10,
-      containers: [],
+      containers: [{ options: {} }, { options: { logging: { maxSizeBytes: 300, maxFiles: 2 } } }],
       volume: null,
     };
     await sql`insert into revisions (service_id, number, template) values ('svc_a', ${number}, ${JSON.stringify(template)})`;
@@ -153,6 +155,15 @@ it("moves and resizes of the previous release survive as operations", async () =
       blocked: "move-held",
     },
     { ...byUser, set_id: "set_to_move", kind: "move", phase: "waiting", cpu_millis: 1000 },
+  ]);
+  const bytes = sql`overhead_memory_bytes::float8 as memory, overhead_rootfs_bytes::float8 as rootfs`;
+  const memory = 3 * 8 * MiB;
+  const rootfs = 2 * 20 * MiB + 600;
+  expect([...(await sql`select distinct ${bytes} from sets where host_id is not null`)]).toEqual([
+    { memory, rootfs },
+  ]);
+  expect([...(await sql`select ${bytes} from hosts`)]).toEqual([
+    { memory: 7 * memory, rootfs: 7 * rootfs },
   ]);
   const ready = await sql`select id from sets where was_ready or ready order by id`;
   expect(ready.map(({ id }) => id as string)).toEqual([

@@ -2,6 +2,7 @@ import { sql } from "drizzle-orm";
 import { afterEach, expect, test } from "vitest";
 import { resizeServiceBody } from "../../../src/contracts/api/services.ts";
 import { lockFleetHosts } from "../../../src/db/queries/placement/fleet.ts";
+import { computeOverhead } from "../../../src/contracts/api/container-overhead.ts";
 import { commitPlacements } from "../../../src/db/queries/placement/placements.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { withTx } from "../../../src/db/transaction.ts";
@@ -60,7 +61,15 @@ test.each(["h1", "h2"])(
     const placed = new Promise<void>((resolve) => (isPlaced = resolve));
     const placement = withTx(others.db, async (tx) => {
       await lockFleetHosts(tx, [h1, h2]);
-      const place = { placementId: "plc_race", setId: pending.id, hostId, score: 0, because: {} };
+      const overhead = computeOverhead([null]);
+      const place = {
+        placementId: "plc_race",
+        setId: pending.id,
+        hostId,
+        score: 0,
+        because: {},
+        overhead,
+      };
       await commitPlacements(tx, [{ ...place, generation: pending.generation }], 1);
       isPlaced();
       await mayCommit;

@@ -94,6 +94,7 @@ const placement = {
   generation: 1,
   score: 1,
   because: { packing: 1 },
+  overhead: { memoryBytes: 1, rootfsBytes: 1 },
 };
 
 const autoscaling: Samples = {

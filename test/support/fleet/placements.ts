@@ -5,7 +5,10 @@ export interface PlacementCensus {
   states: Record<string, number>;
   /** Sets that were placed more than once. */
   placedTwice: number;
-  /** Hosts whose bookings differ from the sums of their sets, or exceed their capacity. */
+  /**
+   * Hosts whose bookings differ from the sums of their sets, or exceed their capacity. A report
+   * may count the overhead of a removed set until the next one.
+   */
   wronglyBooked: number;
   outbox: number;
 }
@@ -22,7 +25,9 @@ export async function takeCensus(sql: postgres.Sql): Promise<PlacementCensus> {
       select count(*)::int as count from hosts h
       where h.allocated_cpu_millis > h.allocatable_cpu_millis
         or h.allocated_cpu_millis <>
-          (select coalesce(sum(s.cpu_millis), 0) from sets s where s.host_id = h.id)`;
+          (select coalesce(sum(s.cpu_millis), 0) from sets s where s.host_id = h.id)
+        or h.overhead_memory_bytes <
+          (select coalesce(sum(s.overhead_memory_bytes), 0) from sets s where s.host_id = h.id)`;
     const [outbox] = await tx<{ count: number }[]>`select count(*)::int as count from outbox`;
     return {
       states: Object.fromEntries(states.map((row) => [row.state, row.count])),

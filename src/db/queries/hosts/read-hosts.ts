@@ -10,6 +10,7 @@ import type { Reason } from "../../../contracts/common/primitives.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { hosts } from "../../schema/hosts.ts";
 import { DUPLICATE_MS, type StoredCapabilities } from "../../schema/agent-record.ts";
+import { bookedMemorySql, bookedRootfsSql } from "./bookings.ts";
 import { generationRefusedSql } from "./write-hosts.ts";
 
 /** SQL: why a second agent of a ready host is refused. Null without one in the last 5 minutes. */
@@ -43,9 +44,9 @@ const hostColumns = {
   },
   allocated: {
     cpuMillis: hosts.allocatedCpuMillis,
-    memoryBytes: hosts.allocatedMemoryBytes,
+    memoryBytes: bookedMemorySql,
     volumeBytes: hosts.allocatedVolumeBytes,
-    rootfsBytes: hosts.allocatedRootfsBytes,
+    rootfsBytes: bookedRootfsSql,
   },
   used: {
     cpuMillis: hosts.usedCpuMillis,

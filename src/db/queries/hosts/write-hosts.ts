@@ -244,7 +244,7 @@ export async function updateHostUsage(
   lease: LeaseRenewal,
 ): Promise<void> {
   await q.execute(sql`update hosts set ${renewed(lease)}, ${measured(usage)}
-    from ${unreported(hostId, usage)} where hosts.id = ${hostId}`);
+    from ${summed(hostId, usage)} where hosts.id = ${hostId}`);
 }
 
 /**
@@ -265,7 +265,7 @@ export async function tryUpdateHostUsage(
   const rows = await updateUnlessLocked<HostLeaseRow>(
     db,
     sql`update hosts set ${renewed(lease)}, ${measured(usage)}
-        from ${unreported(hostId, usage)}, (select generation from hosts where id = ${hostId}) seen
+        from ${summed(hostId, usage)}, (select generation from hosts where id = ${hostId}) seen
         where hosts.id = ${hostId} and hosts.generation = seen.generation and ${asyncCommit} returning ${leaseColumns}`,
   );
   return rows === "locked" ? rows : rows[0];
@@ -282,20 +282,22 @@ function measured(report: UsageReport): SQL {
       allocatable_cpu_millis = ${allocatable.cpuMillis}, allocatable_memory_bytes = ${allocatable.memoryBytes},
       allocatable_volume_bytes = ${allocatable.volumeBytes}, allocatable_rootfs_bytes = ${allocatable.rootfsBytes},
       unreported_cpu_millis = u.cpu, unreported_memory_bytes = u.memory, unreported_volume_bytes = u.volume,
-      unreported_rootfs_bytes = u.rootfs`;
+      unreported_rootfs_bytes = u.rootfs, overhead_memory_bytes = o.memory, overhead_rootfs_bytes = o.rootfs`;
 }
 
 /**
  * Sums the unreported parts of a host's bookings: of each set, what its reported usage leaves, and
- * all claims.
+ * all claims. It also sums the overhead of all sets.
  */
-function unreported(hostId: string, { setMemoryBytes }: UsageReport): SQL {
+function summed(hostId: string, { setMemoryBytes }: UsageReport): SQL {
   const setMemory = sql`(${JSON.stringify(setMemoryBytes)}::jsonb)`;
   return sql`(select coalesce(sum(unreported_cpu), 0) as cpu, coalesce(sum(unreported_memory), 0) as memory,
             coalesce(sum(unreported_volume), 0) as volume, coalesce(sum(unreported_rootfs), 0) as rootfs
           from (select ${unreportedColumns(setMemory)} from sets s
             where s.host_id = ${hostId} and ${unreportedSetSql}
-            union all select cpu_millis, memory_bytes, volume_bytes, rootfs_bytes from claims where host_id = ${hostId}) parts) u`;
+            union all select cpu_millis, memory_bytes, volume_bytes, rootfs_bytes from claims where host_id = ${hostId}) parts) u,
+        (select coalesce(sum(overhead_memory_bytes), 0) as memory, coalesce(sum(overhead_rootfs_bytes), 0) as rootfs
+          from sets where host_id = ${hostId}) o`;
 }
 
 export async function updateHostImages(

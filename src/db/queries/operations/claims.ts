@@ -1,11 +1,11 @@
 import { and, eq, isNull, sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { sets } from "../../schema/sets.ts";
-import { booked, freed, amountSums } from "../hosts/bookings.ts";
+import { booked, freed, claimSums } from "../hosts/bookings.ts";
 import { anyOf, queryRows } from "../runtime/query.ts";
 import { leavingSetSql } from "./operations.ts";
 
-/** Capacity that a set needs on its next host. */
+/** Capacity that a set needs on its next host, with its overhead. */
 export interface NewClaim {
   setId: string;
   hostId: string;
@@ -34,7 +34,7 @@ export async function insertClaims(
           on conflict (set_id) do nothing returning *
         ), booked as (
           update hosts h set generation = h.generation + 1, ${booked}
-          from (select host_id, ${amountSums} from stored group by host_id) b
+          from (select host_id, ${claimSums} from stored group by host_id) b
           where h.id = b.host_id
         )
         select set_id as id from stored`,
@@ -68,10 +68,6 @@ export async function listHostsWithEndedClaims(
 export interface ClaimedSet {
   id: string;
   generation: number;
-  cpuMillis: number;
-  memoryBytes: number;
-  volumeBytes: number;
-  rootfsBytes: number;
 }
 
 /**
@@ -85,11 +81,10 @@ export async function endClaims(q: Queryable, hostId: string): Promise<ClaimedSe
           delete from claims c where c.host_id = ${hostId} and not ${claimInUseSql} returning *
         ), freed as (
           update hosts h set ${freed}
-          from (select host_id, ${amountSums} from ended group by host_id) b
+          from (select host_id, ${claimSums} from ended group by host_id) b
           where h.id = b.host_id
         )
-        select s.id, s.generation::float8 as generation, s.cpu_millis::float8 as "cpuMillis", s.memory_bytes::float8 as "memoryBytes",
-          s.volume_bytes::float8 as "volumeBytes", s.rootfs_bytes::float8 as "rootfsBytes"
+        select s.id, s.generation::float8 as generation
         from ended e join sets s on s.id = e.set_id
         where s.state = 'pending' and s.host_id is null and s.deleted_at is null and s.desired <> 'deleted' order by s.id`,
   );

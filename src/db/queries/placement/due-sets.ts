@@ -1,6 +1,7 @@
 import { sql } from "drizzle-orm";
 import type { TemplateMembers } from "../../../contracts/agent-protocol/agent-features.ts";
 import type { PlacementSpec } from "../../../contracts/api/services.ts";
+import type { ContainerTemplate } from "../../../contracts/api/set-template.ts";
 import { assert } from "../../../lib/assert.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { anyOf, queryRows } from "../runtime/query.ts";
@@ -33,6 +34,8 @@ export interface PlacementSpecRow extends TemplateMembers {
   /** The departing sets. Empty for a service without spread. */
   departing: DepartingSets[];
   images: string[];
+  /** The option of each business container. Null for the default. */
+  logging: (ContainerTemplate["options"]["logging"] | null)[];
 }
 
 export interface DueSets {
@@ -134,6 +137,8 @@ const setsAndSpecs = sql`
       'mayBeRepelled', exists (select 1 from services o where o.tenant_id = s.tenant_id and ${repellingServiceSql("o")}),
       'departing', case when s.placement->'spread' = '[]' then '[]' else ${selectDepartingSets(sql`s.id`)} end,
       'images', array(select c->>'image' from revisions r, jsonb_array_elements(r.template->'containers') c
+        where r.service_id = w.service_id and r.number = w.revision),
+      'logging', array(select c->'options'->'logging' from revisions r, jsonb_array_elements(r.template->'containers') c
         where r.service_id = w.service_id and r.number = w.revision),
       'members', array(select jsonb_object_keys(r.template) from revisions r where r.service_id = w.service_id and r.number = w.revision),
       'options', array(select distinct jsonb_object_keys(c->'options') from revisions r, jsonb_array_elements(r.template->'containers') c

@@ -2,6 +2,7 @@ import { sql } from "drizzle-orm";
 import { assert } from "../../../lib/assert.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { anyOf, queryRows } from "../runtime/query.ts";
+import { bookedMemorySql, bookedRootfsSql } from "../hosts/bookings.ts";
 import { selectFreeHosts } from "../sets/write-sets.ts";
 
 /** A host for the planner. Amounts are float8: exact below 2^53, and numbers in both drivers. */
@@ -41,7 +42,7 @@ const fleetHostColumns = sql`id, name, pool, zone, rack, labels, taints, state, 
   (extract(epoch from reported_at) * 1000)::float8 as "reportedAtMs",
   reclaimable_volume_bytes::float8 as "reclaimableVolumeBytes",
   json_build_array(allocatable_cpu_millis, allocatable_memory_bytes, allocatable_volume_bytes, allocatable_rootfs_bytes) as allocatable,
-  json_build_array(allocated_cpu_millis, allocated_memory_bytes, allocated_volume_bytes, allocated_rootfs_bytes) as allocated,
+  json_build_array(allocated_cpu_millis, ${bookedMemorySql}, allocated_volume_bytes, ${bookedRootfsSql}) as allocated,
   json_build_array(unreported_cpu_millis, unreported_memory_bytes, unreported_volume_bytes, unreported_rootfs_bytes) as unreported,
   json_build_array(used_cpu_millis, used_memory_bytes, used_volume_bytes, used_rootfs_bytes) as used,
   changed_xid::text as version`;

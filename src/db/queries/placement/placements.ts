@@ -1,8 +1,9 @@
 import { type SQL, sql } from "drizzle-orm";
+import type { ContainerOverhead } from "../../../contracts/api/container-overhead.ts";
 import { renderEventText } from "../../../contracts/api/event-texts.ts";
 import { renderReasonText } from "../../../contracts/api/reason-texts.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { booked, amountSums } from "../hosts/bookings.ts";
+import { booked, setSums } from "../hosts/bookings.ts";
 import { genericPlansFromHere, queryRows } from "../runtime/query.ts";
 
 /** An arbitrary constant, the same in all job workers. */
@@ -115,6 +116,8 @@ export interface PlacementInput {
   setId: string;
   hostId: string;
   generation: number;
+  /** Booked in addition to the amounts of the set. */
+  overhead: ContainerOverhead;
   score: number;
   because: Readonly<Record<string, number>>;
 }
@@ -152,22 +155,25 @@ export async function commitPlacements(
     q,
     sql`with planned as materialized (
           select * from json_to_recordset(${JSON.stringify(placements)}::json) as p(
-            "placementId" text, "setId" text, "hostId" text, generation bigint, score bigint, because jsonb)
+            "placementId" text, "setId" text, "hostId" text, generation bigint, score bigint, because jsonb,
+            overhead json)
           where ${genericPlansFromHere}
         ), moved as (
           update sets s set state = 'placed', host_id = p."hostId", host_generation = h.generation + 1,
             generation = s.generation + 1, placed_at = now(), updated_at = now(), reason = null, address = null,
-            containers = '[]', starting_at = null, running_at = null, ready = false, restore_volume_id = case
+            containers = '[]', starting_at = null, running_at = null, ready = false,
+            overhead_memory_bytes = (p.overhead->>'memoryBytes')::bigint, overhead_rootfs_bytes = (p.overhead->>'rootfsBytes')::bigint,
+            restore_volume_id = case
               -- On another host it starts with a new volume: a user or a policy has decided that.
               when s.restore_volume_id is null then null
               when exists (select 1 from volumes where id = s.restore_volume_id and volumes.host_id = p."hostId") then s.restore_volume_id end
           from planned p join ${hosts} h on h.id = p."hostId"
           where s.id = p."setId" and s.state = 'pending' and s.desired <> 'deleted' and s.generation = p.generation ${isOnly}
           returning s.id, s.tenant_id, s.service_id, s.host_id, s.generation, s.cpu_millis, s.memory_bytes,
-            s.volume_bytes, s.rootfs_bytes, p."placementId" as placement_id, p.score, p.because, h.name as host_name
+            s.volume_bytes, s.rootfs_bytes, s.overhead_memory_bytes, s.overhead_rootfs_bytes, p."placementId" as placement_id, p.score, p.because, h.name as host_name
         ), booked as (
           update hosts h set generation = h.generation + 1, ${booked}
-          from (select host_id, ${amountSums} from moved group by host_id) b
+          from (select host_id, ${setSums} from moved group by host_id) b
           where h.id = b.host_id
         ), recorded as (
           insert into placements (id, set_id, host_id, generation, policy_version, score, because)

@@ -32,12 +32,12 @@ export function unreportedColumns(setMemory: SQL, isCounted: SQL = unreportedSet
   const part = (booked: SQL, used: SQL): SQL =>
     sql`case when ${isCounted} then greatest(0, ${booked} - ${used}) else 0 end`;
   return sql`${part(sql`s.cpu_millis`, sql`0`)} as unreported_cpu,
-    ${part(sql`s.memory_bytes`, sql`coalesce((${setMemory}->>s.id)::bigint, 0)`)} as unreported_memory,
+    ${part(sql`s.memory_bytes + s.overhead_memory_bytes`, sql`coalesce((${setMemory}->>s.id)::bigint, 0)`)} as unreported_memory,
     ${part(
       sql`s.volume_bytes`,
       sql`coalesce((select sum(size_bytes)::bigint from volumes where host_id = s.host_id and set_id = s.id and state = 'live'), 0)`,
     )} as unreported_volume,
-    ${part(sql`s.rootfs_bytes`, sql`0`)} as unreported_rootfs`;
+    ${part(sql`s.rootfs_bytes + s.overhead_rootfs_bytes`, sql`0`)} as unreported_rootfs`;
 }
 
 export interface HostSetRow {
@@ -202,7 +202,7 @@ export async function releaseSets(
   const isInSum = sql`(${unreportedSetSql} or s.running_at > (select reported_at from hosts where id = s.host_id))`;
   await q.execute(sql`
     with going as materialized (
-      select s.id, s.cpu_millis, s.memory_bytes, s.volume_bytes, s.rootfs_bytes, o.again, o."retryAfterMs", o."avoidHostIds",
+      select s.id, s.cpu_millis, s.memory_bytes, s.volume_bytes, s.rootfs_bytes, s.overhead_memory_bytes, s.overhead_rootfs_bytes, o.again, o."retryAfterMs", o."avoidHostIds",
         coalesce(p.to_revision, s.revision) as revision, coalesce(p.cpu_millis, s.cpu_millis) as cpu,
         coalesce(p.memory_bytes, s.memory_bytes) as memory,
         case when s.restore_volume_id is null then coalesce(p.volume_bytes, s.volume_bytes) else s.volume_bytes end as volume,
@@ -225,12 +225,15 @@ export async function releaseSets(
     )
     update hosts set allocated_cpu_millis = allocated_cpu_millis - g.cpu, allocated_memory_bytes = allocated_memory_bytes - g.memory,
       allocated_volume_bytes = allocated_volume_bytes - g.volume, allocated_rootfs_bytes = allocated_rootfs_bytes - g.rootfs,
+      overhead_memory_bytes = greatest(0, overhead_memory_bytes - g.overhead_memory),
+      overhead_rootfs_bytes = greatest(0, overhead_rootfs_bytes - g.overhead_rootfs),
       unreported_cpu_millis = greatest(0, unreported_cpu_millis - g.unreported_cpu),
       unreported_memory_bytes = greatest(0, unreported_memory_bytes - g.unreported_memory),
       unreported_volume_bytes = greatest(0, unreported_volume_bytes - g.unreported_volume),
       unreported_rootfs_bytes = greatest(0, unreported_rootfs_bytes - g.unreported_rootfs)
     from (select coalesce(sum(cpu_millis), 0) as cpu, coalesce(sum(memory_bytes), 0) as memory,
             coalesce(sum(volume_bytes), 0) as volume, coalesce(sum(rootfs_bytes), 0) as rootfs,
+            coalesce(sum(overhead_memory_bytes), 0) as overhead_memory, coalesce(sum(overhead_rootfs_bytes), 0) as overhead_rootfs,
             coalesce(sum(unreported_cpu), 0) as unreported_cpu, coalesce(sum(unreported_memory), 0) as unreported_memory,
             coalesce(sum(unreported_volume), 0) as unreported_volume, coalesce(sum(unreported_rootfs), 0) as unreported_rootfs
           from going) g
