@@ -5,14 +5,17 @@ import type { ControlContext, SignalChannel } from "./context.ts";
 const POLL_MS_MAX = 1_000;
 /** The shortest time between two reads, because a large service causes thousands of signals. */
 const READ_GAP_MS = 100;
+/** The same time for the first reads. The start of one set causes about five signals. */
+const FIRST_READS = 10;
+const FIRST_READS_GAP_MS = 10;
 /** A slow read is repeated later, so that a wait uses at most a fifth of a connection. */
 const PAUSE_PER_READ = 5;
 
 /**
  * Reads at each signal on `channel`, and at least once a second, until `read` returns isDone, the
- * time is over or `signal` aborts. Returns the last value. Two reads are at least 100 ms apart,
- * and five times the duration of a slow read, up to a second. It subscribes before each read, so
- * that it misses no change.
+ * time is over or `signal` aborts. Returns the last value. The first ten reads are at least 10 ms
+ * apart, others 100 ms. After a slow read the gap is five times its duration, up to a second. It
+ * subscribes before each read, so that it misses no change.
  */
 export async function pollUntil<T>(
   ctx: ControlContext,
@@ -22,7 +25,7 @@ export async function pollUntil<T>(
   read: () => Promise<{ isDone: boolean; value: T }>,
 ): Promise<T> {
   const deadlineAt = performance.now() + timeoutMs;
-  for (;;) {
+  for (let reads = 1; ; reads++) {
     const readAt = performance.now();
     const remainingMs = deadlineAt - readAt;
     const listening = new AbortController();
@@ -43,7 +46,8 @@ export async function pollUntil<T>(
     } finally {
       listening.abort();
     }
-    const pauseMs = Math.max(READ_GAP_MS, Math.min(readMs * PAUSE_PER_READ, POLL_MS_MAX));
+    const leastMs = reads < FIRST_READS ? FIRST_READS_GAP_MS : READ_GAP_MS;
+    const pauseMs = Math.max(leastMs, Math.min(readMs * PAUSE_PER_READ, POLL_MS_MAX));
     const gapMs = Math.min(pauseMs, remainingMs) - (performance.now() - readAt);
     if (gapMs > 0) await delay(gapMs, undefined, { signal }).catch(() => undefined);
   }
