@@ -219,6 +219,20 @@ test("I2: a volume is restored only where its set fits", async () => {
   expect(await getService(f.ctx, f.tenantId, "db")).toMatchObject({ replicas: 0 });
 });
 
+test("I2: a restored set books the overhead of its containers, and is refused without it", async () => {
+  const { f, hostId } = await start();
+  const { volumeId } = await trashTheVolume(f, hostId);
+  await createDb(f, 0);
+  const resizeHost = (bytes: number) =>
+    f.ctx.db.execute(sql`update hosts set allocatable_memory_bytes = ${bytes}`);
+  const booked = GiB + 16 * 2 ** 20;
+  await resizeHost(booked - 1);
+  await expect(restoreVolume(f.ctx, null, volumeId)).rejects.toThrow("insufficient-memory");
+  await resizeHost(booked);
+  await restoreVolume(f.ctx, null, volumeId);
+  expect((await getHost(f.ctx, hostId)).allocated.memoryBytes).toBe(booked);
+});
+
 test("a volume is not restored into a service whose grant was withdrawn", async () => {
   const { f, hostId } = await start();
   const { volumeId } = await trashTheVolume(f, hostId);
