@@ -81,6 +81,25 @@ it("an agent with private mounts offers no volumes, because Docker would not see
   await expect.poll(readReason, { timeout: deadlineMs }).toBeUndefined();
 });
 
+it("systemd starts the agent again until the file of a setting exists", async () => {
+  const settings = "/etc/berth/host-agent.env";
+  const file = "/run/berth-docker-socket";
+  await runOnHost(`echo BERTH_DOCKER_SOCKET_FILE=${file} >>${settings}; systemctl restart ${unit}`);
+  await waitUntil("the agent has ended twice", async () => Number(await show("NRestarts")) >= 2, {
+    deadlineMs,
+  });
+  await runOnHost(`echo /var/run/docker.sock >${file}`);
+  // The process that is just starting may be the one that reads the file.
+  const readLog = async () => {
+    const invocation = await show("InvocationID");
+    return runOnHost(`journalctl --output=cat _SYSTEMD_INVOCATION_ID=${invocation}`);
+  };
+  await expect.poll(readLog, { timeout: deadlineMs }).toContain('"msg":"ready"');
+  await replaceAgent(
+    `sed -i /BERTH_DOCKER_SOCKET_FILE/d ${settings}; rm ${file}; systemctl restart ${unit}`,
+  );
+});
+
 it("invalid settings stop the restarts, until an operator corrects them", async () => {
   const settings = "/etc/berth/host-agent.env";
   await runOnHost(`echo BERTH_TYPO=1 >>${settings}; systemctl restart ${unit}`);
