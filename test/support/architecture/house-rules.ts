@@ -118,7 +118,9 @@ export const houseRules: readonly HouseRule[] = [
   ),
   forbid(
     "abort-listener",
-    (file) => isCode(file) && ["agent", "host-adapters"].includes(moduleOf(file.path) ?? ""),
+    (file) =>
+      isCode(file) &&
+      ["agent", "network-driver", "host-adapters"].includes(moduleOf(file.path) ?? ""),
     // On Node 20 each AbortSignal.any of a signal that lives on leaks memory, 67 bytes to 2.8 KiB.
     /\b(?:addEventListener|AbortSignal\s*\.\s*any)\b/,
     "wait for the abort of a signal with onAbort or runAbortable, which remove their listener",

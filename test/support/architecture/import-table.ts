@@ -58,8 +58,9 @@ export const importTable: Readonly<Record<string, ImportRule>> = {
     packages: [],
     node: ["crypto", "events"],
   },
+  "network-driver": { src: ["contracts", "lib"], packages: ["zod"], node: [] },
   "host-adapters": {
-    src: ["agent/base", "agent/model", "agent/ports", "contracts", "lib"],
+    src: ["agent/base", "agent/model", "agent/ports", "network-driver/ports", "contracts", "lib"],
     srcOfTests: ["agent"],
     packages: ["dockerode", "tar-stream", "undici", "zod", "prom-client"],
     node: "all",
@@ -92,6 +93,8 @@ const adapters = [
   "state-file",
   "control-plane-client",
   "simulated",
+  "ovs",
+  "links",
 ] as const;
 
 /**
@@ -105,6 +108,7 @@ export const siblingTable: Readonly<Record<string, Readonly<Record<string, reado
     engine: ["base", "model", "ports"],
     set: ["base", "model", "ports"],
   },
+  "network-driver": { ports: [], flows: [] },
   "host-adapters": Object.fromEntries(adapters.map((name) => [name, ["exec.ts"]])),
 };
 

@@ -1,0 +1,62 @@
+/**
+ * The integration bridge of a host: one Open vSwitch bridge, whose ports are the host ends of the
+ * links of sets. The adapter's settings name the bridge and its datapath (kernel or netdev).
+ *
+ * Every call is idempotent, has a deadline of its own and ends when its signal is aborted. A call
+ * that rejects may have taken effect, so the caller repeats it or observes with `listPorts`. Calls
+ * for one port never overlap, and calls of `replaceFlows` never overlap each other. A call rejects
+ * with SwitchError.
+ *
+ * The port table survives a restart of Open vSwitch and of the host; flows and port numbers do not.
+ */
+export interface SwitchPort {
+  /**
+   * Ensures that the bridge exists with its datapath, in the mode `secure`: without flows it
+   * forwards nothing. Changes neither ports nor flows of an existing bridge.
+   */
+  ensureBridge(signal: AbortSignal): Promise<void>;
+  /**
+   * Ensures that the network interface `name` is a port of the bridge with exactly these external
+   * ids. The caller creates the interface first. Rejects if Open vSwitch could not open it, and
+   * then leaves no port. Interrupts no traffic of an existing port.
+   */
+  addPort(port: BridgePort, signal: AbortSignal): Promise<void>;
+  /** Removes a port. The network interface stays. A missing port is not an error. */
+  removePort(name: string, signal: AbortSignal): Promise<void>;
+  /**
+   * Lists all ports of the bridge by name, without the bridge's own port. The list has foreign
+   * ports too, and ports whose interface has vanished.
+   */
+  listPorts(signal: AbortSignal): Promise<ListedPort[]>;
+  /**
+   * Replaces all flows of the bridge in one bundle: all of them are in force afterwards, or the old
+   * ones stay. Each flow is one line in the syntax of ovs-ofctl. Flows that do not change
+   * keep their counters and connections.
+   */
+  replaceFlows(flows: readonly string[], signal: AbortSignal): Promise<void>;
+  /**
+   * True if the database and the switch daemon answer. Never rejects, except with the reason of an
+   * aborted signal.
+   */
+  isUp(signal: AbortSignal): Promise<boolean>;
+}
+
+export interface BridgePort {
+  /** The name of a network interface: at most 15 characters. */
+  name: string;
+  /** Keys begin with `berth-`. Values are printable ASCII of at most 1,024 characters. */
+  externalIds: Readonly<Record<string, string>>;
+}
+
+export interface ListedPort extends BridgePort {
+  /**
+   * The number of the port in flows. Undefined until Open vSwitch has opened the interface, and
+   * again after the interface vanished. It changes when the port or the bridge is created again.
+   */
+  ofPort: number | undefined;
+}
+
+/** A call to the switch failed. Its message is a sentence for operators. */
+export class SwitchError extends Error {
+  override readonly name = "SwitchError";
+}
