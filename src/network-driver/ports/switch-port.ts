@@ -35,6 +35,11 @@ export interface SwitchPort {
    */
   replaceFlows(flows: readonly string[], signal: AbortSignal): Promise<void>;
   /**
+   * Counts the flows of the bridge. It costs little at any number of flows, and shows whether Open
+   * vSwitch has lost them, as after its restart.
+   */
+  countFlows(signal: AbortSignal): Promise<number>;
+  /**
    * True if the database and the switch daemon answer. Never rejects, except with the reason of an
    * aborted signal.
    */
