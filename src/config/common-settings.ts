@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { checkSubnets } from "../contracts/api/check-subnets.ts";
 import { capabilities, capabilitiesAllowedByDefault } from "../contracts/api/container-options.ts";
 import { isEncryptionKey } from "../lib/keyring.ts";
 import { Secret } from "../lib/secret.ts";
@@ -78,6 +79,16 @@ const capabilityList = z
   .transform((text) => text.split(",").map((name) => name.trim()))
   .pipe(z.array(z.enum(capabilities, "expected names such as NET_RAW, without CAP_")));
 
+const subnetList = z
+  .string()
+  .max(200)
+  .transform((text, context) => {
+    const subnets = text.split(",").map((cidr) => ({ cidr: cidr.trim() }));
+    return checkSubnets(subnets, (_path, message) =>
+      context.addIssue({ code: "custom", message, input: text }),
+    );
+  });
+
 const KEYS_MAX = 8;
 
 /** Keys in base64, separated by commas, spaces or line ends. */
@@ -111,6 +122,11 @@ export const fleetSettings = {
    * decrypt. Without a key, the API stores no credentials. A restored database needs the same keys.
    */
   BERTH_ENCRYPTION_KEYS: encryptionKeyList.optional(),
+  /**
+   * The subnet of the network `default` of each tenant: one of IPv4 or of IPv6, or both with a
+   * comma. Tenants may have equal subnets. Networks that exist stay unchanged.
+   */
+  BERTH_DEFAULT_NETWORK_CIDR: subnetList.prefault("10.64.0.0/16"),
   /** Retention of deleted sets, services, hooks and tokens, with their dependent rows. */
   BERTH_DELETED_RETENTION_DAYS: wholeNumber(1, 3_650).default(30),
 };

@@ -8,6 +8,7 @@ import { mountAutoscaling } from "./autoscaling/routes.ts";
 import { mountEvents } from "./events/routes.ts";
 import { mountHooks } from "./autoscaling/hook-routes.ts";
 import { mountHosts } from "./hosts/routes.ts";
+import { mountNetworks } from "./networks/routes.ts";
 import { type Api, createApi } from "./http/operation.ts";
 import { mountPlan } from "./dry-run/routes.ts";
 import { toProblemResponse } from "./http/problem.ts";
@@ -57,6 +58,7 @@ export function createMountedApi(ctx: ControlContext, options: AppOptions): Api 
   mountHooks(api);
   mountEvents(api);
   mountAccess(api);
+  mountNetworks(api);
   if (options.isEdge) {
     refuseOnEdge(app);
   } else {

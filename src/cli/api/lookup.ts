@@ -34,6 +34,15 @@ export function setPath(id: string): string {
   return `/v1/sets/${id}`;
 }
 
+/** The path of a network. Throws a usage error for an invalid name. */
+export function networkPath(name: string): string {
+  if (!isName(name))
+    throw usageError(
+      `"${name}" is not a valid network name. Use lower-case letters, digits and hyphens.`,
+    );
+  return `/v1/networks/${name}`;
+}
+
 /** The path of a registry. Throws a usage error for a name that no image can have. */
 export function registryPath(registry: string): string {
   const name = parseRegistry(registry);

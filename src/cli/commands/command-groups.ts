@@ -33,6 +33,7 @@ export const commandGroups: readonly CommandGroup[] = [
   },
   { names: ["hook"], load: async () => (await import("./hook.ts")).addHookCommand },
   { names: ["registry"], load: async () => (await import("./registry.ts")).addRegistryCommand },
+  { names: ["network"], load: async () => (await import("./network.ts")).addNetworkCommand },
   { names: ["demand"], load: async () => (await import("./demand.ts")).addDemandCommand },
   {
     names: ["token", "tenant", "enroll-token"],

@@ -3,6 +3,7 @@ import type { Tenant, Token } from "../../contracts/api/tenancy.ts";
 import type { Decision, Demand, Hook } from "../../contracts/api/autoscaling.ts";
 import type { BerthEvent } from "../../contracts/api/events.ts";
 import type { Host, HostPool } from "../../contracts/api/hosts.ts";
+import type { Network } from "../../contracts/api/networks.ts";
 import type { Registry } from "../../contracts/api/registries.ts";
 import type { Service } from "../../contracts/api/services.ts";
 import type { BerthSet } from "../../contracts/api/sets.ts";
@@ -21,6 +22,7 @@ import {
   eventColumns,
   hookColumns,
   hostColumns,
+  networkColumns,
   poolColumns,
   registryColumns,
   serviceColumns,
@@ -56,6 +58,7 @@ export const getKinds = {
   pools: ["pool"],
   volumes: ["volume"],
   registries: ["registry"],
+  networks: ["network", "net"],
 } as const;
 type Kind = keyof typeof getKinds;
 
@@ -156,6 +159,9 @@ async function get(
     case "registries":
       await pickOrList(cli, api, kind, registryColumns, "/v1/registries", name, limit);
       return;
+    case "networks":
+      await pickOrList(cli, api, kind, networkColumns, "/v1/networks", name, limit);
+      return;
   }
 }
 
@@ -213,7 +219,7 @@ async function eventQuery(
 }
 
 /** Lists a kind, or shows one item of the list. The API has no operation for a single item. */
-async function pickOrList<T extends Token | Tenant | HostPool | Volume | Registry>(
+async function pickOrList<T extends Token | Tenant | HostPool | Volume | Registry | Network>(
   cli: Cli,
   api: ApiClient,
   kind: Kind,

@@ -21,6 +21,7 @@ const listOfWord: Record<string, readonly string[]> = {
   pool: ["host-pools"],
   volume: ["volumes"],
   registry: ["registries"],
+  network: ["networks"],
   "--service": ["services"],
   "--set": ["sets"],
   "--host": ["hosts"],
@@ -47,6 +48,7 @@ const listOfKind: Record<string, string> = {
   pools: "host-pools",
   volumes: "volumes",
   registries: "registries",
+  networks: "networks",
 };
 
 /** The fixed values of an argument or option. The command's name distinguishes equal options. */

@@ -113,6 +113,9 @@ const samples: { [K in keyof typeof eventTexts]: readonly EventFacts<K>[] } = {
   ],
   "hook-changed": [{ service, hook: "load", changed: ["rules"] }],
   "tenant-changed": [{ tenant: "food", changed: ["setsMax", "pools"] }],
+  "network-created": [{ network: "web", subnets: ["10.64.0.0/16", "fd00:64::/64"] }],
+  "network-changed": [{ network: "web", subnets: ["10.64.0.0/16"] }],
+  "network-deleted": [{ network: "web" }],
   "registry-stored": [{ registry: "ghcr.io", username: "puller" }],
   "registry-deleted": [{ registry: "ghcr.io" }],
   "token-created": [

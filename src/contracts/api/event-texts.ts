@@ -13,6 +13,12 @@ interface Named {
   service: string;
 }
 
+interface NetworkFacts {
+  /** The name of the network. */
+  network: string;
+  subnets: readonly string[];
+}
+
 type ServiceScaled =
   | (Named & { cause: "request"; from: number; to: number; replicas: number })
   | (Named & { cause: "removal"; removed: number })
@@ -263,6 +269,11 @@ export const eventTexts = {
     `Credential of user ${facts.username} for registry ${facts.registry} stored.`,
   "registry-deleted": (facts: { registry: string }) =>
     `Credential for registry ${facts.registry} deleted.`,
+  "network-created": (facts: NetworkFacts) =>
+    `Network ${facts.network} created with ${facts.subnets.join(" and ")}.`,
+  "network-changed": (facts: NetworkFacts) =>
+    `Network ${facts.network} changed. Its subnets are ${facts.subnets.join(" and ")}.`,
+  "network-deleted": (facts: { network: string }) => `Network ${facts.network} deleted.`,
   "token-created": tokenCreatedText,
   "token-revoked": (facts: { cause: "token" } | (Named & { cause: "hook" })) =>
     facts.cause === "token"

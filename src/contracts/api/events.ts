@@ -66,6 +66,9 @@ export const eventKinds = [
   "tenant-changed",
   "registry-stored",
   "registry-deleted",
+  "network-created",
+  "network-changed",
+  "network-deleted",
   "token-created",
   "token-revoked",
 ] as const;

@@ -2,6 +2,7 @@ import {
   type Capability,
   capabilitiesAllowedByDefault,
 } from "../../contracts/api/container-options.ts";
+import { type CheckedSubnet, checkSubnets } from "../../contracts/api/check-subnets.ts";
 import type { JobRequest } from "../../contracts/jobs.ts";
 import type { LogStreamRequest } from "../../contracts/agent-protocol/log-stream-request.ts";
 import type { Caller } from "../../contracts/api/caller.ts";
@@ -63,6 +64,8 @@ export interface ControlSettings {
   deletedRetentionMs: number;
   /** Capabilities that a template may add. Sets that exist keep theirs when the list shrinks. */
   capabilitiesAllowed: readonly Capability[];
+  /** The subnets of the default network of each tenant. Networks that exist stay unchanged. */
+  defaultNetworkSubnets: readonly CheckedSubnet[];
 }
 
 export const defaultControlSettings: ControlSettings = {
@@ -71,6 +74,7 @@ export const defaultControlSettings: ControlSettings = {
   reportAgeMaxMs: 120_000,
   deletedRetentionMs: 30 * 86_400_000,
   capabilitiesAllowed: capabilitiesAllowedByDefault,
+  defaultNetworkSubnets: checkSubnets([{ cidr: "10.64.0.0/16" }], () => undefined),
 };
 
 /**

@@ -1,3 +1,4 @@
+import type { CheckedSubnet } from "../../contracts/api/check-subnets.ts";
 import type { Capability } from "../../contracts/api/container-options.ts";
 import type { ControlSettings } from "../../control/runtime/context.ts";
 
@@ -8,12 +9,14 @@ export function toControlSettings(config: {
   BERTH_REPORT_AGE_MAX_MS: number;
   BERTH_DELETED_RETENTION_DAYS: number;
   BERTH_CAPABILITIES_ALLOWED: readonly Capability[];
+  BERTH_DEFAULT_NETWORK_CIDR: readonly CheckedSubnet[];
 }): ControlSettings {
   return {
     hostLostGraceMs: config.BERTH_HOST_LOST_GRACE_MS,
     lostHostsPercentMax: config.BERTH_LOST_HOSTS_PERCENT_MAX,
     reportAgeMaxMs: config.BERTH_REPORT_AGE_MAX_MS,
     capabilitiesAllowed: config.BERTH_CAPABILITIES_ALLOWED,
+    defaultNetworkSubnets: config.BERTH_DEFAULT_NETWORK_CIDR,
     deletedRetentionMs: config.BERTH_DELETED_RETENTION_DAYS * 86_400_000,
   };
 }

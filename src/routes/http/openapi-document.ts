@@ -12,6 +12,7 @@ const tags = [
   { name: "autoscaling", description: "Hooks, demands of alerts, and scaling decisions." },
   { name: "events", description: "The log of all changes." },
   { name: "registries", description: "Credentials for private registries of images." },
+  { name: "networks", description: "Networks of tenants, and the addresses of their sets." },
   { name: "access", description: "Tokens and tenants." },
   { name: "hooks", description: "The URLs to which alert senders deliver." },
   { name: "agent", description: "The agent protocol, version 1." },

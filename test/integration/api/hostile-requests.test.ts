@@ -72,6 +72,8 @@ const validBodies: Record<string, unknown> = {
   planService: { kind: "create", service: serviceBody("planned") },
   patchHost: { labels: { disk: "ssd" }, taints: [{ key: "gpu", value: "yes" }] },
   putRegistry: { username: "user", password: "secret" },
+  createNetwork: { name: "net", subnets: [{ cidr: "10.0.0.0/24", reservations: ["10.0.0.9"] }] },
+  patchNetwork: { subnets: [{ cidr: "fd00::/64", pools: ["fd00::10-fd00::20"] }] },
   putHostPool: { overcommitPercent: { cpuMillis: 200 } },
   createHook: { name: "hook-2", rules: [{ match: { severity: "page" }, want: { factor: 2 } }] },
   patchHook: { rules: [{ match: {}, want: { step: 1 } }], stabilizationSeconds: 5 },

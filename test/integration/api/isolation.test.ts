@@ -21,6 +21,8 @@ beforeAll(async () => {
   const token = theirs.token;
   const body = serviceBody(theirs.name, { replicas: 1, autoscale: { min: 1, max: 9 } });
   await test.request("POST", "/v1/services", { token, body });
+  const network = { name: theirs.name, subnets: [{ cidr: "10.0.0.0/24" }] };
+  await test.request("POST", "/v1/networks", { token, body: network });
   const sets = await test.request("GET", "/v1/sets", { token });
   theirs.setId = ((await sets.json()) as { items: { id: string }[] }).items[0]?.id ?? "";
   const hook = { name: "their-hook", rules: [{ want: { step: 1 } }] };
@@ -58,6 +60,7 @@ const bodies: Record<string, unknown> = {
   createHook: { name: "mine-now", rules: [{ want: { step: 1 } }] },
   patchHook: { stabilizationSeconds: 5 },
   purgeVolume: { confirm: theirs.volumeId },
+  patchNetwork: { subnets: [{ cidr: "10.0.0.0/24" }] },
 };
 const operations = mountApiForDocs("0").mounted.filter(
   ({ path, security }) =>

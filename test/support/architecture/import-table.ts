@@ -23,7 +23,11 @@ const edgeBuiltins = ["crypto", "timers/promises", "buffer", "util", "async_hook
  * list. Add one with a reason.
  */
 export const importTable: Readonly<Record<string, ImportRule>> = {
-  lib: { src: [], packages: ["pino", "zod", "prom-client", "@opentelemetry/api"], node: "all" },
+  lib: {
+    src: [],
+    packages: ["pino", "zod", "prom-client", "@opentelemetry/api", "ipaddr.js"],
+    node: "all",
+  },
   contracts: { src: ["lib"], packages: ["zod"], node: [] },
   config: { src: ["contracts", "lib"], packages: ["zod"], node: ["fs", "os", "path"] },
   scheduler: { src: ["lib/assert.ts"], srcTypes: ["contracts"], packages: [], node: [] },

@@ -43,6 +43,7 @@ import type { EmittedEvent } from "../../../src/contracts/api/event-texts.ts";
 import { createServiceBody } from "../../../src/contracts/api/services.ts";
 import { serviceBody } from "../api/test-api.ts";
 import { tenantBody } from "../fleet/tenant-body.ts";
+import { networkSamples } from "./network-samples.ts";
 import { registrySamples } from "./registry-samples.ts";
 import { type Samples, volumeSamples } from "./volume-samples.ts";
 
@@ -586,6 +587,7 @@ export const querySamples: Samples = {
   ...autoscaling,
   ...events,
   ...hosts,
+  ...networkSamples,
   ...operationSamples,
   ...placing,
   ...registrySamples,

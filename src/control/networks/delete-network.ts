@@ -1,0 +1,45 @@
+import { AppError, notFound } from "../../contracts/common/app-error.ts";
+import { findSetOfNetwork } from "../../db/queries/networks/addresses.ts";
+import {
+  deleteNetworkRow,
+  listServicesOfNetwork,
+  lockNetwork,
+  lockSubnetsOf,
+} from "../../db/queries/networks/networks.ts";
+import type { ControlContext } from "../runtime/context.ts";
+import { unitOfWork } from "../runtime/unit-of-work.ts";
+
+const SERVICES_NAMED_MAX = 5;
+
+/**
+ * Deletes a network that no set and no service uses. Throws not-found and state-conflict.
+ *
+ * The locks of its subnets exclude placements, which take addresses under the same locks. A service
+ * that begins to use the network meanwhile waits for its sets: see attachments in the planner.
+ */
+export async function deleteNetwork(
+  ctx: ControlContext,
+  tenantId: string,
+  name: string,
+): Promise<void> {
+  await unitOfWork(ctx, async (tx) => {
+    const network = await lockNetwork(tx, tenantId, name, true);
+    if (!network) throw notFound("network");
+    await lockSubnetsOf(tx, network.id);
+    const services = await listServicesOfNetwork(tx, tenantId, name, SERVICES_NAMED_MAX + 1);
+    if (services.length > 0) throw inUse(`services use it: ${describe(services)}`);
+    const setId = await findSetOfNetwork(tx, network.id);
+    if (setId !== undefined) throw inUse(`set ${setId} has not left its host yet`);
+    await deleteNetworkRow(tx, network.id);
+    tx.emit({ kind: "network-deleted", tenantId, data: { network: name } });
+  });
+}
+
+function describe(names: readonly string[]): string {
+  const named = names.slice(0, SERVICES_NAMED_MAX).join(", ");
+  return names.length > SERVICES_NAMED_MAX ? `${named} and more` : named;
+}
+
+function inUse(why: string): AppError {
+  return new AppError("state-conflict", { detail: `The network cannot be deleted: ${why}.` });
+}

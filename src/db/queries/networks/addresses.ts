@@ -1,0 +1,63 @@
+import { sql } from "drizzle-orm";
+import type { NetworkAddress } from "../../../contracts/api/networks.ts";
+import type { Queryable } from "../../postgres/open-postgres.ts";
+import { isoTimeOrNull, queryRows } from "../runtime/query.ts";
+
+type AddressReadRow = Omit<NetworkAddress, "releasedAt"> & { releasedAt: string | Date | null };
+
+/** Lists the addresses of a network after `afterAddress`: IPv4 first, then by number. */
+export async function listNetworkAddresses(
+  q: Queryable,
+  networkId: string,
+  afterAddress: string | undefined,
+  limit: number,
+): Promise<NetworkAddress[]> {
+  const rows = await queryRows<AddressReadRow>(
+    q,
+    sql`select host(a.address) as address, a.mac, a.set_id as "setId", v.name as service, a.attachment, a.state, a.released_at as "releasedAt"
+        from subnets b join addresses a on a.subnet_id = b.id
+          left join sets s on s.id = a.set_id left join services v on v.id = s.service_id
+        where b.network_id = ${networkId} and a.address > ${afterAddress ?? "0.0.0.0"}::inet
+        order by a.address limit ${limit}`,
+  );
+  return rows.map((row) => ({ ...row, releasedAt: isoTimeOrNull(row.releasedAt) }));
+}
+
+/**
+ * Finds one claimed address of a locked subnet whose offset is in none of these ranges. It deletes
+ * such addresses that are quarantined, because no set can get them again.
+ */
+export async function dropAddressesOutside(
+  q: Queryable,
+  subnetId: string,
+  ranges: readonly (readonly [first: number, last: number])[],
+): Promise<{ address: string; setId: string } | undefined> {
+  const isOutside = sql`a.subnet_id = ${subnetId} and not exists (
+    select 1 from jsonb_array_elements(${JSON.stringify(ranges)}::jsonb) r
+    where a.address - host(b.cidr)::inet between (r->>0)::bigint and (r->>1)::bigint)`;
+  await q.execute(
+    sql`with gone as (
+          delete from addresses a using subnets b where b.id = a.subnet_id and a.state = 'quarantined' and ${isOutside} returning 1
+        )
+        update subnets set taken = taken - (select count(*) from gone) where id = ${subnetId}`,
+  );
+  const rows = await queryRows<{ address: string; setId: string }>(
+    q,
+    sql`select host(a.address) as address, a.set_id as "setId" from addresses a join subnets b on b.id = a.subnet_id
+        where a.state = 'claimed' and ${isOutside} order by a.address limit 1`,
+  );
+  return rows[0];
+}
+
+/** Names one set with an address of a network, or undefined. */
+export async function findSetOfNetwork(
+  q: Queryable,
+  networkId: string,
+): Promise<string | undefined> {
+  const rows = await queryRows<{ setId: string }>(
+    q,
+    sql`select a.set_id as "setId" from subnets b join addresses a on a.subnet_id = b.id and a.state = 'claimed'
+        where b.network_id = ${networkId} order by a.address limit 1`,
+  );
+  return rows[0]?.setId;
+}

@@ -1,0 +1,121 @@
+import { sql } from "drizzle-orm";
+import {
+  check,
+  cidr,
+  index,
+  inet,
+  integer,
+  jsonb,
+  pgSequence,
+  pgTable,
+  primaryKey,
+  smallint,
+  text,
+  uniqueIndex,
+} from "drizzle-orm/pg-core";
+import {
+  addressStates,
+  type AddressState,
+  NETWORK_NUMBER_MAX,
+  NETWORK_NUMBER_MIN,
+} from "../../contracts/api/networks.ts";
+import type { OffsetRange } from "../../contracts/common/subnet-addresses.ts";
+import { int8, quoted, timestamptz } from "./columns.ts";
+import { tenants } from "./tenancy.ts";
+
+/**
+ * The numbers of networks, in order. After the last one it starts again, so a number is not used
+ * again before 16 million other ones.
+ */
+export const networkNumbers = pgSequence("network_numbers", {
+  minValue: NETWORK_NUMBER_MIN,
+  maxValue: NETWORK_NUMBER_MAX,
+  startWith: NETWORK_NUMBER_MIN,
+  cycle: true,
+});
+
+/** Virtual networks of tenants. */
+export const networks = pgTable(
+  "networks",
+  {
+    id: text("id").primaryKey(),
+    tenantId: text("tenant_id")
+      .notNull()
+      .references(() => tenants.id),
+    name: text("name").notNull(),
+    generation: int8("generation").notNull().default(1),
+    /** The number in the fleet: see networkNumbers. */
+    number: integer("number").notNull(),
+    createdAt: timestamptz("created_at").notNull().defaultNow(),
+  },
+  (table) => [
+    uniqueIndex("networks_name_unique").on(table.tenantId, table.name),
+    uniqueIndex("networks_number_unique").on(table.number),
+  ],
+);
+
+/** The subnets of networks: at most one of each family. */
+export const subnets = pgTable(
+  "subnets",
+  {
+    id: text("id").primaryKey(),
+    networkId: text("network_id")
+      .notNull()
+      .references(() => networks.id, { onDelete: "cascade" }),
+    family: smallint("family").$type<4 | 6>().notNull(),
+    cidr: cidr("cidr").notNull(),
+    gateway: inet("gateway").notNull(),
+    /** Empty for the whole subnet. */
+    pools: jsonb("pools").$type<string[]>().notNull(),
+    reservations: jsonb("reservations").$type<string[]>().notNull(),
+    /** The addresses that Berth may take, from the columns above: see listUsableRanges. */
+    ranges: jsonb("ranges").$type<OffsetRange[]>().notNull(),
+    /** The number of addresses in `ranges`. */
+    usable: int8("usable").notNull(),
+    /** The number of rows in `addresses`. All of them are in `ranges`. */
+    taken: int8("taken").notNull().default(0),
+    /** The offset of the last address that Berth took. The search for the next one starts here. */
+    lastOffset: int8("last_offset").notNull().default(0),
+    createdAt: timestamptz("created_at").notNull().defaultNow(),
+  },
+  (table) => [
+    uniqueIndex("subnets_family_unique").on(table.networkId, table.family),
+    check("subnets_family_known", sql`${table.family} in (4, 6)`),
+    check("subnets_taken_within_usable", sql`${table.taken} between 0 and ${table.usable}`),
+  ],
+);
+
+/**
+ * The addresses that sets have, or had until recently. The transaction that books a set on a host
+ * inserts them. The end of the booking quarantines them, and a sweep deletes them later.
+ */
+export const addresses = pgTable(
+  "addresses",
+  {
+    subnetId: text("subnet_id")
+      .notNull()
+      .references(() => subnets.id, { onDelete: "cascade" }),
+    address: inet("address").notNull(),
+    setId: text("set_id").notNull(),
+    /** The position of the network in the template of the set, from 0. */
+    attachment: smallint("attachment").notNull(),
+    mac: text("mac").notNull(),
+    state: text("state").$type<AddressState>().notNull().default("claimed"),
+    /** The time at which the set had left its host. */
+    releasedAt: timestamptz("released_at"),
+  },
+  (table) => [
+    primaryKey({ name: "addresses_pkey", columns: [table.subnetId, table.address] }),
+    uniqueIndex("addresses_set_unique")
+      .on(table.setId, table.attachment, table.subnetId)
+      .where(sql`state = 'claimed'`),
+    index("addresses_quarantined")
+      .on(table.subnetId, table.releasedAt)
+      .where(sql`state = 'quarantined'`),
+    check("addresses_state_known", sql`${table.state} in (${quoted(addressStates)})`),
+    check(
+      "addresses_released_if_quarantined",
+      sql`(${table.state} = 'quarantined') = (${table.releasedAt} is not null)`,
+    ),
+  ],
+);

@@ -1,0 +1,45 @@
+import * as addresses from "../../../src/db/queries/networks/addresses.ts";
+import * as networks from "../../../src/db/queries/networks/networks.ts";
+import type { Samples } from "./volume-samples.ts";
+
+const subnet = {
+  id: "sub",
+  family: 4,
+  cidr: "10.0.0.0/24",
+  gateway: "10.0.0.1",
+  pools: [],
+  reservations: [],
+  ranges: [[2, 254]],
+  usable: 253,
+} as const;
+const network = {
+  id: "net",
+  tenantId: "tnt",
+  name: "web",
+  subnets: [{ ...subnet, pools: [], reservations: [] }],
+};
+
+export const networkSamples: Samples = {
+  insertNetworks: (q) => [networks.insertNetworks(q, [network])],
+  lockNetwork: (q) => [
+    networks.lockNetwork(q, "tnt", "web"),
+    networks.lockNetwork(q, "tnt", "web", true),
+  ],
+  hasNetwork: (q) => [networks.hasNetwork(q, "tnt", "web")],
+  countNetworks: (q) => [networks.countNetworks(q, "tnt")],
+  lockSubnetsOf: (q) => [networks.lockSubnetsOf(q, "net")],
+  replaceSubnets: (q) => [networks.replaceSubnets(q, "net", network.subnets)],
+  deleteNetworkRow: (q) => [networks.deleteNetworkRow(q, "net")],
+  listServicesOfNetwork: (q) => [networks.listServicesOfNetwork(q, "tnt", "web", 1)],
+  listNetworks: (q) => [
+    networks.listNetworks(q, null, undefined, 1),
+    networks.listNetworks(q, "tnt", "net", 1),
+  ],
+  findNetwork: (q) => [networks.findNetwork(q, "tnt", "web")],
+  listNetworkAddresses: (q) => [
+    addresses.listNetworkAddresses(q, "net", undefined, 1),
+    addresses.listNetworkAddresses(q, "net", "fd00::1", 1),
+  ],
+  dropAddressesOutside: (q) => [addresses.dropAddressesOutside(q, "sub", [[2, 254]])],
+  findSetOfNetwork: (q) => [addresses.findSetOfNetwork(q, "net")],
+};
