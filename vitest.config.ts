@@ -2,7 +2,7 @@ import { defineConfig } from "vitest/config";
 
 /**
  * The projects, by what a test needs: nothing (unit), Postgres and Redis (integration), Docker as well
- * (agent), a test host with LVM (lvm), a test host with systemd (modern-host, and on-modern-host for the
+ * (agent), Open vSwitch (network), a test host with LVM (lvm), a test host with systemd (modern-host, and on-modern-host for the
  * tests that run on that host; qemu on request), the built processes as a user starts them (e2e).
  *
  * There is no retry anywhere: a test that fails once has found something. Tests that share the machine's
@@ -56,6 +56,17 @@ export default defineConfig({
           fileParallelism: false,
           testTimeout: 300_000,
           hookTimeout: 300_000,
+        },
+      },
+      {
+        extends: true,
+        // With Open vSwitch, python3 and network namespaces: npm run test:network.
+        test: {
+          name: "network",
+          include: ["test/network/**/*.test.ts"],
+          fileParallelism: false,
+          testTimeout: 180_000,
+          hookTimeout: 180_000,
         },
       },
       {

@@ -13,6 +13,14 @@ it("returns the output, or the error output of a failed program", async () => {
   await expect(runCommand("/nowhere", [], { timeoutMs: 5_000 })).rejects.toThrow("ENOENT");
 });
 
+it("passes the input, and reports why a program ends before it has read all", async () => {
+  const input = "line\n".repeat(200_000);
+  expect(await sh("wc -l", { timeoutMs: 5_000, input })).toBe("200000\n");
+  await expect(
+    sh("read first; echo no >&2; exit 1", { timeoutMs: 5_000, input }),
+  ).rejects.toMatchObject({ stderrTail: "no" });
+});
+
 it("kills the program at the deadline and when aborted", async () => {
   await expect(sh("exec sleep 60", { timeoutMs: 50 })).rejects.toThrow("did not end within 50 ms");
   const signal = AbortSignal.timeout(50);

@@ -34,6 +34,8 @@ export interface CommandOptions {
   killSignal?: "SIGKILL" | "SIGTERM";
   /** Exit codes besides 0 with which the output is usable. */
   exitCodesAccepted?: readonly number[];
+  /** Text for the standard input, which is otherwise open and empty. */
+  input?: string;
   /** Variables besides the locale and the path. */
   env?: Readonly<Record<string, string>>;
 }
@@ -69,7 +71,14 @@ export async function runCommand(
 async function runHere(
   path: string,
   args: readonly string[],
-  { timeoutMs, signal, killSignal = "SIGKILL", exitCodesAccepted = [], env = {} }: CommandOptions,
+  {
+    timeoutMs,
+    signal,
+    killSignal = "SIGKILL",
+    exitCodesAccepted = [],
+    input,
+    env = {},
+  }: CommandOptions,
 ): Promise<string> {
   return new Promise((resolve, reject) => {
     const fail = (cause: Error & { code?: unknown }, stderr: string) => {
@@ -92,6 +101,9 @@ async function runHere(
       else if (error && !exitCodesAccepted.includes(Number(error.code))) fail(error, stderr);
       else resolve(stdout);
     });
+    // A program that ends before it has read all reports the reason, not this pipe.
+    child.stdin?.on("error", () => undefined);
+    if (input !== undefined) child.stdin?.end(input);
     const kill = (cause: Error) => {
       killedFor ??= cause;
       child.kill(killSignal);

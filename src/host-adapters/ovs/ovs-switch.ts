@@ -1,0 +1,255 @@
+import { join } from "node:path";
+import { z } from "zod";
+import {
+  type BridgePort,
+  type ListedPort,
+  SwitchError,
+  type SwitchPort,
+} from "../../network-driver/ports/switch-port.ts";
+import { isAborted, toAbortError } from "../../lib/async/abort.ts";
+import { CommandError, runCommand } from "../exec.ts";
+
+const vsctl = "/usr/bin/ovs-vsctl";
+const ofctl = "/usr/bin/ovs-ofctl";
+const appctl = "/usr/bin/ovs-appctl";
+
+/** ovs-vsctl waits until the switch daemon has applied a change. */
+const changeTimeoutMs = 10_000;
+const listTimeoutMs = 5_000;
+/** 10,000 new flows take less than a second on an idle machine. */
+const flowsTimeoutMs = 30_000;
+const pingTimeoutMs = 2_000;
+
+/** The name of the tunnel's port in the bridge. */
+export const TUNNEL_PORT_NAME = "berth-vxlan";
+
+export interface OvsSwitchOptions {
+  /** The name of the integration bridge. */
+  bridge: string;
+  /** The kernel module, or the datapath in the daemon. */
+  datapath: "system" | "netdev";
+  /** The folder of the sockets and the pid file of Open vSwitch, OVS_RUNDIR. */
+  runFolder: string;
+  /** Connects the bridge with other hosts by VXLAN over this UDP port. */
+  tunnel?: { udpPort: number };
+}
+
+/**
+ * An integration bridge of Open vSwitch, by its command line programs. The datapath and the tunnel
+ * of an existing bridge follow the options when `ensureBridge` is called. The tunnel's port is in
+ * the list of ports, without external ids.
+ */
+export function createOvsSwitch(options: OvsSwitchOptions): SwitchPort {
+  return new OvsSwitch(options);
+}
+
+const namePattern = /^[A-Za-z0-9][\w.-]{0,14}$/;
+const idKeyPattern = /^berth-[a-z0-9-]{1,50}$/;
+const idValuePattern = /^[\x20-\x7e]{0,1024}$/;
+
+/** A column without a value. */
+const noValue = z.tuple([z.literal("set"), z.array(z.never())]);
+const mapColumn = z.tuple([z.literal("map"), z.array(z.tuple([z.string(), z.string()]))]);
+const interfaceTable = z.object({
+  data: z.array(
+    z.tuple([
+      z.string(),
+      z.union([z.number(), noValue]),
+      z.union([z.number(), noValue]),
+      mapColumn,
+      mapColumn,
+      z.union([z.string(), noValue]),
+    ]),
+  ),
+});
+const listInterfaces = [
+  "--columns=name,ofport,ifindex,external_ids,other_config,error",
+  "list",
+  "Interface",
+];
+/** Open vSwitch ignores this member. See OvsSwitch. */
+const openedKey = "berth-ifindex";
+
+/**
+ * The netdev datapath opens an interface by name, but then reads from that very interface. If it is
+ * deleted and created again, its port has the number that it had, and receives nothing. Only a
+ * removal of the port in a transaction of its own helps. So `addPort` stores the kernel's index of
+ * the interface that the daemon has opened, and compares it with the current one.
+ */
+class OvsSwitch implements SwitchPort {
+  readonly #bridge: string;
+  readonly #datapath: "system" | "netdev";
+  readonly #runFolder: string;
+  /** The bridge's socket for OpenFlow. */
+  readonly #management: string;
+  readonly #tunnel: { udpPort: number } | undefined;
+
+  constructor({ bridge, datapath, runFolder, tunnel }: OvsSwitchOptions) {
+    this.#bridge = checkName(bridge);
+    this.#datapath = datapath;
+    this.#runFolder = runFolder;
+    this.#management = `unix:${join(runFolder, `${bridge}.mgmt`)}`;
+    this.#tunnel = tunnel;
+  }
+
+  async ensureBridge(signal: AbortSignal): Promise<void> {
+    const bridge = this.#bridge;
+    const settings = [`datapath_type=${this.#datapath}`, "fail_mode=secure"];
+    // One transaction: without the mode, a new bridge forwards every frame to all ports.
+    const args = ["--may-exist", "add-br", bridge, "--", "set", "Bridge", bridge, ...settings];
+    if (this.#tunnel) {
+      const name = TUNNEL_PORT_NAME;
+      const options = `options={remote_ip=flow,key=flow,dst_port=${this.#tunnel.udpPort}}`;
+      args.push("--", "--may-exist", "add-port", bridge, name);
+      args.push("--", "set", "Interface", name, "type=vxlan", options);
+    }
+    await this.#vsctl(args, { timeoutMs: changeTimeoutMs, signal });
+  }
+
+  async addPort(port: BridgePort, signal: AbortSignal): Promise<void> {
+    const name = checkName(port.name);
+    const before = await this.#addRow(port, signal);
+    if (before?.isOpened && before.ofPort !== undefined) return;
+    if (!before?.isNew) {
+      await this.removePort(name, signal);
+      await this.#addRow(port, signal);
+    }
+    // ovs-vsctl succeeds even if the daemon cannot open the interface.
+    const [row] = readInterfaces(await this.#vsctl([...listInterfaces, name], { signal }));
+    if (!row?.ofPort || !row.interfaceIndex) {
+      await this.removePort(name, signal);
+      throw new SwitchError(`Open vSwitch cannot open ${name}: ${row?.error ?? "it vanished"}.`);
+    }
+    const opened = `other_config:${openedKey}=${row.interfaceIndex}`;
+    await this.#vsctl(["set", "Interface", name, opened], { timeoutMs: changeTimeoutMs, signal });
+  }
+
+  /** Ensures the port with its external ids, and returns its row as it was before. */
+  async #addRow({ name, externalIds }: BridgePort, signal: AbortSignal) {
+    const ids = Object.entries(externalIds).map(([key, value]) => formatId(key, value));
+    const args = ["--may-exist", "add-port", this.#bridge, name, "--"];
+    args.push("set", "Interface", name, `external_ids={${ids.join(",")}}`, "--");
+    args.push(...listInterfaces, name);
+    return readInterfaces(await this.#vsctl(args, { timeoutMs: changeTimeoutMs, signal })).at(0);
+  }
+
+  async removePort(name: string, signal: AbortSignal): Promise<void> {
+    const args = ["--if-exists", "del-port", this.#bridge, checkName(name)];
+    await this.#vsctl(args, { timeoutMs: changeTimeoutMs, signal });
+  }
+
+  async listPorts(signal: AbortSignal): Promise<ListedPort[]> {
+    // One transaction prints a line for each port of the bridge, and one for all interfaces.
+    const args = ["list-ports", this.#bridge, "--", ...listInterfaces];
+    const lines = (await this.#vsctl(args, { signal })).trimEnd().split("\n");
+    const names = new Set(lines.slice(0, -1));
+    return readInterfaces(lines.at(-1) ?? "")
+      .filter(({ name }) => names.has(name))
+      .map(({ name, externalIds, ofPort, isReplaced }) => ({
+        name,
+        externalIds,
+        ofPort: isReplaced ? undefined : ofPort,
+      }))
+      .sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  async replaceFlows(flows: readonly string[], signal: AbortSignal): Promise<void> {
+    const broken = flows.find((line) => /[\r\n#]/.test(line));
+    if (broken !== undefined) throw new SwitchError(`"${broken}" is not one flow.`);
+    const input = flows.map((line) => `${line}\n`).join("");
+    const args = ["--bundle", "replace-flows", this.#management, "-"];
+    await this.#ofctl(args, { timeoutMs: flowsTimeoutMs, signal, input });
+  }
+
+  async countFlows(signal: AbortSignal): Promise<number> {
+    const args = ["dump-aggregate", this.#management];
+    const output = await this.#ofctl(args, { timeoutMs: listTimeoutMs, signal });
+    const count = /\bflow_count=(\d+)/.exec(output)?.[1];
+    if (count === undefined) throw new SwitchError("Open vSwitch did not count its flows.");
+    return Number(count);
+  }
+
+  async isUp(signal: AbortSignal): Promise<boolean> {
+    const options = { timeoutMs: pingTimeoutMs, signal };
+    try {
+      await Promise.all([
+        this.#vsctl(["get", "Open_vSwitch", ".", "_uuid"], options),
+        this.#run(appctl, ["--target=ovs-vswitchd", "version"], options),
+      ]);
+      return true;
+    } catch (error) {
+      if (isAborted(signal)) throw toAbortError(signal);
+      if (error instanceof SwitchError) return false;
+      throw error;
+    }
+  }
+
+  #vsctl(args: readonly string[], { timeoutMs = listTimeoutMs, signal }: CallOptions) {
+    const database = `--db=unix:${join(this.#runFolder, "db.sock")}`;
+    const waitSeconds = Math.ceil(timeoutMs / 1_000);
+    const head = [database, `--timeout=${waitSeconds}`, "--format=json", "--"];
+    return this.#run(vsctl, [...head, ...args], { timeoutMs: timeoutMs + 1_000, signal });
+  }
+
+  /** OpenFlow 1.4 is the first version with bundles. */
+  #ofctl(args: readonly string[], options: RunOptions) {
+    return this.#run(ofctl, ["--protocols=OpenFlow14", ...args], options);
+  }
+
+  async #run(program: string, args: readonly string[], options: RunOptions): Promise<string> {
+    // The programs find each other's sockets by this folder.
+    const env = { OVS_RUNDIR: this.#runFolder };
+    try {
+      return await runCommand(program, args, { ...options, env });
+    } catch (error) {
+      if (!(error instanceof CommandError)) throw error;
+      throw new SwitchError(`Open vSwitch failed: ${error.message}`, { cause: error });
+    }
+  }
+}
+
+interface CallOptions {
+  timeoutMs?: number;
+  signal: AbortSignal;
+}
+
+interface RunOptions {
+  timeoutMs: number;
+  signal: AbortSignal;
+  input?: string;
+}
+
+function readInterfaces(json: string) {
+  return interfaceTable
+    .parse(JSON.parse(json))
+    .data.map(([name, ofPort, interfaceIndex, externalIds, settings, error]) => {
+      const index = typeof interfaceIndex === "number" ? interfaceIndex : 0;
+      const opened = new Map(settings[1]).get(openedKey);
+      return {
+        name,
+        externalIds: Object.fromEntries(externalIds[1]),
+        // The number is -1 if the daemon could not open the interface.
+        ofPort: typeof ofPort === "number" && ofPort > 0 ? ofPort : undefined,
+        /** The daemon has not seen the port yet. */
+        isNew: typeof ofPort !== "number",
+        /** 0 if the interface has vanished. */
+        interfaceIndex: index,
+        isOpened: index > 0 && opened === String(index),
+        /** The interface that the daemon has opened has vanished. */
+        isReplaced: opened !== undefined && opened !== String(index),
+        error: typeof error === "string" ? error : undefined,
+      };
+    });
+}
+
+function checkName(name: string): string {
+  if (namePattern.test(name)) return name;
+  throw new SwitchError(`${JSON.stringify(name)} is not the name of a network interface.`);
+}
+
+/** Renders a member of a map for ovs-vsctl, which reads a quoted text as JSON. */
+function formatId(key: string, value: string): string {
+  if (!idKeyPattern.test(key) || !idValuePattern.test(value))
+    throw new SwitchError(`${JSON.stringify(key)} is not a valid external id.`);
+  return `${JSON.stringify(key)}=${JSON.stringify(value)}`;
+}
