@@ -1,0 +1,344 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { type FlowFrame, interpretFlows } from "../../../test/support/ovs/flow-interpreter.ts";
+import { seededRandom } from "../../../test/support/seeded-random.ts";
+import { compileFlows, type FlowInput, type FlowNetwork, GATEWAY_MAC } from "./compile-flows.ts";
+import { constantFlows } from "./constant-flows.ts";
+import { linkLocalOf } from "./flow-addresses.ts";
+import { renderFlow } from "./flow.ts";
+
+const TUNNEL = 1;
+const GATEWAY = "10.64.255.254";
+const hosts = ["172.31.0.2", "172.31.0.3"];
+
+interface Member {
+  mac: string;
+  addresses: readonly string[];
+}
+
+/** The interface with this number, which has the same addresses in every network. */
+function member(number: number, families: number): Member {
+  const hex = number.toString(16).padStart(2, "0");
+  const ipv4 = families === 6 ? [] : [`10.64.0.${number}`];
+  const ipv6 = families === 4 ? [] : [`fd00::${number.toString(16)}`];
+  return { mac: `0a:00:0a:40:00:${hex}`, addresses: [...ipv4, ...ipv6] };
+}
+
+const membersArbitrary = fc.uniqueArray(
+  fc.record({
+    number: fc.integer({ min: 1, max: 12 }),
+    families: fc.constantFrom(4, 6, 46),
+    place: fc.constantFrom("local", ...hosts),
+  }),
+  { selector: ({ number }) => number, maxLength: 8 },
+);
+
+/** A host with up to three networks, whose members have overlapping addresses. */
+const inputArbitrary = fc
+  .array(membersArbitrary, { minLength: 1, maxLength: 3 })
+  .map((networks) => {
+    const input = { localPorts: [] as FlowInput["localPorts"][number][], tunnelPort: TUNNEL };
+    let ofPort = TUNNEL;
+    return {
+      ...input,
+      networks: networks.map((members, index): FlowNetwork => {
+        const networkId = `net_${index}`;
+        for (const { number, families, place } of members)
+          if (place === "local")
+            input.localPorts.push({ ...member(number, families), networkId, ofPort: ++ofPort });
+        const remotePorts = members
+          .filter(({ place }) => place !== "local")
+          .map(({ number, families, place }) => ({
+            ...member(number, families),
+            tunnelAddress: place,
+          }));
+        const number = 4097 + index;
+        return { networkId, number, zone: 7 + index, gateways: [GATEWAY], remotePorts };
+      }),
+    };
+  });
+
+const isIpv6 = (address: string) => address.includes(":");
+const ownAddresses = ({ mac, addresses }: Member) =>
+  addresses.some(isIpv6) ? [...addresses, linkLocalOf(mac)] : addresses;
+
+function packet(inPort: number, from: string, address: string, to: string): FlowFrame {
+  const family = isIpv6(address) ? "ipv6" : "ip";
+  const source = isIpv6(address) ? "ipv6_src" : "nw_src";
+  return {
+    protocols: [family, isIpv6(address) ? "udp6" : "udp"],
+    fields: { in_port: String(inPort), dl_src: from, dl_dst: to, [source]: address },
+  };
+}
+
+function tunneled(frame: FlowFrame, number: number, host: string): FlowFrame {
+  return { ...frame, fields: { ...frame.fields, tun_id: String(number), tun_src: host } };
+}
+
+/** A request of the port for the neighbor with address `target`. */
+function request(inPort: number, from: string, address: string, target: string): FlowFrame {
+  const fields = { in_port: String(inPort), dl_src: from, dl_dst: "ff:ff:ff:ff:ff:ff" };
+  if (!isIpv6(target))
+    return {
+      protocols: ["arp"],
+      fields: { ...fields, arp_op: "1", arp_sha: from, arp_spa: address, arp_tpa: target },
+    };
+  const nd = { icmpv6_type: "135", icmpv6_code: "0", nd_target: target };
+  return { protocols: ["ipv6", "icmp6"], fields: { ...fields, ...nd, ipv6_src: address } };
+}
+
+describe("the compiled flows", () => {
+  const check = (property: (input: FlowInput & { networks: FlowNetwork[] }) => void) =>
+    fc.assert(fc.property(inputArbitrary, property), { numRuns: 60 });
+  const findNetwork = (input: FlowInput, networkId: string): FlowNetwork => {
+    const network = input.networks.find((one) => one.networkId === networkId);
+    if (!network) throw new Error(`no ${networkId}`);
+    return network;
+  };
+
+  it("are equal for equal inputs in any order", () => {
+    check((input) => {
+      const random = seededRandom(1);
+      const shuffle = <T>(items: readonly T[]) => items.toSorted(() => random() - 0.5);
+      const other = {
+        ...input,
+        localPorts: shuffle(input.localPorts),
+        networks: shuffle(input.networks).map((network) => ({
+          ...network,
+          remotePorts: shuffle(network.remotePorts),
+        })),
+      };
+      expect(compileFlows(other).map(renderFlow)).toEqual(compileFlows(input).map(renderFlow));
+    });
+  });
+
+  it("are distinct, and linear in ports and addresses", () => {
+    check((input) => {
+      const flows = compileFlows(input);
+      const keys = flows.map(({ table, priority, match }) => `${table} ${priority} ${match}`);
+      expect(new Set(keys).size).toBe(flows.length);
+      const local = input.localPorts;
+      const remote = input.networks.flatMap(({ remotePorts }) => remotePorts);
+      const count = (members: readonly Member[]) => members.flatMap(ownAddresses).length;
+      const perNetwork = 2 + 1 + 2 * hosts.length;
+      expect(flows.length).toBeLessThanOrEqual(
+        constantFlows.length +
+          perNetwork * input.networks.length +
+          (local.length + 4 * count(local)) +
+          (remote.length + count(remote)),
+      );
+    });
+  });
+
+  it("drop each frame whose port may not send from its MAC address and address", () => {
+    check((input) => {
+      const bridge = interpretFlows(compileFlows(input));
+      const members = [1, 2, 12].map((number) => member(number, 46));
+      for (const port of input.localPorts) {
+        for (const claimed of [...members, ...input.localPorts])
+          for (const address of [...ownAddresses(claimed), ...port.addresses, "0.0.0.0", "::"]) {
+            const isOwn = ownAddresses(port).includes(address);
+            for (const mac of [port.mac, claimed.mac]) {
+              if (mac === port.mac && isOwn) continue;
+              for (const { mac: to } of input.localPorts)
+                expect(bridge(packet(port.ofPort, mac, address, to)).outputs).toEqual([]);
+              const neighbor = isIpv6(address) ? "fd00::3" : "10.64.0.3";
+              expect(bridge(request(port.ofPort, mac, address, neighbor)).outputs).toEqual([]);
+            }
+          }
+        // ARP has a second sender, besides that of the frame.
+        const [address] = port.addresses;
+        if (address === undefined || isIpv6(address)) continue;
+        const honest = request(port.ofPort, port.mac, address, GATEWAY);
+        const fields = { ...honest.fields, arp_sha: "0a:00:0a:40:00:ff" };
+        expect(bridge({ ...honest, fields }).outputs).toEqual([]);
+      }
+    });
+  });
+
+  it("drop frames of routers, DHCP servers, unknown ports, and tagged frames", () => {
+    check((input) => {
+      const bridge = interpretFlows(compileFlows(input));
+      for (const port of input.localPorts)
+        for (const address of ownAddresses(port))
+          for (const { mac } of input.localPorts) {
+            const honest = packet(port.ofPort, port.mac, address, mac);
+            const harmful: Record<string, string>[] = isIpv6(address)
+              ? [{ tp_dst: "546" }, { vlan_tci: "0x1000" }]
+              : [{ tp_dst: "68" }, { vlan_tci: "0x1000" }, { in_port: "99" }];
+            for (const change of harmful)
+              expect(
+                bridge({ ...honest, fields: { ...honest.fields, ...change } }).outputs,
+              ).toEqual([]);
+            for (const icmpv6_type of isIpv6(address) ? ["134", "136", "137"] : []) {
+              const fields = { ...honest.fields, icmpv6_type };
+              expect(bridge({ protocols: ["ipv6", "icmp6"], fields }).outputs).toEqual([]);
+            }
+          }
+    });
+  });
+
+  it("answer for each known address exactly once, and for no other address", () => {
+    check((input) => {
+      const bridge = interpretFlows(compileFlows(input));
+      for (const port of input.localPorts) {
+        const network = findNetwork(input, port.networkId);
+        const others = input.localPorts.filter(
+          ({ networkId, ofPort }) => networkId === port.networkId && ofPort !== port.ofPort,
+        );
+        const known = new Map(
+          [...others, ...network.remotePorts, { mac: GATEWAY_MAC, addresses: [GATEWAY] }].flatMap(
+            (one) => ownAddresses(one).map((address) => [address, one.mac] as const),
+          ),
+        );
+        const targets = Array.from({ length: 13 }, (_, index) =>
+          ownAddresses(member(index + 1, 46)),
+        );
+        for (const target of [...targets.flat(), GATEWAY]) {
+          const address = ownAddresses(port).find((own) => isIpv6(own) === isIpv6(target));
+          if (address === undefined) continue;
+          const { outputs } = bridge(request(port.ofPort, port.mac, address, target));
+          const mac = known.get(target);
+          const answer = isIpv6(target)
+            ? { icmpv6_type: "136", ipv6_src: target, ipv6_dst: address, nd_tll: mac }
+            : { arp_op: "2", arp_sha: mac, arp_spa: target, arp_tha: port.mac, arp_tpa: address };
+          expect(outputs).toEqual(
+            mac === undefined
+              ? []
+              : [
+                  {
+                    port: "in_port",
+                    fields: expect.objectContaining({ ...answer, dl_src: mac, dl_dst: port.mac }),
+                  },
+                ],
+          );
+        }
+      }
+    });
+  });
+
+  it("send each packet to the one port with its destination, in its own network", () => {
+    check((input) => {
+      const bridge = interpretFlows(compileFlows(input));
+      for (const port of input.localPorts) {
+        const network = findNetwork(input, port.networkId);
+        const address = port.addresses[0] ?? "";
+        for (let number = 1; number <= 13; number += 1) {
+          const { mac } = member(number, 46);
+          const local = input.localPorts.find(
+            (one) => one.networkId === port.networkId && one.mac === mac,
+          );
+          if (local === port) continue;
+          const remote = network.remotePorts.find((one) => one.mac === mac);
+          const { outputs, ...zones } = bridge(packet(port.ofPort, port.mac, address, mac));
+          if (local) expect(outputs).toMatchObject([{ port: String(local.ofPort) }]);
+          else if (remote)
+            expect(outputs).toMatchObject([
+              {
+                port: String(TUNNEL),
+                fields: { tun_id: String(network.number), tun_dst: remote.tunnelAddress },
+              },
+            ]);
+          else expect(outputs).toEqual([]);
+          const zone = String(network.zone);
+          expect(zones.zonesTracked).toEqual([zone]);
+          expect(zones.zonesCommitted).toEqual(outputs.length === 0 ? [] : [zone]);
+        }
+        for (const to of ["ff:ff:ff:ff:ff:ff", "33:33:00:00:00:01", GATEWAY_MAC])
+          expect(bridge(packet(port.ofPort, port.mac, address, to)).outputs).toEqual([]);
+      }
+    });
+  });
+
+  it("commit a new connection once, and drop the packets of invalid ones", () => {
+    check((input) => {
+      const bridge = interpretFlows(compileFlows(input));
+      for (const from of input.localPorts)
+        for (const to of input.localPorts) {
+          if (from === to || from.networkId !== to.networkId) continue;
+          const frame = packet(from.ofPort, from.mac, from.addresses[0] ?? "", to.mac);
+          const established = bridge({ ...frame, connection: "est" });
+          expect(established.outputs).toHaveLength(1);
+          expect(established.zonesCommitted).toEqual([]);
+          expect(bridge({ ...frame, connection: "inv" }).outputs).toEqual([]);
+        }
+    });
+  });
+
+  it("deliver tunneled packets of known networks and hosts to local ports alone", () => {
+    check((input) => {
+      const bridge = interpretFlows(compileFlows(input));
+      for (const network of input.networks)
+        for (const host of [...hosts, "172.31.0.9"])
+          for (let number = 1; number <= 12; number += 1) {
+            const { mac, addresses } = member(number, 46);
+            const isKnown = network.remotePorts.some(({ tunnelAddress }) => tunnelAddress === host);
+            const local = input.localPorts.find(
+              (one) => one.networkId === network.networkId && one.mac === mac,
+            );
+            for (const address of addresses) {
+              const frame = packet(TUNNEL, "0a:00:0a:40:00:0d", address, mac);
+              expect(bridge(tunneled(frame, network.number, host))).toMatchObject({
+                outputs: isKnown && local ? [{ port: String(local.ofPort) }] : [],
+                returns: 0,
+              });
+              expect(bridge(tunneled(frame, 9_999, host)).outputs).toEqual([]);
+              expect(
+                bridge(tunneled(request(TUNNEL, mac, address, address), network.number, host))
+                  .outputs,
+              ).toEqual([]);
+            }
+          }
+    });
+  });
+});
+
+describe("the flow compiler", () => {
+  const network = { networkId: "net_a", number: 4097, zone: 7, gateways: [], remotePorts: [] };
+  const port = { ...member(1, 46), networkId: "net_a", ofPort: 2 };
+
+  it("gives no flow to a port whose network is unknown", () => {
+    const flows = compileFlows({ localPorts: [port], networks: [] });
+    expect(flows).toHaveLength(constantFlows.length);
+    expect(flows).toEqual(expect.arrayContaining([...constantFlows]));
+  });
+
+  it("prefers the newer of two ports with one address, and a local one to a remote one", () => {
+    const newer = { ...port, ofPort: 9 };
+    const remotePorts = [
+      { ...member(1, 46), tunnelAddress: "172.31.0.2" },
+      { ...member(1, 46), mac: "0a:00:0a:40:00:aa", tunnelAddress: "172.31.0.3" },
+    ];
+    const localPorts = [port, newer, { ...member(2, 46), networkId: "net_a", ofPort: 3 }];
+    const networks = [{ ...network, remotePorts }];
+    const bridge = interpretFlows(compileFlows({ localPorts, networks, tunnelPort: TUNNEL }));
+    const [output, ...others] = bridge(packet(3, member(2, 46).mac, "10.64.0.2", port.mac)).outputs;
+    expect(output?.port).toBe("9");
+    expect(others).toEqual([]);
+    const answers = bridge(request(3, member(2, 46).mac, "10.64.0.2", "10.64.0.1")).outputs;
+    expect(answers).toMatchObject([{ fields: { arp_sha: port.mac } }]);
+  });
+
+  it.each(["10.64.0.0/16", "10.64.0.1,actions=flood", "fd00::1\n", "FD00::1", ""])(
+    "refuses the address %j, which would match other senders",
+    (address) => {
+      const localPorts = [{ ...port, addresses: [address] }];
+      expect(() => compileFlows({ localPorts, networks: [network] })).toThrow("not a canonical");
+    },
+  );
+
+  it.each(["ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01", "0A:00:00:00:00:01", "0a:00"])(
+    "refuses the MAC address %s",
+    (mac) => {
+      const localPorts = [{ ...port, mac }];
+      expect(() => compileFlows({ localPorts, networks: [network] })).toThrow("not a unicast");
+    },
+  );
+
+  it("refuses two networks with one number or zone", () => {
+    for (const change of [{ number: 4098 }, { zone: 8 }]) {
+      const networks = [network, { ...network, networkId: "net_b", ...change }];
+      expect(() => compileFlows({ localPorts: [], networks })).toThrow("the same");
+    }
+  });
+});

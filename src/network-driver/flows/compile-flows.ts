@@ -1,0 +1,210 @@
+import { assert } from "../../lib/assert.ts";
+import { constantFlows } from "./constant-flows.ts";
+import { checkMac, familyOf, linkLocalOf } from "./flow-addresses.ts";
+import { compareFlows, type Flow, flowRegisters as register, flowTables as table } from "./flow.ts";
+
+/** The MAC address of all gateways. The host answers for them, and forwards no frame to it. */
+export const GATEWAY_MAC = "0a:07:00:00:00:01";
+
+/** An interface of a set on this host. */
+export interface LocalPort {
+  /** The number of the port in the bridge. */
+  ofPort: number;
+  networkId: string;
+  mac: string;
+  /** Single addresses in canonical form, without a prefix length. */
+  addresses: readonly string[];
+}
+
+/** An interface of a set on another host. */
+export interface RemotePort {
+  mac: string;
+  addresses: readonly string[];
+  /** The address of that host in the tunnel network. */
+  tunnelAddress: string;
+}
+
+export interface FlowNetwork {
+  networkId: string;
+  /** The number of the network in the tunnel: unique in the fleet, from 1 to 2^24 - 1. */
+  number: number;
+  /** Unique on this host (see assignZones). */
+  zone: number;
+  gateways: readonly string[];
+  remotePorts: readonly RemotePort[];
+}
+
+export interface FlowInput {
+  localPorts: readonly LocalPort[];
+  networks: readonly FlowNetwork[];
+  /** The number of the tunnel's port. Without it, the host reaches no remote port. */
+  tunnelPort?: number | undefined;
+}
+
+/**
+ * Compiles the flows of a host. Equal inputs in any order give equal flows. Their number is linear
+ * in ports and addresses.
+ *
+ * A local port whose network is missing neither sends nor receives, because its rules are unknown.
+ * If ports of a network have the same address or MAC address, one of them receives. A local port
+ * precedes a remote one, and a higher port number a lower one, because it is newer.
+ */
+export function compileFlows({ localPorts, networks, tunnelPort }: FlowInput): Flow[] {
+  checkUnique("network", networks, ({ networkId }) => networkId);
+  checkUnique("network number", networks, ({ number }) => number);
+  checkUnique("zone", networks, ({ zone }) => zone);
+  checkUnique("port", localPorts, ({ ofPort }) => ofPort);
+  const portsByNetwork = new Map<string, LocalPort[]>();
+  for (const port of localPorts.toSorted((a, b) => b.ofPort - a.ofPort)) {
+    const ports = portsByNetwork.get(port.networkId);
+    if (ports) ports.push(port);
+    else portsByNetwork.set(port.networkId, [port]);
+  }
+  const flows = [...constantFlows];
+  for (const network of networks) {
+    const local = portsByNetwork.get(network.networkId) ?? [];
+    const remote = network.remotePorts.toSorted(compareRemotePorts);
+    for (const port of local) flows.push(...compileSender(network, port));
+    flows.push(...compileNeighbors(network, [...local, ...remote]));
+    flows.push(...compileRules(network));
+    flows.push(...compileReceivers(network, { local, remote, tunnelPort }));
+    if (tunnelPort !== undefined) flows.push(...compileTunnel(network, tunnelPort));
+  }
+  return flows.sort(compareFlows);
+}
+
+/** A port sends only from its own MAC address and addresses, and requests only other neighbors. */
+function compileSender(network: FlowNetwork, { ofPort, mac, addresses }: LocalPort): Flow[] {
+  const sender = `in_port=${ofPort},dl_src=${checkMac(mac)}`;
+  const own = `${register.network}=${network.number},in_port=${ofPort}`;
+  const accept = `${loadNetwork(network)},goto_table:${table.neighbors}`;
+  return withLinkLocal(mac, addresses).flatMap((address) => {
+    const requestOwn = `${requestFor(address)},${own}`;
+    const matches =
+      familyOf(address) === 4
+        ? [`ip,${sender},nw_src=${address}`, `arp,${sender},arp_sha=${mac},arp_spa=${address}`]
+        : [`ipv6,${sender},ipv6_src=${address}`];
+    return [
+      ...matches.map((match) => toFlow(network, table.classify, 100, match, accept)),
+      // An answer to a request for the own address would look like a duplicate of it.
+      toFlow(network, table.neighbors, 110, requestOwn, "drop"),
+    ];
+  });
+}
+
+/** The bridge answers for each known address once, with the MAC address of its port. */
+function compileNeighbors(
+  network: FlowNetwork,
+  ports: readonly { mac: string; addresses: readonly string[] }[],
+): Flow[] {
+  const macs = new Map<string, string>();
+  const gateways = { mac: GATEWAY_MAC, addresses: network.gateways };
+  for (const { mac, addresses } of [...ports, gateways])
+    for (const address of withLinkLocal(mac, addresses))
+      if (!macs.has(address)) macs.set(address, checkMac(mac));
+  return [...macs].map(([address, mac]) => {
+    const match = `${requestFor(address)},${register.network}=${network.number}`;
+    const actions = [
+      "move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[]",
+      `set_field:${mac}->eth_src`,
+      `goto_table:${table.answer}`,
+    ];
+    return toFlow(network, table.neighbors, 100, match, actions.join(","));
+  });
+}
+
+/** New connections inside of a network are permitted. No flow leads to a different network. */
+function compileRules(network: FlowNetwork): Flow[] {
+  const match = `ct_state=+trk+new,${register.network}=${network.number}`;
+  return [
+    toFlow(network, table.egress, 50, match, `goto_table:${table.forward}`),
+    toFlow(network, table.ingress, 50, match, `goto_table:${table.output}`),
+  ];
+}
+
+/** Each MAC address of a network leads to one local port, or for local senders to one host. */
+function compileReceivers(
+  network: FlowNetwork,
+  {
+    local,
+    remote,
+    tunnelPort,
+  }: { local: readonly LocalPort[]; remote: readonly RemotePort[] } & {
+    tunnelPort: number | undefined;
+  },
+): Flow[] {
+  const flows = new Map<string, Flow>();
+  const add = (mac: string, origin: string, actions: string) => {
+    if (flows.has(mac)) return;
+    const match = `${register.network}=${network.number}${origin},dl_dst=${checkMac(mac)}`;
+    flows.set(mac, toFlow(network, table.forward, 100, match, actions));
+  };
+  for (const { mac, ofPort } of local)
+    add(mac, "", `${load(ofPort, register.port)},goto_table:${table.ingress}`);
+  if (tunnelPort === undefined) return [...flows.values()];
+  for (const { mac, tunnelAddress } of remote) {
+    const destination = familyOf(tunnelAddress) === 4 ? "tun_dst" : "tun_ipv6_dst";
+    const actions = [
+      `set_field:${network.number}->tun_id`,
+      `set_field:${tunnelAddress}->${destination}`,
+      load(tunnelPort, register.port),
+      `goto_table:${table.output}`,
+    ];
+    add(mac, `,${register.isRemote}=0`, actions.join(","));
+  }
+  return [...flows.values()];
+}
+
+/** The tunnel delivers packets of a network from the hosts of its remote ports, and no requests. */
+function compileTunnel(network: FlowNetwork, tunnelPort: number): Flow[] {
+  const hosts = new Set(network.remotePorts.map(({ tunnelAddress }) => tunnelAddress));
+  const track = `ct(table=${table.forward},zone=${network.zone})`;
+  const actions = `${loadNetwork(network)},${load(1, register.isRemote)},${track}`;
+  return [...hosts].flatMap((host) => {
+    const source = familyOf(host) === 4 ? "tun_src" : "tun_ipv6_src";
+    return ["ip", "ipv6"].map((protocol) => {
+      const match = `${protocol},in_port=${tunnelPort},tun_id=${network.number},${source}=${host}`;
+      return toFlow(network, table.classify, 100, match, actions);
+    });
+  });
+}
+
+/** Matches a request for the neighbor with `address`. */
+function requestFor(address: string): string {
+  return familyOf(address) === 4
+    ? `arp,arp_op=1,arp_tpa=${address}`
+    : `icmp6,icmpv6_type=135,icmpv6_code=0,nd_target=${address}`;
+}
+
+/** The kernel gives a link-local address to each interface with an IPv6 address. */
+function withLinkLocal(mac: string, addresses: readonly string[]): string[] {
+  const hasIpv6 = addresses.some((address) => familyOf(address) === 6);
+  return [...new Set(hasIpv6 ? [...addresses, linkLocalOf(mac)] : addresses)];
+}
+
+function loadNetwork({ number, zone }: FlowNetwork): string {
+  return `${load(number, register.network)},${load(zone, register.zone)}`;
+}
+
+function load(value: number, into: string): string {
+  return `set_field:${value}->${into}`;
+}
+
+function toFlow(
+  network: FlowNetwork,
+  of: number,
+  priority: number,
+  match: string,
+  actions: string,
+): Flow {
+  return { table: of, priority, cookie: network.number, match, actions };
+}
+
+function compareRemotePorts(a: RemotePort, b: RemotePort): number {
+  const [left, right] = [a, b].map(({ mac, tunnelAddress }) => `${mac} ${tunnelAddress}`);
+  return left === right ? 0 : String(left) < String(right) ? -1 : 1;
+}
+
+function checkUnique<T>(name: string, items: readonly T[], keyOf: (item: T) => unknown): void {
+  assert(new Set(items.map(keyOf)).size === items.length, `two items have the same ${name}`);
+}

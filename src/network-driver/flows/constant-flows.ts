@@ -1,0 +1,90 @@
+import { type Flow, flowRegisters as register, flowTables as table } from "./flow.ts";
+
+const zone = `zone=NXM_NX_${register.zone.toUpperCase()}[0..15]`;
+const ports = `output:NXM_NX_${register.port.toUpperCase()}[]`;
+
+/** ICMPv6 types that only routers, or the bridge itself, send: a set with them is an impostor. */
+const impostorTypes = { routerAdvertisement: 134, neighborAdvertisement: 136, redirect: 137 };
+/** Ports of DHCP clients, for IPv4 and IPv6: only a DHCP server sends to them. */
+const dhcpClientPorts = ["udp,tp_dst=68", "udp6,tp_dst=546"];
+
+/** The flows of every host. All others depend on its ports and networks. */
+export const constantFlows: readonly Flow[] = [
+  ...Object.values(table).map((each) => drop(each, 0, "")),
+  // Sets have no use for VLAN tags.
+  drop(table.classify, 220, "vlan_tci=0x1000/0x1000"),
+  ...Object.values(impostorTypes).map((type) =>
+    drop(table.classify, 210, `icmp6,icmpv6_type=${type}`),
+  ),
+  ...dhcpClientPorts.map((match) => drop(table.classify, 210, match)),
+
+  // A request for an unknown neighbor, and every other frame of ARP, reaches no port.
+  drop(table.neighbors, 90, "arp"),
+  drop(table.neighbors, 90, "icmp6,icmpv6_type=135"),
+  ...["ip", "ipv6"].map((protocol) =>
+    flow(table.neighbors, 80, protocol, `ct(table=${table.egress},${zone})`),
+  ),
+
+  ...compileStates(table.egress, table.forward),
+  ...compileStates(table.ingress, table.output),
+
+  // Both tables of rules have permitted the packet: only now its connection is established.
+  ...["ip", "ipv6"].map((protocol) =>
+    flow(table.output, 100, `${protocol},ct_state=+trk+new`, `ct(commit,${zone}),${ports}`),
+  ),
+  flow(table.output, 90, "", ports),
+
+  flow(
+    table.answer,
+    100,
+    "arp",
+    [
+      "set_field:2->arp_op",
+      "move:NXM_NX_ARP_SHA[]->NXM_NX_ARP_THA[]",
+      "move:NXM_OF_ETH_SRC[]->NXM_NX_ARP_SHA[]",
+      "move:NXM_OF_ARP_TPA[]->NXM_NX_REG4[]",
+      "move:NXM_OF_ARP_SPA[]->NXM_OF_ARP_TPA[]",
+      "move:NXM_NX_REG4[]->NXM_OF_ARP_SPA[]",
+      "in_port",
+    ].join(","),
+  ),
+  flow(
+    table.answer,
+    100,
+    "icmp6,icmpv6_type=135",
+    [
+      "move:NXM_NX_IPV6_SRC[]->NXM_NX_IPV6_DST[]",
+      "move:NXM_NX_ND_TARGET[]->NXM_NX_IPV6_SRC[]",
+      // The option with the sender's address becomes the one with the target's address.
+      "set_field:2->nd_options_type",
+      // Solicited, and overrides the cache of the receiver.
+      "set_field:0x60000000->nd_reserved",
+      "set_field:136->icmpv6_type",
+      `goto_table:${table.advertise}`,
+    ].join(","),
+  ),
+  // ovs-ofctl accepts the target's address only where the match says that it is an advertisement.
+  flow(
+    table.advertise,
+    100,
+    "icmp6,icmpv6_type=136",
+    "move:NXM_OF_ETH_SRC[]->NXM_NX_ND_TLL[],in_port",
+  ),
+];
+
+/** Packets of permitted connections pass, invalid ones do not, and rules decide about new ones. */
+function compileStates(from: number, to: number): Flow[] {
+  return [
+    drop(from, 110, "ct_state=+trk+inv"),
+    flow(from, 100, "ct_state=+trk+est", `goto_table:${to}`),
+    flow(from, 100, "ct_state=+trk+rel", `goto_table:${to}`),
+  ];
+}
+
+function flow(of: number, priority: number, match: string, actions: string): Flow {
+  return { table: of, priority, cookie: 0, match, actions };
+}
+
+function drop(of: number, priority: number, match: string): Flow {
+  return flow(of, priority, match, "drop");
+}

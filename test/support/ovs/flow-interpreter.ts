@@ -1,0 +1,148 @@
+import type { Flow } from "../../../src/network-driver/flows/flow.ts";
+
+/** A frame as flows see it: the words of its protocols, and its fields by the names of matches. */
+export interface FlowFrame {
+  protocols: readonly string[];
+  fields: Readonly<Record<string, string>>;
+  /** The state of the frame's connection, once it is tracked. */
+  connection?: "new" | "est" | "inv";
+}
+
+export interface FlowOutput {
+  /** The number of the port, or "in_port". */
+  port: string;
+  fields: Readonly<Record<string, string>>;
+}
+
+export interface FlowResult {
+  outputs: FlowOutput[];
+  /** Outputs to the port from which the frame came, which OpenFlow suppresses. */
+  returns: number;
+  zonesTracked: string[];
+  zonesCommitted: string[];
+}
+
+/** Names of fields in actions that differ from the name in matches. */
+const fieldNames: Readonly<Record<string, string>> = {
+  eth_src: "dl_src",
+  NXM_OF_ETH_SRC: "dl_src",
+  NXM_OF_ETH_DST: "dl_dst",
+  NXM_NX_ARP_SHA: "arp_sha",
+  NXM_NX_ARP_THA: "arp_tha",
+  NXM_OF_ARP_SPA: "arp_spa",
+  NXM_OF_ARP_TPA: "arp_tpa",
+  NXM_NX_IPV6_SRC: "ipv6_src",
+  NXM_NX_IPV6_DST: "ipv6_dst",
+  NXM_NX_ND_TARGET: "nd_target",
+  NXM_NX_ND_TLL: "nd_tll",
+};
+const settable = new Set(
+  "arp_op icmpv6_type nd_options_type nd_reserved tun_id tun_dst reg0 reg1 reg2 reg3 dl_src".split(
+    " ",
+  ),
+);
+const STEPS_MAX = 20;
+
+/**
+ * Returns a model of the bridge with these flows. It knows the actions that the compiler uses, and
+ * throws for others, such as one that floods, and where two flows of one priority match.
+ */
+export function interpretFlows(flows: readonly Flow[]): (frame: FlowFrame) => FlowResult {
+  const tables = new Map<number, Map<number, Flow[]>>();
+  for (const flow of flows) {
+    const table = tables.get(flow.table) ?? new Map<number, Flow[]>();
+    tables.set(flow.table, table);
+    table.set(flow.priority, [...(table.get(flow.priority) ?? []), flow]);
+  }
+  return (frame) => {
+    const state = new FrameState(frame);
+    let next: number | undefined = 0;
+    for (let step = 0; next !== undefined; step += 1) {
+      if (step === STEPS_MAX) throw new Error("the frame does not leave the tables");
+      const flow: Flow | undefined = findFlow(tables.get(next), state);
+      next = flow && state.perform(flow);
+    }
+    return state.result;
+  };
+}
+
+function findFlow(
+  table: ReadonlyMap<number, readonly Flow[]> = new Map(),
+  state: FrameState,
+): Flow | undefined {
+  for (const priority of [...table.keys()].sort((a, b) => b - a)) {
+    const found = table.get(priority)?.filter(({ match }) => state.matches(match)) ?? [];
+    const same = new Set(found.map(({ table: of, actions }) => `${of} ${actions}`));
+    if (same.size > 1) throw new Error(`ambiguous: ${found.map(({ match }) => match).join(" | ")}`);
+    if (found[0]) return found[0];
+  }
+  return undefined;
+}
+
+class FrameState {
+  readonly result: FlowResult = { outputs: [], returns: 0, zonesTracked: [], zonesCommitted: [] };
+  readonly #frame: FlowFrame;
+  readonly #fields: Record<string, string>;
+  #isTracked = false;
+
+  constructor(frame: FlowFrame) {
+    this.#frame = frame;
+    this.#fields = { reg0: "0", reg1: "0", reg2: "0", reg3: "0", vlan_tci: "0x0", ...frame.fields };
+  }
+
+  matches(match: string): boolean {
+    return match.split(",").every((part) => {
+      const [name = "", value] = part.split("=");
+      if (name === "") return true;
+      if (value === undefined) return this.#frame.protocols.includes(name);
+      if (name === "ct_state")
+        return this.#isTracked && value === `+trk+${this.#frame.connection ?? "new"}`;
+      const [wanted, mask] = value.split("/");
+      return this.#fields[name] === wanted || (mask !== undefined && this.#fields[name] === mask);
+    });
+  }
+
+  /** Performs the actions of a flow and returns the next table. */
+  perform({ actions }: Flow): number | undefined {
+    let next: number | undefined;
+    for (const action of actions.match(/[a-z_]+\([^)]*\)|[^,]+/g) ?? []) {
+      const set = /^set_field:(.+)->(\w+)$/.exec(action);
+      const move = /^move:(\w+)\[\]->(\w+)\[\]$/.exec(action);
+      const output = /^output:NXM_NX_REG(\d)\[\]$/.exec(action);
+      const tracking = /^ct\((.+)\)$/.exec(action)?.[1];
+      if (set) this.#set(set[2] ?? "", set[1] ?? "");
+      else if (move) this.#set(nameField(move[2]), this.#fields[nameField(move[1])] ?? "");
+      else if (output) this.#output(this.#fields[`reg${output[1]}`] ?? "");
+      else if (action === "in_port") this.#output("in_port");
+      else if (action.startsWith("goto_table:")) next = Number(action.slice(11));
+      else if (tracking !== undefined) next = this.#track(tracking);
+      else if (action !== "drop") throw new Error(`unknown action ${action}`);
+    }
+    return next;
+  }
+
+  #set(name: string, value: string): void {
+    const field = nameField(name);
+    if (!settable.has(field) && !Object.values(fieldNames).includes(field) && field !== "reg4")
+      throw new Error(`unknown field ${name}`);
+    this.#fields[field] = value;
+  }
+
+  #track(text: string): number | undefined {
+    const zone = /zone=(\d+)/.exec(text)?.[1] ?? this.#fields["reg1"] ?? "";
+    if (text.startsWith("commit")) this.result.zonesCommitted.push(zone);
+    else this.result.zonesTracked.push(zone);
+    this.#isTracked = true;
+    const table = /table=(\d+)/.exec(text)?.[1];
+    return table === undefined ? undefined : Number(table);
+  }
+
+  #output(port: string): void {
+    if (port === this.#fields["in_port"]) this.result.returns += 1;
+    else this.result.outputs.push({ port, fields: { ...this.#fields } });
+  }
+}
+
+function nameField(name = ""): string {
+  return fieldNames[name] ?? name.replace(/^NXM_NX_REG/, "reg");
+}
