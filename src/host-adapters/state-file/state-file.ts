@@ -1,6 +1,4 @@
-import { randomUUID } from "node:crypto";
-import { mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
-import path from "node:path";
+import { readFile } from "node:fs/promises";
 import { z } from "zod";
 import { lenientArray } from "../../contracts/agent-protocol/lenient-array.ts";
 import { SETS_PER_HOST_MAX } from "../../contracts/agent-protocol/protocol.ts";
@@ -11,6 +9,7 @@ import {
 import { generationSchema, idSchema, reasonSchema } from "../../contracts/common/primitives.ts";
 import { coalesce } from "../../lib/async/coalesce.ts";
 import { newSecret } from "../../lib/token-hash.ts";
+import { removeTemporaries, writeDurably } from "./write-durably.ts";
 import type { PersistedCounts } from "../../agent/ports/state-store.ts";
 import type { AgentState, StateStore } from "../../agent/ports/state-store.ts";
 
@@ -222,39 +221,4 @@ function toFileCounts(countsByName: Record<string, PersistedCounts>): unknown {
       { ...counts, oomKillsOfLife: oomKillsInRun, countedLife: lastCountedRun },
     ]),
   );
-}
-
-/** Removes the temporary files of killed agents. */
-async function removeTemporaries(file: string): Promise<void> {
-  const folder = path.dirname(file);
-  const names = await readdir(folder).catch(() => []);
-  const old = names.filter((name) => name.startsWith(path.basename(file)) && name.endsWith(".new"));
-  await Promise.all(old.map((name) => rm(path.join(folder, name), { force: true })));
-}
-
-/**
- * Each write has a temporary file of its own. Two processes that share the folder by mistake thus
- * never mix their texts in one file.
- */
-async function writeDurably(file: string, text: string): Promise<void> {
-  const folder = path.dirname(file);
-  await mkdir(folder, { recursive: true, mode: 0o700 });
-  const temporary = `${file}.${randomUUID()}.new`;
-  const handle = await open(temporary, "wx", 0o600);
-  try {
-    await handle.writeFile(text);
-    await handle.sync();
-    await rename(temporary, file);
-  } catch (error) {
-    await rm(temporary, { force: true });
-    throw error;
-  } finally {
-    await handle.close();
-  }
-  const folderHandle = await open(folder, "r");
-  try {
-    await folderHandle.sync();
-  } finally {
-    await folderHandle.close();
-  }
 }

@@ -3,6 +3,7 @@ import { createAdaptorServer } from "@hono/node-server";
 import type { ControlContext } from "../../control/runtime/context.ts";
 import { Hono } from "hono";
 import { createApp } from "../../routes/app.ts";
+import { closeServer } from "./close-server.ts";
 import type { ControlPlane } from "./control-plane.ts";
 import type { Metrics } from "./metrics.ts";
 import { createPageFiles } from "./page-files.ts";
@@ -21,8 +22,6 @@ const HEADERS_TIMEOUT_MS = 15_000;
  * An agent sends a container's log in one request while a reader follows it, for at most an hour.
  */
 const REQUEST_TIMEOUT_MS = 3_660_000;
-/** After this, requests in flight are aborted. Waits have ended before. */
-const DRAIN_MS = 3_000;
 
 export interface ServeOptions {
   host: string;
@@ -103,18 +102,6 @@ function toListenError(error: Error, { host, port }: ServeOptions): Error {
   if (!("code" in error) || error.code !== "EADDRINUSE") return error;
   const text = `port ${port} of ${host} is in use. Stop the program that listens there, or set another BERTH_PORT.`;
   return new Error(text, { cause: error });
-}
-
-async function closeServer(server: Server, endWaits: () => void): Promise<void> {
-  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-  endWaits();
-  server.closeIdleConnections();
-  const timer = setTimeout(() => server.closeAllConnections(), DRAIN_MS);
-  // Connections with a response in flight become idle afterwards, so close idle ones repeatedly.
-  const sweeping = setInterval(() => server.closeIdleConnections(), 50);
-  await closed;
-  clearTimeout(timer);
-  clearInterval(sweeping);
 }
 
 /** Returns the URL for clients on this machine. */
