@@ -112,7 +112,14 @@ export const siblingTable: Readonly<Record<string, Readonly<Record<string, reado
     engine: ["base", "model", "ports"],
     set: ["base", "model", "ports"],
   },
-  "network-driver": { ports: [], flows: [] },
+  "network-driver": {
+    model: [],
+    ports: [],
+    flows: [],
+    endpoints: ["model", "ports", "flows"],
+    docker: ["model", "ports", "endpoints"],
+    control: [],
+  },
   "host-adapters": Object.fromEntries(adapters.map((name) => [name, ["exec.ts"]])),
 };
 

@@ -1,0 +1,53 @@
+import { z } from "zod";
+import { processSettings, wholeNumber } from "./common-settings.ts";
+import { type Env, parseEnv } from "./parse-env.ts";
+
+const path = z.string().min(1).max(1_000);
+/** The kernel accepts 107 bytes for the path of a socket. */
+const socketPath = z.string().min(1).max(100).startsWith("/", "expected an absolute path");
+
+const schema = z.object({
+  ...processSettings,
+  /** The name of the Docker plugin. Hosts need no other than the default. */
+  BERTH_NETWORK_PLUGIN: z
+    .string()
+    .regex(/^[a-z][a-z0-9-]{0,31}$/, "expected lower-case letters, digits and hyphens")
+    .default("berth"),
+  /** The folder in which Docker looks for plugins. */
+  BERTH_NETWORK_PLUGIN_DIR: socketPath.default("/run/docker/plugins"),
+  /** The socket for the host's agent. Only root may connect. */
+  BERTH_NETWORK_CONTROL_SOCKET: socketPath.default("/run/berth/network-driver.sock"),
+  /** The folder of the records of networks and endpoints. */
+  BERTH_NETWORK_DATA_DIR: path.default("/var/lib/berth/network"),
+  BERTH_NETWORK_BRIDGE: z
+    .string()
+    .regex(/^[a-z][a-z0-9-]{0,14}$/, "expected at most 15 lower-case letters, digits and hyphens")
+    .default("berth0"),
+  /** `system`: the kernel module of Open vSwitch. `netdev`: its userspace datapath. */
+  BERTH_NETWORK_DATAPATH: z.enum(["system", "netdev"]).default("system"),
+  /**
+   * First characters of the names of interfaces. No other program may use it, nor another driver on
+   * the same machine.
+   */
+  BERTH_NETWORK_LINK_PREFIX: z
+    .string()
+    .regex(/^[a-z][a-z0-9]{0,2}$/, "expected one to three lower-case letters and digits")
+    .default("b"),
+  /** The folder with the sockets of Open vSwitch. */
+  BERTH_NETWORK_OVS_RUNDIR: path.default("/run/openvswitch"),
+  /** The UDP port of the VXLAN tunnels between hosts. All hosts have the same one. */
+  BERTH_NETWORK_TUNNEL_PORT: wholeNumber(1, 65_535).default(4_789),
+  /** MTU of networks whose creator names none. The default and the 50 bytes of VXLAN are 1,500. */
+  BERTH_NETWORK_MTU: wholeNumber(1_280, 65_535).default(1_450),
+  /** systemd sets it: the socket for the message that the process serves. */
+  NOTIFY_SOCKET: path.optional(),
+});
+
+export type NetworkDriverConfig = Readonly<z.output<typeof schema>>;
+
+/**
+ * Reads only `env` and the files that `*_FILE` name. Throws ConfigError that lists all problems.
+ */
+export function loadNetworkDriverConfig(env: Env): NetworkDriverConfig {
+  return Object.freeze(parseEnv(schema, env));
+}

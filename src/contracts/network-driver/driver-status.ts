@@ -1,0 +1,19 @@
+import { z } from "zod";
+
+/** The answer of the network driver to `GET /v1/status`. */
+export const driverStatusSchema = z.object({
+  version: z.string(),
+  /** True if the switch answers and its ports and flows match the driver's records. */
+  isReady: z.boolean(),
+  /** Why the driver is not ready: a sentence for operators. Null if it is. */
+  reason: z.string().nullable(),
+  networks: z.number().int().nonnegative(),
+  endpoints: z.number().int().nonnegative(),
+  flows: z.number().int().nonnegative(),
+  /** The version of the stored network state. Null before the first one. */
+  networkStateVersion: z.number().int().nonnegative().nullable(),
+  /** Interfaces of running containers that the driver can neither identify nor remove. */
+  unknownInterfaces: z.array(z.string()),
+});
+
+export type DriverStatus = z.output<typeof driverStatusSchema>;

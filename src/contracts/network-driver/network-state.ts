@@ -1,0 +1,89 @@
+import { z } from "zod";
+import { contains, formatAddress, parseAddress, parseSubnet } from "../../lib/ip/ip-address.ts";
+import { idSchema } from "../common/primitives.ts";
+
+/** The largest VXLAN network identifier. */
+export const NETWORK_NUMBER_MAX = 2 ** 24 - 1;
+export const NETWORKS_PER_HOST_MAX = 1_024;
+export const ADDRESSES_PER_PORT_MAX = 8;
+export const GATEWAYS_PER_NETWORK_MAX = 2;
+const REMOTE_PORTS_MAX = 50_000;
+
+export const networkIdSchema = idSchema("net");
+export const networkNumberSchema = z.number().int().min(1).max(NETWORK_NUMBER_MAX);
+
+/** One address in the form of RFC 5952, without a prefix length. */
+export const addressSchema = z
+  .string()
+  .max(45)
+  .refine((text) => isCanonical(text), "expected an address such as 10.64.0.9 or fd00::9");
+
+/** The MAC address of one interface, in lower case. */
+export const macSchema = z
+  .string()
+  .regex(
+    /^[0-9a-f][02468ace](?::[0-9a-f]{2}){5}$/,
+    "expected a unicast MAC address in lower case, such as 0a:00:0a:40:00:09",
+  );
+
+/** An interface of a set on another host. */
+const remotePortSchema = z.strictObject({
+  mac: macSchema,
+  addresses: z.array(addressSchema).min(1).max(ADDRESSES_PER_PORT_MAX),
+  /** The address of that host in the tunnel network. */
+  tunnelAddress: addressSchema,
+});
+
+const hostNetworkSchema = z.strictObject({
+  networkId: networkIdSchema,
+  number: networkNumberSchema,
+  /** This release has no rules. It refuses a state with some, because it would not enforce them. */
+  rules: z.array(z.unknown()).max(0, "this release of the network driver enforces no rules"),
+  gateways: z.array(addressSchema).max(GATEWAYS_PER_NETWORK_MAX),
+  remotePorts: z.array(remotePortSchema).max(REMOTE_PORTS_MAX),
+});
+
+/**
+ * The networks of a host as its agent knows them from the control plane. The network driver stores
+ * the last one, so that its flows stay in force while agent and control plane are down.
+ */
+export const networkStateSchema = z
+  .strictObject({
+    /** Increases with each change. The driver refuses a lower one than it has stored. */
+    version: z.number().int().nonnegative(),
+    /** The address of this host in the tunnel network. */
+    tunnelAddress: addressSchema.nullable(),
+    networks: z.array(hostNetworkSchema).max(NETWORKS_PER_HOST_MAX),
+  })
+  .superRefine(({ networks }, context) => {
+    const complain = (message: string): void =>
+      context.addIssue({ code: "custom", path: ["networks"], message });
+    if (hasDuplicates(networks.map(({ networkId }) => networkId)))
+      complain("expected each `networkId` once");
+    if (hasDuplicates(networks.map(({ number }) => number)))
+      complain("expected each `number` once");
+    const remotePorts = networks.reduce((sum, network) => sum + network.remotePorts.length, 0);
+    if (remotePorts > REMOTE_PORTS_MAX)
+      complain(`expected at most ${REMOTE_PORTS_MAX} remote ports in all networks`);
+  });
+
+export type NetworkState = z.output<typeof networkStateSchema>;
+export type HostNetwork = z.output<typeof hostNetworkSchema>;
+
+/** Whether the address belongs to the subnet. */
+export function isAddressIn(address: string, cidr: string): boolean {
+  const subnet = parseSubnet(cidr);
+  const parsed = parseAddress(address);
+  if (!subnet || !parsed) return false;
+  const { family, value } = parsed;
+  return contains(subnet, { family, first: value, last: value });
+}
+
+function isCanonical(text: string): boolean {
+  const address = parseAddress(text);
+  return address !== undefined && formatAddress(address) === text;
+}
+
+function hasDuplicates(values: readonly unknown[]): boolean {
+  return new Set(values).size < values.length;
+}

@@ -1,0 +1,65 @@
+import { open, rename } from "node:fs/promises";
+import { z } from "zod";
+import { coalesce } from "../../lib/async/coalesce.ts";
+import type { LoadedState, StateStore } from "../../network-driver/ports/state-store.ts";
+import { removeTemporaries, writeDurably } from "./write-durably.ts";
+
+const fileBytesMax = 64 * 2 ** 20;
+
+/**
+ * A value in one JSON file that only its owner can read. An invalid file is renamed to
+ * `<file>.invalid`, which replaces an earlier one. Saves during a write share the next write.
+ */
+export function openJsonState<S extends z.ZodType>(
+  file: string,
+  schema: S,
+): StateStore<z.output<S>> {
+  let readValue: () => z.output<S> = () => {
+    throw new Error("nothing was saved");
+  };
+  const write = coalesce(() => writeDurably(file, JSON.stringify(readValue())));
+  return {
+    async load() {
+      await removeTemporaries(file);
+      const text = await readText(file);
+      if (text === undefined) return { kind: "missing" };
+      const loaded = parse(text, schema);
+      if (typeof loaded !== "string") return { kind: "valid", value: loaded.value };
+      const movedTo = `${file}.invalid`;
+      await rename(file, movedTo);
+      return { kind: "invalid", reason: loaded, movedTo } satisfies LoadedState<z.output<S>>;
+    },
+    async save(read) {
+      readValue = read;
+      await write();
+    },
+  };
+}
+
+/** Undefined if the file is missing. A file above the limit has an empty text, which is invalid. */
+async function readText(file: string): Promise<string | undefined> {
+  try {
+    const handle = await open(file, "r");
+    try {
+      const { size } = await handle.stat();
+      return size > fileBytesMax ? "" : await handle.readFile("utf8");
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
+    throw error;
+  }
+}
+
+/** Returns the reason if the text is invalid. */
+function parse<S extends z.ZodType>(text: string, schema: S): { value: z.output<S> } | string {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch {
+    return text === "" ? "it is empty or too large" : "it is not complete JSON";
+  }
+  const { data, error } = schema.safeParse(json);
+  return error ? z.prettifyError(error).slice(0, 1_000) : { value: data };
+}

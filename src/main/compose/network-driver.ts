@@ -1,0 +1,138 @@
+import path from "node:path";
+import type { NetworkDriverConfig } from "../../config/network-driver.ts";
+import { networkStateSchema } from "../../contracts/network-driver/network-state.ts";
+import { createVethLinks } from "../../host-adapters/links/veth-links.ts";
+import { notifyReady } from "../../host-adapters/machine/notify-ready.ts";
+import { createOvsSwitch } from "../../host-adapters/ovs/ovs-switch.ts";
+import { openJsonState } from "../../host-adapters/state-file/json-state.ts";
+import { runAbortable } from "../../lib/async/abort.ts";
+import { repeatUntilStopped } from "../../lib/async/repeat-until-stopped.ts";
+import { driverRecordsSchema } from "../../network-driver/model/driver-records.ts";
+import { createNetworkDriver, type NetworkDriver } from "../../network-driver/network-driver.ts";
+import { lockFolder } from "./lock-folder.ts";
+import type { ProcessContext } from "./run-process.ts";
+import { serveUnixSocket } from "./serve-unix-socket.ts";
+
+/** The pause between two checks of the flows, which a restarted switch lacks. */
+const CHECK_PAUSE_MS = 3_000;
+/** Each tenth check also compares records, links and ports. */
+const CHECKS_PER_CONVERGENCE = 10;
+const CONVERGENCE_TIMEOUT_MS = 60_000;
+/**
+ * The driver serves after this time even if the switch does not answer. Docker waits at most 30 s
+ * for a plugin.
+ */
+const FIRST_CONVERGENCE_TIMEOUT_MS = 15_000;
+const DOCKER_BODY_BYTES_MAX = 2 ** 20;
+const CONTROL_BODY_BYTES_MAX = 32 * 2 ** 20;
+
+/** Starts the driver, and returns the fields of the ready line. */
+export async function startNetworkDriver(
+  config: NetworkDriverConfig,
+  { log, shutdown, version }: ProcessContext,
+): Promise<Record<string, unknown>> {
+  const folder = config.BERTH_NETWORK_DATA_DIR;
+  const unlock = await lockFolder(folder, "lock");
+  shutdown.add("lock", unlock);
+  const driver = await createNetworkDriver({
+    links: createVethLinks({ disablesChecksumOffload: config.BERTH_NETWORK_DATAPATH === "netdev" }),
+    switchPort: createOvsSwitch({
+      bridge: config.BERTH_NETWORK_BRIDGE,
+      datapath: config.BERTH_NETWORK_DATAPATH,
+      runFolder: config.BERTH_NETWORK_OVS_RUNDIR,
+      tunnel: { udpPort: config.BERTH_NETWORK_TUNNEL_PORT },
+    }),
+    recordStore: openJsonState(path.join(folder, "records.json"), driverRecordsSchema),
+    networkStateStore: openJsonState(path.join(folder, "network-state.json"), networkStateSchema),
+    linkPrefix: config.BERTH_NETWORK_LINK_PREFIX,
+    mtu: config.BERTH_NETWORK_MTU,
+    version,
+    nowMs: () => performance.now(),
+    log,
+  });
+  const stopping = new AbortController();
+  const isConverged = await convergeOnce(driver, stopping.signal, FIRST_CONVERGENCE_TIMEOUT_MS)
+    .then(() => true)
+    .catch((error: unknown) => {
+      log.warn({ err: error }, "the first convergence failed");
+      return false;
+    });
+  const checks = startChecks(driver, isConverged, stopping.signal, (error) => {
+    if (!stopping.signal.aborted) log.warn({ err: error }, "a convergence failed");
+  });
+  shutdown.add("checks", async () => {
+    stopping.abort();
+    await checks.stop();
+  });
+  const plugin = path.join(config.BERTH_NETWORK_PLUGIN_DIR, `${config.BERTH_NETWORK_PLUGIN}.sock`);
+  await serveSockets(
+    driver,
+    { plugin, control: config.BERTH_NETWORK_CONTROL_SOCKET },
+    { log, shutdown },
+  );
+  await notifyReady(config.NOTIFY_SOCKET, log);
+  return { plugin, control: config.BERTH_NETWORK_CONTROL_SOCKET };
+}
+
+async function serveSockets(
+  driver: NetworkDriver,
+  { plugin, control }: { plugin: string; control: string },
+  context: Pick<ProcessContext, "log" | "shutdown">,
+): Promise<void> {
+  await serveUnixSocket(
+    {
+      socketPath: control,
+      contentType: "application/json",
+      bodyBytesMax: CONTROL_BODY_BYTES_MAX,
+      answer: (request) => driver.answerControl(request),
+    },
+    context,
+  );
+  // The last step: Docker finds the plugin by its socket.
+  await serveUnixSocket(
+    {
+      socketPath: plugin,
+      contentType: "application/vnd.docker.plugins.v1.1+json",
+      bodyBytesMax: DOCKER_BODY_BYTES_MAX,
+      answer: async ({ path: method, body }) => ({
+        status: 200,
+        body: await driver.answerDocker(method, body),
+      }),
+    },
+    context,
+  );
+}
+
+function startChecks(
+  driver: NetworkDriver,
+  isConverged: boolean,
+  signal: AbortSignal,
+  onError: (error: unknown) => void,
+): { stop(): Promise<void> } {
+  let checksUntilConvergence = isConverged ? CHECKS_PER_CONVERGENCE : 0;
+  const check = async (): Promise<void> => {
+    if (checksUntilConvergence > 0 && !driver.wantsConvergence) {
+      checksUntilConvergence -= 1;
+      try {
+        return await driver.checkFlows(signal);
+      } catch (error) {
+        checksUntilConvergence = 0;
+        throw error;
+      }
+    }
+    await convergeOnce(driver, signal, CONVERGENCE_TIMEOUT_MS);
+    checksUntilConvergence = CHECKS_PER_CONVERGENCE;
+  };
+  return repeatUntilStopped(check, CHECK_PAUSE_MS, onError);
+}
+
+async function convergeOnce(
+  driver: NetworkDriver,
+  signal: AbortSignal,
+  timeoutMs: number,
+): Promise<void> {
+  const onLate = (): never => {
+    throw new Error(`the convergence did not end within ${timeoutMs / 1_000} s`);
+  };
+  await runAbortable({ signal, deadline: { timeoutMs, onLate } }, (late) => driver.converge(late));
+}

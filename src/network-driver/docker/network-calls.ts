@@ -1,0 +1,178 @@
+import type { z } from "zod";
+import {
+  attachEndpoint,
+  detachEndpoint,
+  recordEndpoint,
+  removeEndpoint,
+} from "../endpoints/attach-endpoint.ts";
+import type { DriverContext } from "../endpoints/driver-context.ts";
+import { DriverError } from "../model/driver-error.ts";
+import {
+  deriveMac,
+  type DockerNetwork,
+  type Endpoint,
+  withoutPrefix,
+} from "../model/driver-records.ts";
+import {
+  createEndpointSchema,
+  createNetworkSchema,
+  endpointCallSchema,
+  networkSchema,
+} from "./docker-bodies.ts";
+import { defineCall, type DockerCall } from "./docker-call.ts";
+
+/**
+ * Docker's calls for networks and endpoints. Docker repeats a call for up to 30 s if the driver
+ * dies, so each is idempotent. Docker joins an endpoint when a container starts, and leaves and
+ * deletes it when the container ends.
+ */
+export function createNetworkCalls(
+  ctx: DriverContext,
+  { mtu }: { mtu: number },
+): Readonly<Record<string, DockerCall>> {
+  return {
+    "NetworkDriver.GetCapabilities": defineCall(undefined, async () => ({
+      Scope: "local",
+      ConnectivityScope: "local",
+    })),
+    "NetworkDriver.CreateNetwork": defineCall(createNetworkSchema, async (body) => {
+      await createNetwork(ctx, body, mtu);
+      return {};
+    }),
+    "NetworkDriver.DeleteNetwork": defineCall(networkSchema, async ({ NetworkID }, signal) => {
+      await deleteNetwork(ctx, NetworkID, signal);
+      return {};
+    }),
+    "NetworkDriver.CreateEndpoint": defineCall(createEndpointSchema, async (body, signal) =>
+      createEndpoint(ctx, body, mtu, signal),
+    ),
+    "NetworkDriver.EndpointOperInfo": defineCall(undefined, async () => ({ Value: {} })),
+    "NetworkDriver.Join": defineCall(endpointCallSchema, async ({ EndpointID }, signal) => {
+      const { containerEnd, endpoint } = await attachEndpoint(ctx, EndpointID, signal);
+      return {
+        InterfaceName: { SrcName: containerEnd, DstPrefix: "eth" },
+        Gateway: endpoint.gateways.find((address) => !address.includes(":")) ?? "",
+        GatewayIPv6: endpoint.gateways.find((address) => address.includes(":")) ?? "",
+        // Without it, Docker also connects the container to a bridge of its own.
+        DisableGatewayService: true,
+      };
+    }),
+    "NetworkDriver.Leave": defineCall(endpointCallSchema, async ({ EndpointID }, signal) => {
+      await detachEndpoint(ctx, EndpointID, signal);
+      return {};
+    }),
+    "NetworkDriver.DeleteEndpoint": defineCall(
+      endpointCallSchema,
+      async ({ EndpointID }, signal) => {
+        await removeEndpoint(ctx, EndpointID, signal);
+        return {};
+      },
+    ),
+  };
+}
+
+async function createNetwork(
+  ctx: DriverContext,
+  { NetworkID, Options, IPv4Data, IPv6Data }: z.output<typeof createNetworkSchema>,
+  mtu: number,
+): Promise<void> {
+  const gateways = [...(IPv4Data ?? []), ...(IPv6Data ?? [])].flatMap(({ Gateway }) =>
+    Gateway === undefined ? [] : [withoutPrefix(Gateway)],
+  );
+  const { "berth.network": networkId, "berth.number": number, ...options } = Options ?? {};
+  if (networkId === undefined || number === undefined)
+    throw new DriverError(
+      "The options berth.network and berth.number are missing. The driver serves only networks of Berth, which the host's agent creates.",
+    );
+  const network: DockerNetwork = {
+    networkId,
+    number,
+    mtu: options["berth.mtu"] ?? mtu,
+    gateways,
+  };
+  checkNumber(ctx, network);
+  await ctx.records.putNetwork(NetworkID, network);
+  await removeReplacedNetworks(ctx, NetworkID, networkId);
+}
+
+/**
+ * If a call for a network was lost, Docker never deletes the record. A host has one Docker network
+ * for each network, so a newer one replaces the others that have no endpoints.
+ */
+async function removeReplacedNetworks(
+  ctx: DriverContext,
+  dockerNetworkId: string,
+  networkId: string,
+): Promise<void> {
+  const used = new Set([...ctx.records.endpoints.values()].map((each) => each.dockerNetworkId));
+  for (const [otherId, other] of ctx.records.networks)
+    if (other.networkId === networkId && otherId !== dockerNetworkId && !used.has(otherId))
+      await ctx.records.removeNetwork(otherId);
+}
+
+/** Docker deletes a network only without containers, so its endpoints are remainders of a crash. */
+async function deleteNetwork(
+  ctx: DriverContext,
+  dockerNetworkId: string,
+  signal: AbortSignal,
+): Promise<void> {
+  for (const [endpointId, endpoint] of ctx.records.endpoints)
+    if (endpoint.dockerNetworkId === dockerNetworkId) await removeEndpoint(ctx, endpointId, signal);
+  await ctx.records.removeNetwork(dockerNetworkId);
+}
+
+async function createEndpoint(
+  ctx: DriverContext,
+  { NetworkID, EndpointID, Interface, Options }: z.output<typeof createEndpointSchema>,
+  mtu: number,
+  signal: AbortSignal,
+): Promise<object> {
+  const network = ctx.records.networks.get(NetworkID) ?? rebuildNetwork(Options ?? {}, mtu);
+  if (!network)
+    throw new DriverError(
+      "The network driver has no record of this network, because its state file was lost. Remove the Docker network and create it again.",
+    );
+  const addresses = [Interface?.Address, Interface?.AddressIPv6].filter(
+    (address) => address !== undefined,
+  );
+  const mac = Interface?.MacAddress ?? deriveMac(addresses);
+  if (mac === undefined)
+    throw new DriverError("The endpoint has no address. Name one with --ip or --ip6.");
+  const endpoint: Endpoint = { dockerNetworkId: NetworkID, ...network, mac, addresses };
+  const { "berth.set": set, "berth.tenant": tenant, "berth.host": host } = Options ?? {};
+  if (set !== undefined) endpoint.set = set;
+  if (tenant !== undefined) endpoint.tenant = tenant;
+  if (host !== undefined) endpoint.host = host;
+  if (!ctx.records.networks.has(NetworkID)) {
+    checkNumber(ctx, network);
+    await ctx.records.putNetwork(NetworkID, network);
+  }
+  await recordEndpoint(ctx, EndpointID, endpoint, signal);
+  // Docker refuses an answer that repeats what it has sent.
+  return { Interface: Interface?.MacAddress === undefined ? { MacAddress: mac } : {} };
+}
+
+/** The facts of a lost network, if the creator of the endpoint has repeated them in its options. */
+function rebuildNetwork(
+  options: Partial<NonNullable<z.output<typeof createEndpointSchema>["Options"]>>,
+  mtu: number,
+): DockerNetwork | undefined {
+  const { "berth.network": networkId, "berth.number": number } = options;
+  if (networkId === undefined || number === undefined) return undefined;
+  return {
+    networkId,
+    number,
+    mtu: options["berth.mtu"] ?? mtu,
+    gateways: options["berth.gateways"] ?? [],
+  };
+}
+
+/** Two networks with one number would exchange frames. */
+function checkNumber(ctx: DriverContext, { networkId, number }: DockerNetwork): void {
+  const others = [...ctx.records.networks.values(), ...ctx.records.endpoints.values()];
+  const other = others.find((each) => (each.number === number) !== (each.networkId === networkId));
+  if (other)
+    throw new DriverError(
+      `${networkId} cannot have the number ${number}, because this host has ${other.networkId} with the number ${other.number}.`,
+    );
+}

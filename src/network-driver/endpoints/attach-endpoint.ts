@@ -1,0 +1,175 @@
+import { runAbortable } from "../../lib/async/abort.ts";
+import { DriverError } from "../model/driver-error.ts";
+import { type DockerNetwork, type Endpoint, withoutPrefix } from "../model/driver-records.ts";
+import { toExternalIds } from "../model/external-ids.ts";
+import type { LinkEnds } from "../model/link-names.ts";
+import type { DriverContext } from "./driver-context.ts";
+
+/** A removal after a failure has this time, because the failed call may have none left. */
+const CLEANUP_TIMEOUT_MS = 5_000;
+/** The removal of a port may wait for Open vSwitch this long, and the link is removed meanwhile. */
+const REMOVE_PORT_TIMEOUT_MS = 4_000;
+const CONFLICT_ATTEMPTS_MAX = 3;
+
+/**
+ * Records an endpoint durably, without a link. A repeated call with the same facts changes nothing.
+ * It replaces another endpoint with the same address or MAC address whose container has ended,
+ * because Docker has forgotten that endpoint.
+ */
+export async function recordEndpoint(
+  ctx: DriverContext,
+  endpointId: string,
+  endpoint: Endpoint,
+  signal: AbortSignal,
+): Promise<void> {
+  checkAddresses(endpoint);
+  await ctx.lock.run(
+    endpointId,
+    async () => {
+      const previous = ctx.records.endpoints.get(endpointId);
+      if (previous && JSON.stringify(previous) === JSON.stringify(endpoint)) return;
+      for (let attempt = 0; attempt < CONFLICT_ATTEMPTS_MAX; attempt++) {
+        const conflicts = ctx.records.findConflicts(endpointId, endpoint);
+        // Nothing runs between the search and the record, so no two endpoints share an address.
+        if (conflicts.length === 0) return ctx.records.putEndpoint(endpointId, endpoint);
+        for (const otherId of conflicts) await replaceEndpoint(ctx, otherId, signal);
+      }
+      throw new DriverError(
+        `Other endpoints with the address ${endpoint.addresses.join(" and ")} appear again and again. Start the container again.`,
+      );
+    },
+    signal,
+  );
+}
+
+/** Removes an endpoint whose address another one gets. Refuses if a container has its interface. */
+async function replaceEndpoint(
+  ctx: DriverContext,
+  endpointId: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const { hostEnd } = ctx.names.nameEnds(endpointId);
+  const link = (await ctx.links.list(signal)).find(({ name }) => name === hostEnd);
+  const endpoint = ctx.records.endpoints.get(endpointId);
+  if (!endpoint) return;
+  if (link?.isOtherEndElsewhere) {
+    const owner = endpoint.set === undefined ? "" : ` of ${endpoint.set}`;
+    throw new DriverError(
+      `The address ${endpoint.addresses.join(" and ")} with the MAC address ${endpoint.mac} belongs to a running container${owner} in the same network. Remove that container, or choose another address.`,
+    );
+  }
+  await removeEndpoint(ctx, endpointId, signal);
+  ctx.log.warn({ endpointId, set: endpoint.set }, "replaced an endpoint without a container");
+}
+
+/**
+ * Ensures that a recorded endpoint has its link, its switch port and its flows. Returns the link's
+ * ends and the endpoint. If any step fails, it removes the link and the port again.
+ */
+export async function attachEndpoint(
+  ctx: DriverContext,
+  endpointId: string,
+  signal: AbortSignal,
+): Promise<LinkEnds & { endpoint: Endpoint }> {
+  return ctx.lock.run(
+    endpointId,
+    async () => {
+      const endpoint = ctx.records.endpoints.get(endpointId);
+      if (!endpoint)
+        throw new DriverError(
+          "The network driver has no record of this endpoint. Start the container again.",
+        );
+      const ends = ctx.names.nameEnds(endpointId);
+      try {
+        await ctx.limit(async () => {
+          await ctx.links.ensure({ ...ends, mac: endpoint.mac, mtu: endpoint.mtu }, signal);
+          await addPort(ctx, endpointId, endpoint, signal);
+        });
+        await ctx.flows.apply(signal);
+      } catch (error) {
+        await removeLink(ctx, endpointId, AbortSignal.timeout(CLEANUP_TIMEOUT_MS)).catch(
+          (cleanupError: unknown) =>
+            ctx.log.warn({ err: cleanupError, endpointId }, "a failed endpoint left its link"),
+        );
+        throw error;
+      }
+      return { ...ends, endpoint };
+    },
+    signal,
+  );
+}
+
+/** Removes the port and the link of an endpoint. The record stays. Idempotent. */
+export async function detachEndpoint(
+  ctx: DriverContext,
+  endpointId: string,
+  signal: AbortSignal,
+): Promise<void> {
+  await ctx.lock.run(endpointId, () => removeLink(ctx, endpointId, signal), signal);
+}
+
+/** Removes the port, the link and the record of an endpoint. Idempotent. */
+export async function removeEndpoint(
+  ctx: DriverContext,
+  endpointId: string,
+  signal: AbortSignal,
+): Promise<void> {
+  await ctx.lock.run(
+    endpointId,
+    async () => {
+      await removeLink(ctx, endpointId, signal);
+      await ctx.records.removeEndpoint(endpointId);
+    },
+    signal,
+  );
+}
+
+/** The caller holds the lock of the endpoint. */
+export async function addPort(
+  ctx: DriverContext,
+  endpointId: string,
+  endpoint: Endpoint,
+  signal: AbortSignal,
+): Promise<void> {
+  const externalIds = toExternalIds(endpointId, endpoint);
+  await ctx.switchPort.addPort(
+    { name: ctx.names.nameEnds(endpointId).hostEnd, externalIds },
+    signal,
+  );
+}
+
+/**
+ * Removes the port and the link. If the switch does not answer, the link is removed all the same,
+ * because it belongs to a container that ends. The next convergence removes the port then. The
+ * caller holds the lock of the endpoint.
+ */
+async function removeLink(
+  ctx: DriverContext,
+  endpointId: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const { hostEnd } = ctx.names.nameEnds(endpointId);
+  const onLate = (): never => {
+    throw new DriverError("Open vSwitch does not answer.");
+  };
+  const deadline = { timeoutMs: REMOVE_PORT_TIMEOUT_MS, onLate };
+  const removePort = async (): Promise<void> => {
+    try {
+      await runAbortable({ signal, deadline }, async (removalSignal) =>
+        ctx.switchPort.removePort(hostEnd, removalSignal),
+      );
+    } catch (error) {
+      ctx.log.warn({ err: error, port: hostEnd }, "cannot remove the port of a link");
+    }
+  };
+  await ctx.limit(async () => {
+    await Promise.all([removePort(), ctx.links.remove(hostEnd, signal)]);
+  });
+  ctx.flows.markOutdated();
+}
+
+function checkAddresses({ addresses, gateways }: DockerNetwork & Endpoint): void {
+  const used = addresses.map(withoutPrefix).find((address) => gateways.includes(address));
+  if (used === undefined) return;
+  throw new DriverError(`${used} is the gateway of its network. Choose another address.`);
+}

@@ -1,0 +1,150 @@
+import type { Endpoint } from "../model/driver-records.ts";
+import { readExternalIds } from "../model/external-ids.ts";
+import type { ListedLink } from "../ports/link-port.ts";
+import type { ListedPort } from "../ports/switch-port.ts";
+import { addPort } from "./attach-endpoint.ts";
+import type { DriverContext } from "./driver-context.ts";
+
+/**
+ * Docker joins an endpoint within milliseconds of its creation, or within 30 s if the driver dies
+ * in between. It removes the endpoint when its container ends. So an endpoint without a container
+ * after this time is the remainder of a crash. If Docker joins it all the same, the start fails and
+ * the next one succeeds.
+ */
+const UNUSED_ENDPOINT_MS = 60_000;
+
+interface Observed {
+  ports: ReadonlyMap<string, ListedPort>;
+  links: ReadonlyMap<string, ListedLink>;
+}
+
+/**
+ * Brings records, links and switch ports in agreement, and returns the interfaces of containers
+ * that it can neither identify nor remove. The links are the truth: the kernel removes a link with
+ * its container's namespace.
+ *
+ * - It adds the missing port of a link whose container's end is in a container.
+ * - It removes the port of a link that has vanished, and endpoints that stay without a container.
+ * - It removes ports and links without a record, unless a container has the other end. Then the
+ *   state file was lost, and it rebuilds the record from the external ids of the port.
+ *
+ * Calls of Docker may overlap with it. So it decides by a list that may be stale, and observes
+ * again under the lock of the endpoint before it changes anything.
+ */
+export async function converge(ctx: DriverContext, signal: AbortSignal): Promise<string[]> {
+  await ctx.switchPort.ensureBridge(signal);
+  const observed = await observe(ctx, signal);
+  const known = [...ctx.records.endpoints.keys()];
+  const knownHostEnds = new Set(known.map((endpointId) => ctx.names.nameEnds(endpointId).hostEnd));
+  await Promise.all(known.map((endpointId) => convergeEndpoint(ctx, endpointId, observed, signal)));
+  const unknown = await Promise.all(
+    [...new Set([...observed.ports.keys(), ...observed.links.keys()])]
+      .filter((name) => ctx.names.isHostEnd(name) && !knownHostEnds.has(name))
+      .map((name) => adoptOrRemove(ctx, name, observed, signal)),
+  );
+  await ctx.records.saveRemovals();
+  return unknown.filter((name) => name !== undefined).sort();
+}
+
+/** Links are listed first: each listed link of the driver had a record when it was created. */
+async function observe(ctx: DriverContext, signal: AbortSignal): Promise<Observed> {
+  const links = await ctx.links.list(signal);
+  const ports = await ctx.switchPort.listPorts(signal);
+  return {
+    ports: new Map(ports.map((port) => [port.name, port])),
+    links: new Map(links.map((link) => [link.name, link])),
+  };
+}
+
+type Correction = "none" | "add-port" | "remove-port" | "remove-endpoint";
+
+function decide(ctx: DriverContext, endpointId: string, { ports, links }: Observed): Correction {
+  const { hostEnd } = ctx.names.nameEnds(endpointId);
+  const link = links.get(hostEnd);
+  const port = ports.get(hostEnd);
+  if (link?.isOtherEndElsewhere) return port?.ofPort === undefined ? "add-port" : "none";
+  if (ctx.records.ageMs(endpointId) >= UNUSED_ENDPOINT_MS) return "remove-endpoint";
+  return link === undefined && port ? "remove-port" : "none";
+}
+
+async function convergeEndpoint(
+  ctx: DriverContext,
+  endpointId: string,
+  observed: Observed,
+  signal: AbortSignal,
+): Promise<void> {
+  if (decide(ctx, endpointId, observed) === "none") return;
+  await ctx.lock.run(
+    endpointId,
+    () =>
+      ctx.limit(async () => {
+        const endpoint = ctx.records.endpoints.get(endpointId);
+        if (!endpoint) return;
+        const correction = decide(ctx, endpointId, await observe(ctx, signal));
+        if (correction === "none") return;
+        await correct(ctx, { endpointId, endpoint, correction }, signal);
+        ctx.flows.markOutdated();
+        ctx.log.warn({ endpointId, set: endpoint.set, correction }, "corrected an endpoint");
+      }),
+    signal,
+  );
+}
+
+async function correct(
+  ctx: DriverContext,
+  {
+    endpointId,
+    endpoint,
+    correction,
+  }: {
+    endpointId: string;
+    endpoint: Endpoint;
+    correction: Correction;
+  },
+  signal: AbortSignal,
+): Promise<void> {
+  if (correction === "add-port") return addPort(ctx, endpointId, endpoint, signal);
+  const { hostEnd } = ctx.names.nameEnds(endpointId);
+  await ctx.switchPort.removePort(hostEnd, signal);
+  if (correction === "remove-port") return undefined;
+  await ctx.links.remove(hostEnd, signal);
+  return ctx.records.removeEndpoint(endpointId);
+}
+
+/** Returns the name of an interface that the driver leaves because a container may need it. */
+async function adoptOrRemove(
+  ctx: DriverContext,
+  hostEnd: string,
+  observed: Observed,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const listed = readExternalIds(observed.ports.get(hostEnd)?.externalIds ?? {});
+  return ctx.lock.run(
+    listed?.endpointId ?? hostEnd,
+    () =>
+      ctx.limit(async () => {
+        if (listed && ctx.records.endpoints.has(listed.endpointId)) return undefined;
+        const { ports, links } = await observe(ctx, signal);
+        const found = readExternalIds(ports.get(hostEnd)?.externalIds ?? {});
+        if (!links.get(hostEnd)?.isOtherEndElsewhere) {
+          await ctx.switchPort.removePort(hostEnd, signal);
+          await ctx.links.remove(hostEnd, signal);
+          ctx.log.warn({ port: hostEnd }, "removed a port or link without an endpoint");
+          return undefined;
+        }
+        if (!found || ctx.names.nameEnds(found.endpointId).hostEnd !== hostEnd) return hostEnd;
+        await adopt(ctx, found.endpointId, found.endpoint);
+        return undefined;
+      }),
+    signal,
+  );
+}
+
+async function adopt(ctx: DriverContext, endpointId: string, endpoint: Endpoint): Promise<void> {
+  const { dockerNetworkId, networkId, number, mtu, gateways } = endpoint;
+  if (!ctx.records.networks.has(dockerNetworkId))
+    await ctx.records.putNetwork(dockerNetworkId, { networkId, number, mtu, gateways });
+  await ctx.records.putEndpoint(endpointId, endpoint);
+  ctx.flows.markOutdated();
+  ctx.log.warn({ endpointId, set: endpoint.set }, "rebuilt the record of an endpoint");
+}

@@ -1,0 +1,133 @@
+import type { DockerNetwork, DriverRecordsContent, Endpoint } from "../model/driver-records.ts";
+import { DOCKER_NETWORKS_MAX, ENDPOINTS_MAX, withoutPrefix } from "../model/driver-records.ts";
+import { DriverError } from "../model/driver-error.ts";
+import type { LinkNames } from "../model/link-names.ts";
+import type { StateStore } from "../ports/state-store.ts";
+
+/**
+ * The driver's records of networks and endpoints, in memory and in the store. A change resolves
+ * once it is durable. If the store rejects, an addition is undone and rejects. A removal resolves
+ * all the same, so that containers end on a full disk, and `saveRemovals` repeats it.
+ */
+export class EndpointRecords {
+  readonly #store: StateStore<DriverRecordsContent>;
+  readonly #networks: Map<string, DockerNetwork>;
+  readonly #endpoints: Map<string, Endpoint>;
+  readonly #names: LinkNames;
+  readonly #nowMs: () => number;
+  /** When this process first had the record, by the monotonic clock. */
+  readonly #knownSinceMs = new Map<string, number>();
+  #removals = 0;
+  #savedRemovals = 0;
+
+  constructor(
+    store: StateStore<DriverRecordsContent>,
+    content: Pick<DriverRecordsContent, "networks" | "endpoints">,
+    { names, nowMs }: { names: LinkNames; nowMs: () => number },
+  ) {
+    this.#names = names;
+    this.#store = store;
+    this.#networks = new Map(Object.entries(content.networks));
+    this.#endpoints = new Map(Object.entries(content.endpoints));
+    this.#nowMs = nowMs;
+    for (const endpointId of this.#endpoints.keys()) this.#knownSinceMs.set(endpointId, nowMs());
+  }
+
+  get networks(): ReadonlyMap<string, DockerNetwork> {
+    return this.#networks;
+  }
+
+  get endpoints(): ReadonlyMap<string, Endpoint> {
+    return this.#endpoints;
+  }
+
+  /** How long this process has known the endpoint. */
+  ageMs(endpointId: string): number {
+    return this.#nowMs() - (this.#knownSinceMs.get(endpointId) ?? this.#nowMs());
+  }
+
+  async putNetwork(dockerNetworkId: string, network: DockerNetwork): Promise<void> {
+    const previous = this.#networks.get(dockerNetworkId);
+    if (!previous && this.#networks.size >= DOCKER_NETWORKS_MAX)
+      throw new DriverError(
+        `This host has ${DOCKER_NETWORKS_MAX} networks of the driver, which is the maximum. Remove unused ones.`,
+      );
+    this.#networks.set(dockerNetworkId, network);
+    await this.#saveOrUndo(() => {
+      if (previous) this.#networks.set(dockerNetworkId, previous);
+      else this.#networks.delete(dockerNetworkId);
+    });
+  }
+
+  async removeNetwork(dockerNetworkId: string): Promise<void> {
+    if (this.#networks.delete(dockerNetworkId)) await this.#saveRemoval();
+  }
+
+  async putEndpoint(endpointId: string, endpoint: Endpoint): Promise<void> {
+    const previous = this.#endpoints.get(endpointId);
+    if (!previous && this.#endpoints.size >= ENDPOINTS_MAX)
+      throw new DriverError(
+        `This host has ${ENDPOINTS_MAX} endpoints of the driver, which is the maximum.`,
+      );
+    this.#endpoints.set(endpointId, endpoint);
+    this.#knownSinceMs.set(endpointId, this.#nowMs());
+    await this.#saveOrUndo(() => {
+      if (previous) this.#endpoints.set(endpointId, previous);
+      else this.#forget(endpointId);
+    });
+  }
+
+  async removeEndpoint(endpointId: string): Promise<void> {
+    if (!this.#endpoints.has(endpointId)) return;
+    this.#forget(endpointId);
+    await this.#saveRemoval();
+  }
+
+  /** Saves the removals that the store has rejected. */
+  async saveRemovals(): Promise<void> {
+    if (this.#savedRemovals < this.#removals) await this.#save();
+  }
+
+  /** Lists other endpoints with an address, the MAC address or the interface names of this one. */
+  findConflicts(endpointId: string, wanted: Endpoint): string[] {
+    const addresses = new Set(wanted.addresses.map(withoutPrefix));
+    const { hostEnd } = this.#names.nameEnds(endpointId);
+    const conflicts = ([otherId, other]: [string, Endpoint]): boolean =>
+      this.#names.nameEnds(otherId).hostEnd === hostEnd ||
+      (other.number === wanted.number &&
+        (other.mac === wanted.mac ||
+          other.addresses.some((address) => addresses.has(withoutPrefix(address)))));
+    return [...this.#endpoints]
+      .filter((entry) => entry[0] !== endpointId && conflicts(entry))
+      .map(([otherId]) => otherId);
+  }
+
+  #forget(endpointId: string): void {
+    this.#endpoints.delete(endpointId);
+    this.#knownSinceMs.delete(endpointId);
+  }
+
+  async #saveOrUndo(undo: () => void): Promise<void> {
+    try {
+      await this.#save();
+    } catch (error) {
+      undo();
+      throw error;
+    }
+  }
+
+  async #saveRemoval(): Promise<void> {
+    this.#removals += 1;
+    await this.#save().catch(() => undefined); // saveRemovals repeats it and reports its error
+  }
+
+  async #save(): Promise<void> {
+    const removals = this.#removals;
+    await this.#store.save(() => ({
+      version: 1,
+      networks: Object.fromEntries(this.#networks),
+      endpoints: Object.fromEntries(this.#endpoints),
+    }));
+    this.#savedRemovals = Math.max(this.#savedRemovals, removals);
+  }
+}

@@ -1,0 +1,117 @@
+import type { NetworkState } from "../../contracts/network-driver/network-state.ts";
+import { coalesce } from "../../lib/async/coalesce.ts";
+import { assignZones } from "../flows/assign-zones.ts";
+import { compileFlows, type FlowNetwork, type LocalPort } from "../flows/compile-flows.ts";
+import { renderFlow } from "../flows/flow.ts";
+import { withoutPrefix } from "../model/driver-records.ts";
+import type { LinkNames } from "../model/link-names.ts";
+import type { ListedPort, SwitchPort } from "../ports/switch-port.ts";
+import type { EndpointRecords } from "./endpoint-records.ts";
+
+/** The name of the port to the tunnels between hosts. */
+export const TUNNEL_PORT = "berth-vxlan";
+
+interface FlowSources {
+  records: EndpointRecords;
+  names: LinkNames;
+  switchPort: SwitchPort;
+  /** The stored network state; undefined before the first one. */
+  networkState: () => NetworkState | undefined;
+}
+
+/**
+ * Compiles the flows of the records and of the network state, and replaces those of the switch.
+ * Applications do not overlap: callers during one share the next.
+ */
+export class SwitchFlows {
+  readonly #sources: FlowSources;
+  readonly #apply: (signal?: AbortSignal) => Promise<void>;
+  #zones = new Map<number, number>();
+  #applied = 0;
+  #isOutdated = true;
+
+  constructor(sources: FlowSources) {
+    this.#sources = sources;
+    this.#apply = coalesce((signal) => this.#replace(signal));
+  }
+
+  /** The number of flows that the last application wrote. */
+  get applied(): number {
+    return this.#applied;
+  }
+
+  /** True if the flows of the switch may differ from those that it should have. */
+  get isOutdated(): boolean {
+    return this.#isOutdated;
+  }
+
+  /** The next convergence applies the flows. */
+  markOutdated(): void {
+    this.#isOutdated = true;
+  }
+
+  /** Resolves when flows are in force that include all changes before the call. */
+  async apply(signal: AbortSignal): Promise<void> {
+    await this.#apply(signal);
+  }
+
+  async #replace(signal: AbortSignal = new AbortController().signal): Promise<void> {
+    this.#isOutdated = false;
+    try {
+      const flows = this.#compile(await this.#sources.switchPort.listPorts(signal));
+      await this.#sources.switchPort.replaceFlows(flows, signal);
+      this.#applied = flows.length;
+    } catch (error) {
+      this.#isOutdated = true;
+      throw error;
+    }
+  }
+
+  #compile(ports: readonly ListedPort[]): string[] {
+    const networks = this.#listNetworks();
+    const numbers = [...networks.values()].map(({ number }) => number);
+    this.#zones = assignZones(numbers, this.#zones);
+    return compileFlows({
+      localPorts: this.#listLocalPorts(ports),
+      networks: [...networks.values()].map((network) => ({
+        ...network,
+        zone: this.#zones.get(network.number) ?? 0,
+      })),
+      tunnelPort: ports.find(({ name }) => name === TUNNEL_PORT)?.ofPort,
+    }).map(renderFlow);
+  }
+
+  /**
+   * The networks of the network state, and those that only Docker knows so far. The containers of
+   * the latter reach each other on this host before the agent has sent their network.
+   */
+  #listNetworks(): Map<string, Omit<FlowNetwork, "zone">> {
+    const { records, networkState } = this.#sources;
+    const networks = new Map<string, Omit<FlowNetwork, "zone">>();
+    const numbers = new Set<number>();
+    const add = (network: Omit<FlowNetwork, "zone">): void => {
+      if (networks.has(network.networkId) || numbers.has(network.number)) return;
+      networks.set(network.networkId, network);
+      numbers.add(network.number);
+    };
+    for (const network of networkState()?.networks ?? []) add(network);
+    for (const local of [...records.networks.values(), ...records.endpoints.values()])
+      add({
+        networkId: local.networkId,
+        number: local.number,
+        gateways: local.gateways,
+        remotePorts: [],
+      });
+    return networks;
+  }
+
+  #listLocalPorts(ports: readonly ListedPort[]): LocalPort[] {
+    const ofPorts = new Map(ports.map(({ name, ofPort }) => [name, ofPort]));
+    return [...this.#sources.records.endpoints].flatMap(([endpointId, endpoint]) => {
+      const ofPort = ofPorts.get(this.#sources.names.nameEnds(endpointId).hostEnd);
+      if (ofPort === undefined) return [];
+      const { networkId, mac } = endpoint;
+      return [{ ofPort, networkId, mac, addresses: endpoint.addresses.map(withoutPrefix) }];
+    });
+  }
+}

@@ -1,0 +1,95 @@
+import { z } from "zod";
+import {
+  addressSchema,
+  GATEWAYS_PER_NETWORK_MAX,
+  macSchema,
+  networkIdSchema,
+  networkNumberSchema,
+} from "../../contracts/network-driver/network-state.ts";
+import { formatAddress, parseAddress } from "../../lib/ip/ip-address.ts";
+
+/** Bounds of the records of one host. A set has one endpoint in each of its networks. */
+export const DOCKER_NETWORKS_MAX = 2_048;
+export const ENDPOINTS_MAX = 4_096;
+
+/** An id that Docker chose for a network or an endpoint. */
+export const dockerIdSchema = z
+  .string()
+  .regex(/^[0-9a-z]{20,64}$/, "expected an id of Docker: 20 to 64 letters and digits");
+
+/** The smallest MTU of IPv6 (RFC 8200). */
+export const mtuSchema = z.number().int().min(1_280).max(65_535);
+
+/** An address with its prefix length, such as 10.64.0.9/16 or fd00::9/64. */
+export const interfaceAddressSchema = z
+  .string()
+  .max(49)
+  .refine(
+    (text) => isInterfaceAddress(text),
+    "expected an address and a prefix length, such as 10.64.0.9/16",
+  );
+
+const labelSchema = z
+  .string()
+  .max(64)
+  .regex(/^[\x21-\x7e]+$/, "expected printable ASCII without spaces");
+
+/** A Docker network with the driver. */
+const dockerNetworkSchema = z.strictObject({
+  networkId: networkIdSchema,
+  number: networkNumberSchema,
+  mtu: mtuSchema,
+  gateways: z.array(addressSchema).max(GATEWAYS_PER_NETWORK_MAX),
+});
+
+/** The interface of one container. It repeats its network's facts, so each record is complete. */
+export const endpointSchema = z.strictObject({
+  dockerNetworkId: dockerIdSchema,
+  ...dockerNetworkSchema.shape,
+  mac: macSchema,
+  /** At most one of each family. */
+  addresses: z.array(interfaceAddressSchema).min(1).max(2),
+  set: labelSchema.optional(),
+  tenant: labelSchema.optional(),
+  host: labelSchema.optional(),
+});
+
+export const driverRecordsSchema = z.strictObject({
+  version: z.literal(1),
+  /** By the id of the Docker network. */
+  networks: z.record(dockerIdSchema, dockerNetworkSchema),
+  /** By the id of the Docker endpoint. */
+  endpoints: z.record(dockerIdSchema, endpointSchema),
+});
+
+export type DockerNetwork = z.output<typeof dockerNetworkSchema>;
+export type Endpoint = z.output<typeof endpointSchema>;
+export type DriverRecordsContent = z.output<typeof driverRecordsSchema>;
+
+/** The address of an interface without its prefix length. */
+export function withoutPrefix(interfaceAddress: string): string {
+  return interfaceAddress.slice(0, interfaceAddress.indexOf("/"));
+}
+
+/**
+ * The MAC address of an interface whose caller gave none. The control plane derives it in the same
+ * way: from the IPv4 address, or else from the last four bytes of the IPv6 address. So it is unique
+ * inside of a network.
+ */
+export function deriveMac(addresses: readonly string[]): string | undefined {
+  const parsed = addresses.map((address) => parseAddress(withoutPrefix(address)));
+  const chosen = parsed.find((address) => address?.family === 4) ?? parsed.at(0);
+  if (!chosen) return undefined;
+  const tail = Number(chosen.value & 0xff_ff_ff_ffn);
+  const bytes = [24, 16, 8, 0].map((shift) => (tail >>> shift) & 0xff);
+  const prefix = chosen.family === 4 ? [0x0a, 0x00] : [0x0a, 0x06];
+  return [...prefix, ...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join(":");
+}
+
+function isInterfaceAddress(text: string): boolean {
+  const [, address = "", prefix = ""] = /^([^/]+)\/(\d{1,3})$/.exec(text) ?? [];
+  const parsed = parseAddress(address);
+  if (!parsed || formatAddress(parsed) !== address) return false;
+  const length = Number(prefix);
+  return String(length) === prefix && length >= 1 && length <= (parsed.family === 4 ? 32 : 128);
+}

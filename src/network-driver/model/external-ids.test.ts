@@ -1,0 +1,66 @@
+import fc from "fast-check";
+import { expect, it } from "vitest";
+import { newId } from "../../lib/ids.ts";
+import { deriveMac, type Endpoint } from "./driver-records.ts";
+import { readExternalIds, toExternalIds } from "./external-ids.ts";
+import { createLinkNames } from "./link-names.ts";
+
+const endpointId = "e".repeat(64);
+const endpoint: Endpoint = {
+  dockerNetworkId: "d".repeat(64),
+  networkId: newId("net"),
+  number: 4097,
+  mtu: 1450,
+  gateways: ["10.64.0.1", "fd00::1"],
+  mac: "0a:00:0a:40:00:09",
+  addresses: ["10.64.0.9/16", "fd00::9/64"],
+  set: newId("set"),
+  tenant: newId("ten"),
+  host: newId("host"),
+};
+
+it("external ids contain the whole record of an endpoint", () => {
+  const { set: _set, tenant: _tenant, host: _host, ...required } = endpoint;
+  for (const written of [endpoint, { ...required, gateways: [] }])
+    expect(readExternalIds(toExternalIds(endpointId, written))).toEqual({
+      endpointId,
+      endpoint: written,
+    });
+});
+
+it("external ids with anything missing or changed are never read as a record", () => {
+  const ids = toExternalIds(endpointId, endpoint);
+  const required = Object.keys(ids).filter((key) => !/set|tenant|host|gateways/.test(key));
+  for (const key of required) {
+    const { [key]: _removed, ...others } = ids;
+    expect(readExternalIds(others), key).toBeUndefined();
+  }
+  fc.assert(
+    fc.property(fc.constantFrom(...required), fc.string({ maxLength: 20 }), (key, text) => {
+      const read = readExternalIds({ ...ids, [key]: text });
+      // A changed record is at least a valid one, and never a mixture with the old value.
+      if (read) expect(toExternalIds(read.endpointId, read.endpoint)[key]).toBe(text);
+    }),
+  );
+});
+
+it.each([
+  [["10.64.0.9/16"], "0a:00:0a:40:00:09"],
+  [["fd00::1:2:9/64", "10.64.0.9/16"], "0a:00:0a:40:00:09"],
+  [["fd00::1:2:9/64"], "0a:06:00:02:00:09"],
+  [["255.255.255.254/8"], "0a:00:ff:ff:ff:fe"],
+])("the MAC address of %j is %s", (addresses, mac) => {
+  expect(deriveMac(addresses)).toBe(mac);
+});
+
+it("names of interfaces have at most 15 characters and belong to one prefix", () => {
+  for (const prefix of ["b", "tx", "t9a"]) {
+    const names = createLinkNames(prefix);
+    const { hostEnd, containerEnd } = names.nameEnds("0123456789abcdef");
+    expect(hostEnd).toHaveLength(15);
+    expect(containerEnd).toHaveLength(15);
+    expect(names.isHostEnd(hostEnd)).toBe(true);
+    expect(names.isHostEnd(containerEnd)).toBe(false);
+    expect(createLinkNames("z").isHostEnd(hostEnd)).toBe(false);
+  }
+});

@@ -1,0 +1,49 @@
+import { dockerIdSchema, type Endpoint, endpointSchema } from "./driver-records.ts";
+
+/** The external ids of a port: a complete record of its endpoint, of which the driver rebuilds. */
+export function toExternalIds(endpointId: string, endpoint: Endpoint): Record<string, string> {
+  const { set, tenant, host } = endpoint;
+  return {
+    "berth-endpoint": endpointId,
+    "berth-docker-network": endpoint.dockerNetworkId,
+    "berth-network": endpoint.networkId,
+    "berth-number": String(endpoint.number),
+    "berth-mtu": String(endpoint.mtu),
+    "berth-mac": endpoint.mac,
+    "berth-addresses": endpoint.addresses.join(","),
+    "berth-gateways": endpoint.gateways.join(","),
+    ...(set === undefined ? {} : { "berth-set": set }),
+    ...(tenant === undefined ? {} : { "berth-tenant": tenant }),
+    ...(host === undefined ? {} : { "berth-host": host }),
+  };
+}
+
+/** Reads what `toExternalIds` wrote. Undefined if anything is missing or invalid. */
+export function readExternalIds(
+  ids: Readonly<Record<string, string>>,
+): { endpointId: string; endpoint: Endpoint } | undefined {
+  const endpointId = dockerIdSchema.safeParse(ids["berth-endpoint"]);
+  const endpoint = endpointSchema.safeParse({
+    dockerNetworkId: ids["berth-docker-network"],
+    networkId: ids["berth-network"],
+    number: Number(ids["berth-number"]),
+    mtu: Number(ids["berth-mtu"]),
+    mac: ids["berth-mac"],
+    addresses: readList(ids["berth-addresses"]),
+    gateways: readList(ids["berth-gateways"]),
+    ...readOptional("set", ids),
+    ...readOptional("tenant", ids),
+    ...readOptional("host", ids),
+  });
+  if (!endpointId.success || !endpoint.success) return undefined;
+  return { endpointId: endpointId.data, endpoint: endpoint.data };
+}
+
+function readList(text: string | undefined): string[] {
+  return text === undefined || text === "" ? [] : text.split(",");
+}
+
+function readOptional(name: string, ids: Readonly<Record<string, string>>): object {
+  const value = ids[`berth-${name}`];
+  return value === undefined ? {} : { [name]: value };
+}

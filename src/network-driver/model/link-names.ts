@@ -1,0 +1,30 @@
+/** Linux permits 15 characters. */
+const NAME_CHARACTERS = 15;
+
+/** The ends of an endpoint's link. Docker moves the container's end and renames it. */
+export interface LinkEnds {
+  hostEnd: string;
+  containerEnd: string;
+}
+
+/**
+ * The names of a driver's interfaces, which follow from Docker's random ids of endpoints. No other
+ * program of the machine may use the prefix: the driver removes such links without an endpoint.
+ */
+export interface LinkNames {
+  nameEnds(endpointId: string): LinkEnds;
+  isHostEnd(name: string): boolean;
+}
+
+/** @param prefix one to three characters. The default prefix leaves 48 bits of the id. */
+export function createLinkNames(prefix: string): LinkNames {
+  const idCharacters = NAME_CHARACTERS - `${prefix}h-`.length;
+  const pattern = new RegExp(`^${prefix}h-[0-9a-z]{${idCharacters}}$`);
+  return {
+    nameEnds(endpointId) {
+      const short = endpointId.slice(0, idCharacters);
+      return { hostEnd: `${prefix}h-${short}`, containerEnd: `${prefix}c-${short}` };
+    },
+    isHostEnd: (name) => pattern.test(name),
+  };
+}

@@ -1,0 +1,198 @@
+import type { DriverStatus } from "../contracts/network-driver/driver-status.ts";
+import type { NetworkState } from "../contracts/network-driver/network-state.ts";
+import { createConcurrencyLimit } from "../lib/async/concurrency-limit.ts";
+import { KeyedLock } from "../lib/async/keyed-lock.ts";
+import type { Log } from "../lib/log.ts";
+import {
+  type AcceptedState,
+  answerControlCall,
+  type ControlAnswer,
+} from "./control/answer-control-call.ts";
+import { type AnswerDockerCall, createDockerAnswers } from "./docker/answer-docker-call.ts";
+import { defineCall } from "./docker/docker-call.ts";
+import { ipamCalls } from "./docker/ipam-calls.ts";
+import { createNetworkCalls } from "./docker/network-calls.ts";
+import { converge } from "./endpoints/converge.ts";
+import type { DriverContext } from "./endpoints/driver-context.ts";
+import { EndpointRecords } from "./endpoints/endpoint-records.ts";
+import { StoredNetworkState } from "./endpoints/stored-network-state.ts";
+import { SwitchFlows } from "./endpoints/switch-flows.ts";
+import type { DriverRecordsContent } from "./model/driver-records.ts";
+import { createLinkNames } from "./model/link-names.ts";
+import type { LinkPort } from "./ports/link-port.ts";
+import type { LoadedState, StateStore } from "./ports/state-store.ts";
+import type { SwitchPort } from "./ports/switch-port.ts";
+
+/** Each change runs two or three programs, and more at a time only delay each other. */
+const CHANGES_MAX = 8;
+/** The agent waits this long for the flows of a network state that is stored already. */
+const APPLY_TIMEOUT_MS = 10_000;
+
+export interface NetworkDriverOptions {
+  links: LinkPort;
+  switchPort: SwitchPort;
+  recordStore: StateStore<DriverRecordsContent>;
+  networkStateStore: StateStore<NetworkState>;
+  /** Prefix of the names of interfaces: see createLinkNames. */
+  linkPrefix: string;
+  /** The MTU of networks whose creator names none. */
+  mtu: number;
+  version: string;
+  /** Monotonic. */
+  nowMs: () => number;
+  log: Log;
+}
+
+/** The problems of the last attempts; empty without one. */
+interface Problems {
+  records: string;
+  switch: string;
+}
+
+/**
+ * Loads the driver's state. Docker's calls are answered from that state and the machine alone, so
+ * agent and control plane may be down. The first convergence rebuilds a missing or invalid state
+ * from the switch, and what Docker asks completes it.
+ */
+export async function createNetworkDriver(options: NetworkDriverOptions): Promise<NetworkDriver> {
+  const { log, switchPort, links, recordStore, networkStateStore, nowMs } = options;
+  const stored = await recordStore.load();
+  reportLoaded(stored, "records", log);
+  const storedNetworks = await networkStateStore.load();
+  reportLoaded(storedNetworks, "network state", log);
+  const names = createLinkNames(options.linkPrefix);
+  const content = stored.kind === "valid" ? stored.value : { networks: {}, endpoints: {} };
+  const records = new EndpointRecords(recordStore, content, { names, nowMs });
+  const state = new StoredNetworkState(networkStateStore, storedNetworks);
+  const flows = new SwitchFlows({ records, names, switchPort, networkState: () => state.current });
+  const limit = createConcurrencyLimit(CHANGES_MAX);
+  const lock = new KeyedLock();
+  return new NetworkDriver(
+    { records, names, links, switchPort, flows, lock, limit, log },
+    state,
+    options,
+  );
+}
+
+export class NetworkDriver {
+  readonly #ctx: DriverContext;
+  readonly #state: StoredNetworkState;
+  readonly #version: string;
+  readonly #problems: Problems = { records: "The first convergence has not ended.", switch: "" };
+  #unknownInterfaces: string[] = [];
+  #wantsConvergence = false;
+  readonly answerDocker: AnswerDockerCall;
+
+  constructor(
+    ctx: DriverContext,
+    state: StoredNetworkState,
+    { mtu, version }: { mtu: number; version: string },
+  ) {
+    this.#ctx = ctx;
+    this.#state = state;
+    this.#version = version;
+    const onLostCall = (): void => {
+      this.#wantsConvergence = true;
+    };
+    this.answerDocker = createDockerAnswers(
+      {
+        "Plugin.Activate": defineCall(undefined, async () => ({
+          Implements: ["NetworkDriver", "IpamDriver"],
+        })),
+        ...ipamCalls,
+        ...createNetworkCalls(ctx, { mtu }),
+      },
+      { log: ctx.log, onLostCall },
+    );
+  }
+
+  async answerControl(request: {
+    method: string;
+    path: string;
+    body: string;
+  }): Promise<ControlAnswer> {
+    return answerControlCall(
+      {
+        status: () => this.status(),
+        acceptNetworkState: (state) => this.#acceptNetworkState(state),
+      },
+      request,
+    );
+  }
+
+  /**
+   * Corrects what differs from the records, and applies the flows if they may differ. The caller
+   * repeats it, without overlap. Rejects if the switch or the store fails; the status says so, too.
+   */
+  async converge(signal: AbortSignal): Promise<void> {
+    await this.#noteProblem("records", async () => {
+      this.#wantsConvergence = false;
+      this.#unknownInterfaces = await converge(this.#ctx, signal);
+      if (this.#ctx.flows.isOutdated) await this.#ctx.flows.apply(signal);
+    });
+  }
+
+  /** Applies the flows again if the switch has lost them or an earlier application failed. */
+  async checkFlows(signal: AbortSignal): Promise<void> {
+    const { flows, switchPort } = this.#ctx;
+    await this.#noteProblem("switch", async () => {
+      const count = await switchPort.countFlows(signal);
+      if (count !== flows.applied) flows.markOutdated();
+      if (flows.isOutdated) await flows.apply(signal);
+    });
+  }
+
+  /** True if records, links and ports probably differ, so that no convergence should wait. */
+  get wantsConvergence(): boolean {
+    return this.#wantsConvergence;
+  }
+
+  status(): DriverStatus {
+    const { records, flows } = this.#ctx;
+    const reason = this.#problems.switch || this.#problems.records;
+    return {
+      version: this.#version,
+      isReady: reason === "",
+      reason: reason === "" ? null : reason,
+      networks: records.networks.size,
+      endpoints: records.endpoints.size,
+      flows: flows.applied,
+      networkStateVersion: this.#state.current?.version ?? null,
+      unknownInterfaces: this.#unknownInterfaces,
+    };
+  }
+
+  async #acceptNetworkState(state: NetworkState): Promise<AcceptedState> {
+    const newerVersion = await this.#state.accept(state);
+    if (newerVersion !== undefined) return { newerVersion };
+    this.#ctx.flows.markOutdated();
+    return { isApplied: await applyFlows(this.#ctx) };
+  }
+
+  async #noteProblem(of: keyof Problems, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+      this.#problems[of] = "";
+    } catch (error) {
+      this.#problems[of] = error instanceof Error ? error.message : String(error);
+      throw error;
+    }
+  }
+}
+
+/** Returns false if the switch fails: the next convergence applies the flows. */
+async function applyFlows({ flows, log }: DriverContext): Promise<boolean> {
+  try {
+    await flows.apply(AbortSignal.timeout(APPLY_TIMEOUT_MS));
+    return true;
+  } catch (error) {
+    log.warn({ err: error }, "cannot apply the flows of a new network state");
+    return false;
+  }
+}
+
+function reportLoaded(loaded: LoadedState<unknown>, what: string, log: Log): void {
+  if (loaded.kind !== "invalid") return;
+  const { reason, movedTo } = loaded;
+  log.error({ what, reason, movedTo }, "set aside an invalid state file");
+}
