@@ -33,7 +33,7 @@ export function createVethLinks({ disablesChecksumOffload }: VethLinksOptions): 
           await run(ip, ["link", "set", link.hostEnd, "up"], signal);
         }
       }
-      await silence(link.hostEnd);
+      await isolate(link.hostEnd);
       if (disablesChecksumOffload)
         await run(ethtool, ["-K", link.containerEnd, "tx", "off"], signal);
     },
@@ -83,12 +83,31 @@ async function list(signal: AbortSignal): Promise<ListedLink[]> {
     .sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
-/** Without IPv6, the host sends nothing on the link. A kernel without IPv6 has no such file. */
-async function silence(hostEnd: string): Promise<void> {
-  const file = `/proc/sys/net/ipv6/conf/${hostEnd}/disable_ipv6`;
-  await writeFile(file, "1", { flag: "r+" }).catch((error: unknown) => {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") return;
-    throw new LinkError(`Cannot disable IPv6 on ${hostEnd}.`, { cause: error });
+/**
+ * Excludes the host from the link. With the netdev datapath the kernel processes each frame as
+ * well, and past all flows. So a set would reach every address and service of the host.
+ *
+ * Without IPv6 the host neither sends nor receives it. For IPv4 the end has no address and no
+ * route, so the check of the reverse path refuses all packets, and `arp_ignore` all requests.
+ */
+async function isolate(hostEnd: string): Promise<void> {
+  await setOption("ipv4", hostEnd, "arp_ignore", "8");
+  await setOption("ipv4", hostEnd, "rp_filter", "1");
+  await setOption("ipv6", hostEnd, "disable_ipv6", "1");
+}
+
+async function setOption(
+  family: "ipv4" | "ipv6",
+  name: string,
+  option: string,
+  value: string,
+): Promise<void> {
+  const file = `/proc/sys/net/${family}/conf/${name}/${option}`;
+  await writeFile(file, value, { flag: "r+" }).catch((error: unknown) => {
+    // A kernel without IPv6 has no such file.
+    const isMissing = error instanceof Error && "code" in error && error.code === "ENOENT";
+    if (isMissing && family === "ipv6") return;
+    throw new LinkError(`Cannot set ${option} of ${name}.`, { cause: error });
   });
 }
 

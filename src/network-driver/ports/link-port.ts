@@ -9,7 +9,8 @@ export interface LinkPort {
   /**
    * Ensures that the link exists, with its container's end in the namespace of the driver. Replaces
    * a link whose container's end is in another namespace. The host's end is up, and the host itself
-   * never sends on it. The container's end sends complete checksums where the switch needs them.
+   * neither sends nor receives on it. The container's end sends complete checksums where the switch
+   * needs them.
    */
   ensure(link: Link, signal: AbortSignal): Promise<void>;
   /** Removes both ends, wherever the container's end is. A missing link is not an error. */
