@@ -1,0 +1,149 @@
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
+import { createOvsSwitch, TUNNEL_PORT_NAME } from "../../../src/host-adapters/ovs/ovs-switch.ts";
+import { assignZones } from "../../../src/network-driver/flows/assign-zones.ts";
+import { compileFlows, type RemotePort } from "../../../src/network-driver/flows/compile-flows.ts";
+import { type Flow, renderFlow } from "../../../src/network-driver/flows/flow.ts";
+import type { SwitchPort } from "../../../src/network-driver/ports/switch-port.ts";
+import { type FakeSet, startFakeSet } from "./fake-set.ts";
+import { type PrivateOvs, startPrivateOvs } from "./private-ovs.ts";
+
+const run = promisify(execFile);
+const { signal } = new AbortController();
+/** The tunnel adds 50 bytes to each packet. */
+const setMtu = 1_450;
+
+export interface TestNetwork {
+  networkId: string;
+  number: number;
+}
+
+export interface TestSet extends FakeSet {
+  host: TestHost;
+  network: TestNetwork;
+  mac: string;
+  ipv4: string;
+  ipv6: string;
+}
+
+export interface TestHost {
+  name: string;
+  namespace: string;
+  tunnelAddress: string;
+  ovs: PrivateOvs;
+  switchPort: SwitchPort;
+}
+
+/**
+ * Two hosts on one machine. Each is a network namespace with an Open vSwitch of its own, and a link
+ * joins them. Its fake sets are network namespaces, too.
+ */
+export class TestHosts {
+  readonly first: TestHost;
+  readonly second: TestHost;
+  readonly sets: TestSet[] = [];
+
+  private constructor(first: TestHost, second: TestHost) {
+    this.first = first;
+    this.second = second;
+  }
+
+  static async start(): Promise<TestHosts> {
+    const names = ["a", "b"].map((letter) => `berth-${process.pid}-${letter}`);
+    const [first = "", second = ""] = names;
+    for (const name of names) await run("ip", ["netns", "add", name]);
+    const peer = ["peer", "name", "uplink", "netns", second];
+    await run("ip", ["-n", first, "link", "add", "uplink", "type", "veth", ...peer]);
+    const hosts = names.map((name, index) => startHost(name, `172.31.0.${index + 1}`));
+    const [one, two] = await Promise.all(hosts);
+    if (!one || !two) throw new Error("there are two hosts");
+    return new TestHosts(one, two);
+  }
+
+  /** Adds a set with the addresses 10.64.0.N and fd00::N, and its port. Flows follow by `apply`. */
+  async addSet(host: TestHost, network: TestNetwork, index: number): Promise<TestSet> {
+    const ipv4 = `10.64.0.${index}`;
+    const ipv6 = `fd00::${index.toString(16)}`;
+    const mac = `0a:00:0a:40:00:${index.toString(16).padStart(2, "0")}`;
+    const hostEnd = `n${network.number}i${index}`;
+    const fake = await startFakeSet({
+      name: `${network.networkId}-${index}`,
+      namespace: `${host.namespace}-${hostEnd}`,
+      hostNamespace: host.namespace,
+      hostEnd,
+      mac,
+      addresses: [`${ipv4}/16`, `${ipv6}/64`],
+      mtu: setMtu,
+    });
+    const set = { ...fake, host, network, mac, ipv4, ipv6 };
+    this.sets.push(set);
+    await host.switchPort.addPort(
+      { name: hostEnd, externalIds: { "berth-set": fake.name } },
+      signal,
+    );
+    return set;
+  }
+
+  /** Compiles and replaces the flows of all hosts. */
+  async apply(): Promise<void> {
+    for (const host of [this.first, this.second])
+      await host.switchPort.replaceFlows((await this.compile(host)).map(renderFlow), signal);
+  }
+
+  /** Compiles the flows of a host, with more remote ports in the network of the first set. */
+  async compile(host: TestHost, moreRemotePorts: readonly RemotePort[] = []): Promise<Flow[]> {
+    const ports = await host.switchPort.listPorts(signal);
+    const portNumber = (id: string) =>
+      ports.find(({ externalIds }) => externalIds["berth-set"] === id)?.ofPort;
+    const networks = new Map(this.sets.map(({ network }) => [network.number, network]));
+    const zones = assignZones([...networks.keys()]);
+    return compileFlows({
+      tunnelPort: ports.find(({ name }) => name === TUNNEL_PORT_NAME)?.ofPort,
+      localPorts: this.sets.flatMap((set) => {
+        const ofPort = set.host === host ? portNumber(set.name) : undefined;
+        const { networkId } = set.network;
+        if (ofPort === undefined) return [];
+        return [{ ofPort, networkId, mac: set.mac, addresses: [set.ipv4, set.ipv6] }];
+      }),
+      networks: [...networks.values()].map(({ networkId, number }) => ({
+        networkId,
+        number,
+        zone: zones.get(number) ?? 0,
+        gateways: ["10.64.255.254", "fd00::ffff"],
+        remotePorts: this.sets
+          .filter((set) => set.host !== host && set.network.number === number)
+          .map(({ mac, ipv4, ipv6, host: { tunnelAddress } }): RemotePort => ({
+            mac,
+            addresses: [ipv4, ipv6],
+            tunnelAddress,
+          }))
+          .concat(moreRemotePorts.filter(() => number === this.sets[0]?.network.number)),
+      })),
+    });
+  }
+
+  async close(): Promise<void> {
+    for (const set of this.sets) await set.close();
+    for (const host of [this.first, this.second]) {
+      await host.ovs.close();
+      await run("ip", ["netns", "delete", host.namespace]);
+    }
+  }
+}
+
+async function startHost(namespace: string, tunnelAddress: string): Promise<TestHost> {
+  const ovs = await startPrivateOvs({ namespace });
+  const { runFolder } = ovs;
+  // The netdev datapath finds routes of the tunnel only among its own bridges.
+  const underlay = "br-tunnel";
+  const database = `--db=unix:${runFolder}/db.sock`;
+  const bridge = ["add-br", underlay, "--", "set", "Bridge", underlay, "datapath_type=netdev"];
+  await ovs.ovs("ovs-vsctl", database, ...bridge, "--", "add-port", underlay, "uplink");
+  const ip = (...args: string[]) => run("ip", ["-n", namespace, ...args]);
+  await ip("addr", "add", `${tunnelAddress}/24`, "dev", underlay);
+  for (const name of ["lo", "uplink", underlay]) await ip("link", "set", name, "up");
+  const options = { bridge: "berth0", datapath: "netdev", runFolder } as const;
+  const switchPort = createOvsSwitch({ ...options, tunnel: { udpPort: 4789 } });
+  await switchPort.ensureBridge(signal);
+  return { name: namespace, namespace, tunnelAddress, ovs, switchPort };
+}
