@@ -1,3 +1,4 @@
+import { DEFAULT_NETWORK } from "../api/networks.ts";
 import type { ContainerTemplate, SetTemplate } from "../api/set-template.ts";
 
 /**
@@ -20,7 +21,14 @@ const agentFeatures = [
 ] as const;
 type AgentFeature = (typeof agentFeatures)[number];
 
-/** The features of the agent of this build. */
+/**
+ * The feature of an agent whose network driver answers. Its host connects sets to networks. All
+ * other features depend on the build alone.
+ */
+export type NetworksFeature = "networks";
+export const NETWORKS_FEATURE: NetworksFeature = "networks";
+
+/** The features of the agent of this build, except NETWORKS_FEATURE. */
 export const ownFeatures: readonly string[] = agentFeatures;
 
 /** Each option of a container: the feature that it needs, or null if every agent knows it. */
@@ -61,10 +69,11 @@ const memberFeatures: Readonly<Record<keyof Required<SetTemplate>, AgentFeature 
   containers: null,
 };
 
-/** The members of a template, and the options of all its containers, without values. */
+/** The members of a template and the options of all its containers without values, and networks. */
 export interface TemplateMembers {
   members: readonly string[];
   options: readonly string[];
+  networks: SetTemplate["networks"];
 }
 
 /** The features that a template needs, in alphabetical order. */
@@ -72,12 +81,22 @@ export function listNeededFeatures(template: SetTemplate): string[] {
   return listFeaturesOf({
     members: listDefined(template),
     options: template.containers.flatMap(({ options }) => listDefined(options)),
+    networks: template.networks,
   });
 }
 
+/**
+ * Whether a template has the default network only. Such a set also runs on hosts that connect no
+ * sets to networks. There it has an address of Docker's bridge.
+ */
+export function hasDefaultNetworkOnly(networks: SetTemplate["networks"]): boolean {
+  return networks.length === 1 && networks[0]?.network === DEFAULT_NETWORK;
+}
+
 /** The features that a template with these members needs, in alphabetical order. */
-export function listFeaturesOf({ members, options }: TemplateMembers): string[] {
+export function listFeaturesOf({ members, options, networks }: TemplateMembers): string[] {
   const needed = [
+    hasDefaultNetworkOnly(networks) ? null : NETWORKS_FEATURE,
     ...members.map((name) => memberFeatures[name as keyof SetTemplate]),
     ...options.map((name) => optionFeatures[name as keyof ContainerTemplate["options"]]),
   ];
@@ -89,6 +108,7 @@ export function omitFeatures(template: SetTemplate): SetTemplate {
   const { containers, ...members } = template;
   return {
     ...pickKnown(members, memberFeatures),
+    networks: [{ network: DEFAULT_NETWORK }],
     containers: containers.map(({ options, ...container }) => ({
       ...container,
       options: pickKnown(options, optionFeatures),

@@ -20,6 +20,19 @@ export function checkContainers(
   }
 }
 
+/** Checks that a set has at most one interface in each network. */
+export function checkNetworks(
+  networks: readonly { network: string }[],
+  addIssue: (path: (string | number)[], message: string) => void,
+): void {
+  const seen = new Set<string>();
+  for (const [position, { network }] of networks.entries()) {
+    if (seen.has(network))
+      addIssue(["networks", position, "network"], `the network "${network}" is named twice`);
+    seen.add(network);
+  }
+}
+
 /** Checks that each path of a container is mounted once, and that /dev/shm fits into the memory. */
 export function checkMounts(
   template: {

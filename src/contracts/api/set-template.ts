@@ -9,7 +9,13 @@ import {
   storedLogging,
   tmpfsList,
 } from "./container-options.ts";
-import { checkContainers, checkMounts, checkSysctls, utf8Bytes } from "./check-template.ts";
+import {
+  checkContainers,
+  checkMounts,
+  checkNetworks,
+  checkSysctls,
+  utf8Bytes,
+} from "./check-template.ts";
 
 export const CONTAINERS_PER_SET_MAX = 16;
 const ENV_ENTRIES_MAX = 128;
@@ -250,6 +256,7 @@ export const setTemplateInput = z
       })),
       addIssue,
     );
+    checkNetworks(template.networks, addIssue);
     checkMounts(template, addIssue);
     checkSysctls(Object.keys(template.sysctls), addIssue);
     const bytes = utf8Bytes(JSON.stringify(template));

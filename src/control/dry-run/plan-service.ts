@@ -18,6 +18,7 @@ import {
 } from "../../scheduler/placement/explain.ts";
 import type { Placement, PlacementRequest, Plan } from "../../scheduler/placement/model.ts";
 import { planPlacements } from "../../scheduler/placement/plan.ts";
+import { assertNetworksExist } from "../networks/assert-networks-exist.ts";
 import { bindWork } from "../runtime/bind-work.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { FleetCache } from "../placement/fleet-cache.ts";
@@ -52,8 +53,8 @@ export interface ServicePlanner {
  * Creates the planner of dry runs for a process. They share one fleet in memory, which each run
  * refreshes, and run one at a time. They lock no rows, so that neither changes nor placements wait
  * for them. `plan` throws what the planned request would throw: not-found, unsupported,
- * grant-missing or quota-exceeded. It throws rate-limited if too many dry runs of the tenant wait,
- * and dependency-unavailable if too many wait in total.
+ * invalid-request, grant-missing or quota-exceeded. It throws rate-limited if too many dry runs of
+ * the tenant wait, and dependency-unavailable if too many wait in total.
  */
 export function createServicePlanner(ctx: ControlContext): ServicePlanner {
   let fleetCache: FleetCache | undefined;
@@ -84,6 +85,8 @@ export function createServicePlanner(ctx: ControlContext): ServicePlanner {
       try {
         if (body.kind !== "scale") assertSupported(ctx.settings, body.service);
         const { db } = bindWork(ctx, { kind: "request", owner: tenantId });
+        if (body.kind !== "scale")
+          await assertNetworksExist(db, tenantId, body.service.template, { isLocking: false });
         const intent = await planIntent(db, tenantId, body);
         return await inTurn(() => planNext(db, intent));
       } finally {

@@ -1,4 +1,7 @@
+import type { SetTemplate } from "../../contracts/api/set-template.ts";
 import { DEFAULT_NETWORK } from "../../contracts/api/networks.ts";
+import { type AttachmentRow, listAttachments } from "../../db/queries/networks/attachments.ts";
+import { type DueSets, readPendingSets } from "../../db/queries/placement/due-sets.ts";
 import { hasNetwork, insertNetworks } from "../../db/queries/networks/networks.ts";
 import { newId } from "../../lib/ids.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
@@ -9,6 +12,45 @@ import { toNewSubnet } from "./new-subnet.ts";
 export async function ensureDefaultNetwork(ctx: ControlContext, tenantId: string): Promise<void> {
   if (await hasNetwork(ctx.db, tenantId, DEFAULT_NETWORK)) return;
   await unitOfWork(ctx, (tx) => insertDefaultNetworks(tx, ctx, [tenantId]));
+}
+
+/**
+ * Creates the missing default networks of the tenants of due sets, and reads these sets again then.
+ * Without a host that connects sets to networks it does nothing.
+ */
+export async function withDefaultNetworks(
+  tx: UnitOfWork,
+  ctx: Pick<ControlContext, "settings">,
+  due: DueSets,
+): Promise<DueSets> {
+  const lacking = due.specs.filter(({ attachments }) => attachments?.some(isMissingDefault));
+  if (lacking.length === 0) return due;
+  await insertDefaultNetworks(tx, ctx, [...new Set(lacking.map(({ tenantId }) => tenantId))]);
+  const { sets, specs } = await readPendingSets(
+    tx,
+    due.sets.map(({ id }) => id),
+  );
+  return { sets, specs, hasMore: due.hasMore };
+}
+
+/**
+ * Reads the attachments of a template, and creates the default network that it needs. Returns null
+ * without a host that connects sets to networks.
+ */
+export async function readAttachments(
+  tx: UnitOfWork,
+  ctx: Pick<ControlContext, "settings">,
+  tenantId: string,
+  networks: SetTemplate["networks"],
+): Promise<AttachmentRow[] | null> {
+  const attachments = await listAttachments(tx, tenantId, networks);
+  if (!attachments?.some(isMissingDefault)) return attachments;
+  await insertDefaultNetworks(tx, ctx, [tenantId]);
+  return listAttachments(tx, tenantId, networks);
+}
+
+function isMissingDefault({ network, networkId }: AttachmentRow): boolean {
+  return network === DEFAULT_NETWORK && networkId === null;
 }
 
 /** Inserts the missing default networks of these tenants. Tenants may have equal subnets. */

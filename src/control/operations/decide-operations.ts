@@ -93,7 +93,12 @@ async function decideMoves(
     const { hostIds, rejections } = await planMoves(
       tx,
       service,
-      candidates.map(({ operation: { setId, hostId }, template }) => ({ setId, hostId, template })),
+      candidates.map(({ operation: { setId, hostId }, template, step }) => ({
+        setId,
+        hostId,
+        template,
+        isSameSet: step === "stop-first",
+      })),
       cache,
     );
     const rejected = candidates.filter(

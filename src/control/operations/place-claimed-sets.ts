@@ -1,4 +1,5 @@
 import { endClaims, planSetsNow } from "../../db/queries/operations/claims.ts";
+import { insertAddresses } from "../../db/queries/networks/take-addresses.ts";
 import { readPendingSets } from "../../db/queries/placement/due-sets.ts";
 import { lockFleetHosts } from "../../db/queries/placement/fleet.ts";
 import { commitPlacements } from "../../db/queries/placement/placements.ts";
@@ -10,6 +11,8 @@ import { reserveIfFits } from "../placement/growth.ts";
 import { toHostSnapshot } from "../placement/host-snapshot.ts";
 import { buildPlacementRequests } from "../placement/placement-requests.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
+import { chooseForPlacements } from "../networks/choose-addresses.ts";
+import { withDefaultNetworks } from "../networks/default-network.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 
 /**
@@ -26,20 +29,26 @@ export async function placeClaimedSets(
 ): Promise<void> {
   try {
     await cache.load(ctx.db); // again after a refresh that failed halfway
-    await unitOfWork(ctx, (tx) => placeOnHost(tx, hostId, cache));
+    await unitOfWork(ctx, (tx) => placeOnHost(tx, ctx, hostId, cache));
   } catch (error) {
     ctx.log.warn({ err: error, hostId }, "cannot end the claims of the host");
   }
 }
 
-async function placeOnHost(tx: UnitOfWork, hostId: string, cache: FleetCache): Promise<void> {
+async function placeOnHost(
+  tx: UnitOfWork,
+  ctx: ControlContext,
+  hostId: string,
+  cache: FleetCache,
+): Promise<void> {
   await lockHosts(tx, [hostId]);
   // Before the first write, so that a rollback takes back nothing that is in the fleet.
   const { fleet, policy, nowMs } = await cache.refresh(tx);
   const sets = await endClaims(tx, hostId);
   if (sets.length === 0) return;
   const setIds = sets.map(({ id }) => id);
-  const requests = await buildPlacementRequests(tx, await readPendingSets(tx, setIds));
+  const due = await withDefaultNetworks(tx, ctx, await readPendingSets(tx, setIds));
+  const requests = await buildPlacementRequests(tx, due);
   const [row] = await lockFleetHosts(tx, [hostId]);
   if (!row) return;
   fleet.removeClaims(setIds);
@@ -56,7 +65,11 @@ async function placeOnHost(tx: UnitOfWork, hostId: string, cache: FleetCache): P
     const why = { score: 0, because: { claim: 1 } };
     return { placementId: newId("plc"), setId, hostId, generation, overhead, ...why };
   });
-  const placed = await commitPlacements(tx, inputs, policy.version);
+  const requestBySetId = new Map(requests.map((request) => [request.setId, request]));
+  const hosts = new Map([[hostId, host]]);
+  const { placements, addresses } = await chooseForPlacements(tx, inputs, requestBySetId, hosts);
+  const placed = await commitPlacements(tx, placements, policy.version);
+  await insertAddresses(tx, addresses.chosen, addresses.positions);
   for (const { setId, serviceId } of placed) tx.signal(`set:${setId}`, `service:${serviceId}`);
   if (placed.length > 0) tx.signal(`host:${hostId}`, "events");
   const placedIds = new Set(placed.map(({ setId }) => setId));

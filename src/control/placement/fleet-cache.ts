@@ -13,7 +13,7 @@ import {
 import { withTx } from "../../db/transaction.ts";
 import { assert } from "../../lib/assert.ts";
 import { createFleet, type Fleet } from "../../scheduler/placement/fleet.ts";
-import type { PlanPolicy } from "../../scheduler/placement/model.ts";
+import { NETWORKS_FEATURE, type PlanPolicy } from "../../scheduler/placement/model.ts";
 import { findPoolsWithIgnoredSelfTest } from "./ignore-self-tests.ts";
 import { toHostSnapshot, toPlanPolicy } from "./host-snapshot.ts";
 
@@ -136,6 +136,12 @@ export class FleetCache {
   /** The version of the host's row (see FleetHostRow) in the fleet. */
   hostVersion(hostId: string): string | undefined {
     return this.#loaded?.hosts.get(hostId)?.version;
+  }
+
+  /** Whether a host connects sets to networks, by the last refresh. */
+  hasNetworks(hostId: string): boolean {
+    const host = this.#loaded?.fleet.getHost(hostId);
+    return host?.features.includes(NETWORKS_FEATURE) ?? false;
   }
 
   /** Removes hosts that a placement found to be deleted, before the next census does. */

@@ -14,21 +14,20 @@ import {
   type RejectionInput,
   tryLockPlacement,
 } from "../../db/queries/placement/placements.ts";
+import { insertAddresses } from "../../db/queries/networks/take-addresses.ts";
 import { useCustomPlans } from "../../db/transaction.ts";
 import { assert } from "../../lib/assert.ts";
 import { watchWork } from "../../lib/async/watch-work.ts";
 import { newIds } from "../../lib/ids.ts";
 import { hasFeatures } from "../../scheduler/placement/filters.ts";
 import { explainRejection } from "../../scheduler/placement/explain.ts";
-import type {
-  PlacementRequest,
-  Plan,
-  PlanPolicy,
-  Rejection,
-} from "../../scheduler/placement/model.ts";
+import type { Plan, PlanPolicy, Rejection } from "../../scheduler/placement/model.ts";
 import { planPlacements } from "../../scheduler/placement/plan.ts";
 import type { ControlContext, SignalChannel, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
+import { type AssignedAddresses } from "../networks/assign-addresses.ts";
+import { chooseForPlacements } from "../networks/choose-addresses.ts";
+import { withDefaultNetworks } from "../networks/default-network.ts";
 import { FleetCache, type RefreshedFleet } from "./fleet-cache.ts";
 import { reserveIfFits } from "./growth.ts";
 import { toHostSnapshot } from "./host-snapshot.ts";
@@ -186,11 +185,12 @@ interface BatchOutcome {
  *
  * 1. Read what changed in the fleet, and the due sets. This shares one round trip with the lock.
  * 2. Plan, without the database.
- * 3. Admit the placements that fit on the locked hosts, by the planner's own function (I2).
+ * 3. Admit the placements that fit on the locked hosts, by the planner's own function (I2). Choose
+ *    addresses for sets on hosts that connect them to networks.
  * 4. Book them, and store the rejections. This shares one round trip with the commit.
  *
- * A plan with one placement skips step 3: the booking locks the host, and requires the version of
- * its row with which it was planned.
+ * A plan with one placement on a host without networks skips step 3. The booking locks the host,
+ * and requires the version of its row with which it was planned.
  *
  * The cache is read before the first write of the transaction, so a rollback leaves it valid.
  */
@@ -203,15 +203,16 @@ async function placeBatch(
     if (isContended && !(await tryLockPlacement(tx))) return "locked";
     const read = await readBatch(tx, cache, setsMax);
     if (read === "locked" || read.due.sets.length === 0) return read === "locked" ? read : "idle";
-    const requests = await buildPlacementRequests(tx, read.due);
-    const planned = planBatch(read, requests);
+    const due = await withDefaultNetworks(tx, ctx, read.due);
+    const requests = await buildPlacementRequests(tx, due);
+    const planned = planBatch({ ...read, due }, requests);
     const hostVersion = hasConflicted ? undefined : findOnlyHostVersion(planned.placements, cache);
     const admitted =
       hostVersion === undefined
         ? await admitOnLockedHosts(tx, { cache, policy: read.policy }, planned.placements, requests)
-        : planned.placements;
-    const stored = commitBatch(tx, { ...planned, placements: admitted }, hostVersion);
-    return { planned, stored, hasMore: read.due.hasMore };
+        : { placements: planned.placements, addresses: noAddresses };
+    const stored = commitBatch(tx, { ...planned, ...admitted }, hostVersion);
+    return { planned, stored, hasMore: due.hasMore };
   });
   if (typeof batch === "string") return batch;
   const { planned, stored, hasMore } = batch;
@@ -245,6 +246,14 @@ interface PlannedBatch {
   rejections: RejectionInput[];
 }
 
+/** The placements that the commit books, and the addresses of their sets. */
+interface AdmittedPlacements {
+  placements: PlacementInput[];
+  addresses: AssignedAddresses;
+}
+
+const noAddresses: AssignedAddresses = { chosen: [], positions: [] };
+
 function planBatch(
   { fleet, policy, nowMs, due }: ReadBatch,
   requests: readonly PendingRequest[],
@@ -261,7 +270,7 @@ function planBatch(
 /** Sends the bookings and then the rejections with the commit: hosts are locked before sets. */
 function commitBatch(
   tx: UnitOfWork,
-  { policyVersion, placements, rejections }: PlannedBatch,
+  { policyVersion, placements, addresses, rejections }: PlannedBatch & AdmittedPlacements,
   hostVersion: string | undefined,
 ): Promise<CommittedPlacement[]> {
   const isLarge = rejections.length > 0 || placements.length > SINGLE_SET_COMMITS_MAX;
@@ -270,6 +279,7 @@ function commitBatch(
     const [, placed] = await Promise.all([
       isLarge && useCustomPlans(tx),
       commitAll(tx, placements, policyVersion, hostVersion),
+      insertAddresses(tx, addresses.chosen, addresses.positions),
       recordRejections(tx, rejections, policyVersion),
     ]);
     return placed;
@@ -290,13 +300,17 @@ async function commitAll(
   return (await Promise.all(each)).flat();
 }
 
-/** Finds the version of the host row if the plan has one placement. Most plans have one. */
+/**
+ * Finds the version of the host row if the plan has one placement, on a host without networks. Most
+ * plans have one.
+ */
 function findOnlyHostVersion(
   placements: readonly PlacementInput[],
   cache: FleetCache,
 ): string | undefined {
   const [only, ...others] = placements;
-  return only && others.length === 0 ? cache.hostVersion(only.hostId) : undefined;
+  if (!only || others.length > 0 || cache.hasNetworks(only.hostId)) return undefined;
+  return cache.hostVersion(only.hostId);
 }
 
 function toPlacements(
@@ -317,21 +331,21 @@ function toPlacements(
 
 /**
  * Locks the hosts in id order. Returns the placements that fit, each in addition to the previous
- * ones (I2).
+ * ones (I2), and whose sets get addresses if they need them.
  */
 async function admitOnLockedHosts(
   tx: Queryable,
   { cache, policy }: { cache: FleetCache; policy: PlanPolicy },
   planned: readonly PlacementInput[],
-  requests: readonly PlacementRequest[],
-): Promise<PlacementInput[]> {
-  if (planned.length === 0) return [];
+  requests: readonly PendingRequest[],
+): Promise<AdmittedPlacements> {
+  if (planned.length === 0) return { placements: [], addresses: noAddresses };
   const requestBySetId = new Map(requests.map((request) => [request.setId, request]));
   const hostIds = [...new Set(planned.map((placement) => placement.hostId))];
   const rows = await lockFleetHosts(tx, hostIds);
   const hosts = new Map(rows.map((row) => [row.id, toHostSnapshot(row, cache.ignoredSelfTests)]));
   cache.forgetHosts(hostIds.filter((id) => !hosts.has(id)));
-  return planned.filter(({ setId, hostId }) => {
+  const fitting = planned.filter(({ setId, hostId }) => {
     const host = hosts.get(hostId);
     const request = requestBySetId.get(setId);
     return (
@@ -341,6 +355,7 @@ async function admitOnLockedHosts(
       reserveIfFits(host, policy, request.resources).ok
     );
   });
+  return chooseForPlacements(tx, fitting, requestBySetId, hosts);
 }
 
 function toRejections(plan: Plan, pending: ReadonlyMap<string, PendingSetRow>): RejectionInput[] {

@@ -8,10 +8,12 @@ import {
   type ContainerOverhead,
   overheadOf,
 } from "../../contracts/api/container-overhead.ts";
+import { DEFAULT_NETWORK } from "../../contracts/api/networks.ts";
 import type { PlacementSpec } from "../../contracts/api/services.ts";
 import type { SetTemplate } from "../../contracts/api/set-template.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
-import type { DueSets } from "../../db/queries/placement/due-sets.ts";
+import { type AttachmentRow, listAttachments } from "../../db/queries/networks/attachments.ts";
+import type { DueSets, PlacementSpecRow } from "../../db/queries/placement/due-sets.ts";
 import {
   type DepartingSets,
   listDepartingSets,
@@ -19,11 +21,17 @@ import {
   listServiceIds,
 } from "../../db/queries/placement/placements.ts";
 import type { ServiceRow } from "../../db/queries/services/write-services.ts";
-import type { PlacementConstraints, PlacementRequest } from "../../scheduler/placement/model.ts";
+import { assert } from "../../lib/assert.ts";
+import type {
+  PlacementConstraints,
+  PlacementRequest,
+  SubnetSupply,
+} from "../../scheduler/placement/model.ts";
 
 /** A request for the planner, whose amounts contain the overhead. */
 export interface PendingRequest extends PlacementRequest {
   overhead: ContainerOverhead;
+  attachments: PlacementSpecRow["attachments"];
 }
 
 /**
@@ -52,6 +60,7 @@ export async function buildPlacementRequests(
           constraints: toConstraints(rules, serviceIds, listFeaturesOf(spec)),
           images: spec.images,
           overhead: computeOverhead(spec.logging),
+          attachments: spec.attachments,
         },
       ];
     }),
@@ -69,8 +78,9 @@ export async function buildPlacementRequests(
       serviceId: set.serviceId,
       resources: addOverhead(set, spec.overhead),
       overhead: spec.overhead,
+      attachments: spec.attachments,
       priority: set.priority,
-      constraints: spec.constraints,
+      constraints: withoutSubnets(spec.constraints, set.ownSubnetIds),
       images: spec.images,
       avoidHostIds: set.avoidHostIds,
       replacesOnHostId: replacedHostIds.get(set.id),
@@ -85,6 +95,8 @@ interface WantedSet {
   avoidHostIds: readonly string[];
   /** The host that the set leaves. */
   replacesOnHostId?: string;
+  /** The subnets of which the set has an address, which it keeps when it moves. */
+  ownSubnetIds?: readonly string[] | undefined;
 }
 
 /** Builds the planner's requests for new or moving sets of one service. */
@@ -104,28 +116,39 @@ export async function buildServiceRequests(
   const ids = new Map(found.map(({ name, id }) => [`${tenantId}/${name}`, id]));
   ids.set(`${tenantId}/${ownName}`, serviceId); // the rules may name the service before it exists
   const departing = placement.spread.length === 0 ? [] : await listDepartingSets(q, serviceId);
-  const rules = { tenantId, placement, repelledBy, departing };
   // Sets of one template share the object, because the planner caches by it.
   const byTemplate = new Map<SetTemplate, PlacementConstraints>();
-  const constraintsOf = (template: SetTemplate) => {
-    const known =
-      byTemplate.get(template) ?? toConstraints(rules, ids, listNeededFeatures(template));
-    byTemplate.set(template, known);
-    return known;
+  const byNetworks = new Map<string, AttachmentRow[] | null>();
+  for (const { template } of sets) {
+    if (byTemplate.has(template)) continue;
+    const key = JSON.stringify(template.networks);
+    const attachments =
+      byNetworks.get(key) ?? (await listAttachments(q, tenantId, template.networks));
+    byNetworks.set(key, attachments);
+    const rules = { tenantId, placement, repelledBy, departing, attachments };
+    byTemplate.set(template, toConstraints(rules, ids, listNeededFeatures(template)));
+  }
+  const constraintsOf = ({ template, ownSubnetIds }: WantedSet): PlacementConstraints => {
+    const known = byTemplate.get(template);
+    assert(known, "each template has constraints");
+    return withoutSubnets(known, ownSubnetIds);
   };
-  return sets.map(({ setId, template, avoidHostIds, replacesOnHostId }) => ({
-    setId,
-    serviceId,
-    resources: addOverhead(
-      { ...template, volumeBytes: template.volume?.sizeBytes ?? 0 },
-      overheadOf(template),
-    ),
-    priority,
-    constraints: constraintsOf(template),
-    images: template.containers.map(({ image }) => image),
-    avoidHostIds,
-    replacesOnHostId,
-  }));
+  return sets.map((set) => {
+    const { setId, template, avoidHostIds, replacesOnHostId } = set;
+    return {
+      setId,
+      serviceId,
+      resources: addOverhead(
+        { ...template, volumeBytes: template.volume?.sizeBytes ?? 0 },
+        overheadOf(template),
+      ),
+      priority,
+      constraints: constraintsOf(set),
+      images: template.containers.map(({ image }) => image),
+      avoidHostIds,
+      replacesOnHostId,
+    };
+  });
 }
 
 function revisionKey(of: { serviceId: string; revision: number }): string {
@@ -161,6 +184,7 @@ export function toConstraints(
   spec: PlacementRules & {
     repelledBy: readonly string[];
     departing: readonly DepartingSets[];
+    attachments: readonly AttachmentRow[] | null;
   },
   serviceIds: ReadonlyMap<string, string>,
   features: readonly string[],
@@ -177,8 +201,30 @@ export function toConstraints(
     tolerations: placement.tolerations,
     pool: placement.pool,
     features,
+    subnets: listSubnets(spec.attachments ?? []),
     uncountedSets: sumUncountedSets(spec.departing),
   };
+}
+
+/**
+ * The subnets of all attachments. A network that the tenant lacks is like one without addresses,
+ * except the default network, which the first placement creates.
+ */
+function listSubnets(attachments: readonly AttachmentRow[]): SubnetSupply[] {
+  return attachments.flatMap(({ network, networkId, subnets }) => {
+    if (networkId !== null) return subnets;
+    return network === DEFAULT_NETWORK ? [] : { id: network, free: 0 };
+  });
+}
+
+/** The constraints of a set that already has an address of these subnets. */
+function withoutSubnets(
+  constraints: PlacementConstraints,
+  ownSubnetIds: readonly string[] = [],
+): PlacementConstraints {
+  if (ownSubnetIds.length === 0) return constraints;
+  const subnets = constraints.subnets.filter(({ id }) => !ownSubnetIds.includes(id));
+  return { ...constraints, subnets };
 }
 
 function sumUncountedSets(departing: readonly DepartingSets[]): ReadonlyMap<string, number> {

@@ -1,5 +1,6 @@
 import type { SetTemplate } from "../../contracts/api/set-template.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
+import { listSubnetsOfSets } from "../../db/queries/networks/take-addresses.ts";
 import type { ServiceRow } from "../../db/queries/services/write-services.ts";
 import { explainRejection } from "../../scheduler/placement/explain.ts";
 import { planPlacements } from "../../scheduler/placement/plan.ts";
@@ -13,6 +14,8 @@ export interface WantedMove {
   setId: string;
   hostId: string;
   template: SetTemplate;
+  /** The set itself moves, with its addresses. Otherwise a replacement needs others. */
+  isSameSet: boolean;
 }
 
 /** The hosts for sets that move, and an explanation for each set that no host takes. */
@@ -34,6 +37,10 @@ export async function planMoves(
 ): Promise<PlannedMoves> {
   if (moves.length === 0) return { hostIds: new Map(), rejections: new Map() };
   const { fleet, policy, nowMs } = await cache.refresh(tx);
+  const ownSubnets = await listSubnetsOfSets(
+    tx,
+    moves.flatMap(({ setId, isSameSet }) => (isSameSet ? setId : [])),
+  );
   const requests = await buildServiceRequests(
     tx,
     service,
@@ -43,6 +50,7 @@ export async function planMoves(
       template,
       avoidHostIds: [hostId],
       replacesOnHostId: hostId,
+      ownSubnetIds: ownSubnets.get(setId),
     })),
   );
   const plan = planPlacements(fleet, requests, { seed: policy.version, nowMs });

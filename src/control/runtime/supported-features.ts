@@ -25,13 +25,6 @@ export function assertSupported(
       });
     }
   }
-  const networks = parts.template?.networks ?? [];
-  if (networks.length > 1 || networks.some((entry) => entry.network !== "default")) {
-    errors.push({
-      pointer: "/template/networks",
-      detail: 'Berth supports only the network "default" yet. Omit `networks`.',
-    });
-  }
   if (parts.autoscale && parts.autoscale.metrics.length > 0) {
     errors.push({
       pointer: "/autoscale/metrics",

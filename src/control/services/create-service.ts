@@ -4,6 +4,7 @@ import {
   type Service,
   type ServiceChange,
 } from "../../contracts/api/services.ts";
+import { hasDefaultNetworkOnly } from "../../contracts/agent-protocol/agent-features.ts";
 import type { SetTemplate } from "../../contracts/api/set-template.ts";
 import {
   insertServices,
@@ -21,6 +22,7 @@ import { assertGranted } from "../tenancy/grants.ts";
 import { computeSetAmounts, assertWithinQuota, computeSetGrowth } from "../tenancy/quota.ts";
 import { jobsForNewSets, SETS_ADDED_MAX } from "../replicas/reconcile-replicas.ts";
 import { assertSupported } from "../runtime/supported-features.ts";
+import { assertNetworksExist } from "../networks/assert-networks-exist.ts";
 import { assertNameFree } from "./assert-name-free.ts";
 import { formatCount } from "../../lib/text/format-count.ts";
 
@@ -29,8 +31,8 @@ const BATCHED_SETS_MAX = 50;
 
 /**
  * Stores a service with its first revision and at most SETS_ADDED_MAX pending sets, all or nothing,
- * and enqueues their placement. Jobs add the other sets. Throws unsupported, quota-exceeded,
- * grant-missing, already-exists.
+ * and enqueues their placement. Jobs add the other sets. Throws unsupported, invalid-request,
+ * quota-exceeded, grant-missing, already-exists.
  */
 export async function createService(
   ctx: ControlContext,
@@ -67,6 +69,7 @@ export async function createService(
   const insertChecked = () =>
     withTx(ctx.db, async (tx) => {
       await assertGranted(tx, tenantId, body);
+      await assertNetworksExist(tx, tenantId, body.template);
       await assertNameFree(tx, tenantId, body.name);
       await assertWithinQuota(tx, tenantId, computeSetGrowth(body.template, body.replicas));
       const [inserted] = await insertServices(tx, tenantId, [added]);
@@ -83,8 +86,9 @@ export async function createService(
 }
 
 /**
- * Inserts the service without a transaction if its tenant is far from its quota and it needs no
- * special grant. Small services share a statement. Otherwise `insertChecked` decides.
+ * Inserts the service without a transaction if its tenant is far from its quota, and it needs no
+ * special grant and no named network. Small services share a statement. Otherwise `insertChecked`
+ * decides.
  */
 async function insertService(
   ctx: ControlContext,
@@ -93,6 +97,7 @@ async function insertService(
 ): Promise<StoredService> {
   const { tolerations, hostLabels } = service.placement;
   if (tolerations.length > 0 || Object.keys(hostLabels).length > 0) return insertChecked();
+  if (!hasDefaultNetworkOnly(service.template.networks)) return insertChecked();
   const isSmall = service.setIds.length <= BATCHED_SETS_MAX;
   if (isSmall && !ctx.unit) return ctx.serviceInserter.insert(service, insertChecked);
   const growthWithAmpleQuota = computeSetAmounts(service.template, service.desiredReplicas);

@@ -22,6 +22,7 @@ import type { ControlContext } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { decideChangedService } from "../replicas/decide-service-replicas.ts";
 import { assertGeneration, assertNotDeleting } from "../runtime/preconditions.ts";
+import { assertNetworksExist } from "../networks/assert-networks-exist.ts";
 import { getTemplateSize } from "./create-service.ts";
 import { readChangedService } from "./get-service.ts";
 import { isSameSize } from "./resize-steps.ts";
@@ -54,6 +55,7 @@ export async function patchService(
     assertNotDeleting(service);
     const changed = applyPatch(service, patch);
     if (patch.placement || patch.priority !== undefined) await assertGranted(tx, tenantId, changed);
+    if (patch.template) await assertNetworksExist(tx, tenantId, patch.template);
     if (patch.template) await applyTemplate(tx, service, changed, patch.template);
     if (patch.adopt) await adoptTarget(tx, changed);
     const decision = await decideChangedService(tx, service, changed);

@@ -6,6 +6,7 @@ import type { SetTemplate } from "../../contracts/api/set-template.ts";
 import type { BerthSet } from "../../contracts/api/sets.ts";
 import type { Volume } from "../../contracts/api/volumes.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
+import { insertAddresses } from "../../db/queries/networks/take-addresses.ts";
 import { listAllHostPools, lockFleetHosts } from "../../db/queries/placement/fleet.ts";
 import { commitPlacements } from "../../db/queries/placement/placements.ts";
 import {
@@ -26,7 +27,10 @@ import { newId } from "../../lib/ids.ts";
 import { hasFeatures } from "../../scheduler/placement/filters.ts";
 import { fitsHost } from "../../scheduler/placement/fits.ts";
 import type { HostSnapshot, Resources } from "../../scheduler/placement/model.ts";
-import type { ControlContext } from "../runtime/context.ts";
+import type { AssignedAddresses } from "../networks/assign-addresses.ts";
+import { chooseForPlacements } from "../networks/choose-addresses.ts";
+import { readAttachments } from "../networks/default-network.ts";
+import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { findPoolsWithIgnoredSelfTest } from "../placement/ignore-self-tests.ts";
 import { toHostSnapshot, toPlanPolicy } from "../placement/host-snapshot.ts";
@@ -68,7 +72,7 @@ export async function restoreVolume(
       existing: amounts,
       restoresVolumes: true,
     });
-    const policyVersion = await assertHostTakes(tx, volume, {
+    const host = await assertHostTakes(tx, volume, {
       template,
       requested: addOverhead(requested, overhead),
       failedPercentMax: ctx.settings.lostHostsPercentMax,
@@ -84,10 +88,12 @@ export async function restoreVolume(
     const added = { ids: [id], tenantId, serviceId: service.id, revision, priority, ...requested };
     await insertPendingSets(tx, added);
     await updateRestoreVolume(tx, id, volumeId);
-    const placement = { placementId: newId("plc"), setId: id, hostId: volume.host.id };
+    const placement = { placementId: newId("plc"), setId: id, hostId: host.id };
     const because = { score: 0, because: { volume: 1 } };
     const placements = [{ ...placement, ...because, overhead, generation: 1 }];
-    await commitPlacements(tx, placements, policyVersion);
+    const addresses = await chooseForSet(tx, ctx, { ...placement, tenantId, host, template });
+    await commitPlacements(tx, placements, host.policyVersion);
+    await insertAddresses(tx, addresses.chosen, addresses.positions);
     tx.emit({
       kind: "service-scaled",
       tenantId,
@@ -107,6 +113,37 @@ export async function restoreVolume(
     return id;
   });
   return getSet(ctx, scope, setId);
+}
+
+/** Chooses the addresses of the set. Throws state-conflict if a subnet has none. */
+async function chooseForSet(
+  tx: UnitOfWork,
+  ctx: ControlContext,
+  set: {
+    setId: string;
+    hostId: string;
+    tenantId: string;
+    host: TakingHost;
+    template: SetTemplate;
+  },
+): Promise<AssignedAddresses> {
+  const attachments = await readAttachments(tx, ctx, set.tenantId, set.template.networks);
+  const { placements, addresses } = await chooseForPlacements(
+    tx,
+    [set],
+    new Map([[set.setId, { attachments }]]),
+    new Map([[set.hostId, set.host]]),
+  );
+  if (placements.length === 0)
+    throw volumeConflict(
+      "A network of the service has no free address. Remove sets of the network, or add addresses to it.",
+    );
+  return addresses;
+}
+
+interface TakingHost extends HostSnapshot {
+  /** The version of the policy by which the host takes the set. */
+  policyVersion: number;
 }
 
 function assertMayRestore(
@@ -134,7 +171,7 @@ function assertMayRestore(
 
 /**
  * Locks the volume's host, and checks with the planner's own functions that it takes the set (I2).
- * Returns the version of the policy that it applied.
+ * Returns the host.
  */
 async function assertHostTakes(
   tx: Queryable,
@@ -144,7 +181,7 @@ async function assertHostTakes(
     requested,
     failedPercentMax,
   }: { template: SetTemplate; requested: Resources; failedPercentMax: number },
-): Promise<number> {
+): Promise<TakingHost> {
   const [pools, rows, trashedBytes] = await Promise.all([
     listAllHostPools(tx),
     lockFleetHosts(tx, [volume.host.id]),
@@ -181,7 +218,7 @@ async function assertHostTakes(
       `Host ${volume.host.name}, which has the volume, has no capacity for the set: ${fit.reason}, by ${fit.shortBy}. Move or scale in other sets there.`,
     );
   }
-  return policy.version;
+  return { ...host, policyVersion: policy.version };
 }
 
 /**

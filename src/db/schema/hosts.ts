@@ -118,6 +118,9 @@ export const hosts = pgTable(
     index("hosts_self_test_failed")
       .on(table.pool)
       .where(sql`capabilities->'selfTest'->>'state' = 'failed'`),
+    index("hosts_networked")
+      .on(table.id)
+      .where(sql`capabilities->'features' @> '["networks"]'`),
     check("hosts_state_known", sql`${table.state} in (${quoted(hostStates)})`),
     check(
       "hosts_allocated_not_negative",

@@ -87,7 +87,8 @@ export const subnets = pgTable(
 
 /**
  * The addresses that sets have, or had until recently. The transaction that books a set on a host
- * inserts them. The end of the booking quarantines them, and a sweep deletes them later.
+ * inserts them. The trigger sets_quarantine_addresses quarantines them at the end of the booking,
+ * and a sweep deletes them later.
  */
 export const addresses = pgTable(
   "addresses",
@@ -96,6 +97,7 @@ export const addresses = pgTable(
       .notNull()
       .references(() => subnets.id, { onDelete: "cascade" }),
     address: inet("address").notNull(),
+    /** The set that has it, or that had it last. A trigger quarantines it when the set leaves. */
     setId: text("set_id").notNull(),
     /** The position of the network in the template of the set, from 0. */
     attachment: smallint("attachment").notNull(),
@@ -106,9 +108,8 @@ export const addresses = pgTable(
   },
   (table) => [
     primaryKey({ name: "addresses_pkey", columns: [table.subnetId, table.address] }),
-    uniqueIndex("addresses_set_unique")
-      .on(table.setId, table.attachment, table.subnetId)
-      .where(sql`state = 'claimed'`),
+    // A set that is placed again gets its own quarantined address, so it has one in each subnet.
+    uniqueIndex("addresses_set_subnet_unique").on(table.setId, table.subnetId),
     index("addresses_quarantined")
       .on(table.subnetId, table.releasedAt)
       .where(sql`state = 'quarantined'`),

@@ -10,6 +10,7 @@ import {
   countHostsWithFailedSelfTest,
   countHostsWithIgnoredSelfTest,
 } from "../../control/hosts/list-hosts.ts";
+import { listFreeAddresses } from "../../control/networks/release-addresses.ts";
 import { findLongestOverdueMs } from "../../control/placement/retry-pending.ts";
 import { readOutboxState } from "../../control/runtime/outbox.ts";
 import { withTimeout } from "../../lib/async/with-timeout.ts";
@@ -20,7 +21,7 @@ const METRICS_TIMEOUT_MS = 500;
 
 /**
  * Metrics of one process. Labels have few, known values (operations, queues, jobs, outcomes), never
- * ids or names.
+ * ids or names. Only the metric of free addresses names tenants and networks, in a bounded number.
  */
 export interface Metrics {
   observeRequest(facts: RequestFacts): void;
@@ -68,6 +69,7 @@ export function createMetrics({
     registers,
   });
   const hosts = createHostMetrics(registers);
+  const freeAddresses = createAddressMetric(registers);
   return {
     observeRequest: ({ operationId, status, durationMs }) =>
       requests.observe(
@@ -87,6 +89,7 @@ export function createMetrics({
         countHostsWithFailedSelfTest(ctx).then(hosts.setFailedSelfTests),
         countHostsWithIgnoredSelfTest(ctx).then(hosts.setIgnoredSelfTests),
         findLongestOverdueMs(ctx).then(dueWork.setPending),
+        listFreeAddresses(ctx).then((subnets) => freeAddresses.set(subnets)),
         readOutboxState(ctx).then(dueWork.setOutbox),
         readEventStreamLag(ctx).then(dueWork.setHorizon),
       ];
@@ -124,6 +127,22 @@ function createHostMetrics(registers: Registry[]) {
     setHeld: (count: number) => held.set(count),
     setFailedSelfTests: (count: number) => failedSelfTests.set(count),
     setIgnoredSelfTests: (count: number) => ignoredSelfTests.set(count),
+  };
+}
+
+function createAddressMetric(registers: Registry[]) {
+  const free = new Gauge({
+    name: "berth_subnet_free_addresses",
+    help: "Addresses of a network that Berth can give to sets, for the 500 subnets with the fewest. Alert near 0.",
+    labelNames: ["tenant", "network", "family"],
+    registers,
+  });
+  return {
+    set(subnets: Awaited<ReturnType<typeof listFreeAddresses>>): void {
+      free.reset();
+      for (const { free: count, family, ...labels } of subnets)
+        free.set({ ...labels, family: String(family) }, count);
+    },
   };
 }
 

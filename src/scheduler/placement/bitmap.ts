@@ -15,6 +15,11 @@ export function clearBit(bitmap: Bitmap, bit: number): void {
   bitmap[bit >>> 5] = (bitmap[bit >>> 5] as number) & ~(1 << (bit & 31));
 }
 
+export function changeBit(bitmap: Bitmap, bit: number, isSet: boolean): void {
+  if (isSet) setBit(bitmap, bit);
+  else clearBit(bitmap, bit);
+}
+
 export function hasBit(bitmap: Bitmap, bit: number): boolean {
   return (((bitmap[bit >>> 5] as number) >>> (bit & 31)) & 1) === 1;
 }
@@ -23,6 +28,11 @@ export function hasBit(bitmap: Bitmap, bit: number): boolean {
 export function addBits(bitmap: Bitmap, others: Bitmap): void {
   for (let word = 0; word < bitmap.length; word++)
     bitmap[word] = (bitmap[word] as number) | (others[word] as number);
+}
+
+/** The bits of `bitmap` that `excluded`, which is of the same length, does not have. */
+export function withoutBits(bitmap: Bitmap, excluded: Bitmap): Bitmap {
+  return bitmap.map((word, place) => word & ~(excluded[place] as number));
 }
 
 export function countBits(bitmap: Bitmap): number {

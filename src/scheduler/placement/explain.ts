@@ -15,6 +15,7 @@ const findings: Record<RejectReason, string> = {
   "taint-not-tolerated": "taint not tolerated",
   avoided: "host excluded for this set",
   "too-many-sets": "maximum number of sets",
+  "subnet-exhausted": "no free address in a subnet of the set's networks",
   "insufficient-cpu": "insufficient CPU",
   "insufficient-memory": "insufficient memory",
   "insufficient-volume": "insufficient volume space",
@@ -51,6 +52,8 @@ const remedies: Record<RejectReason, Remedy> = {
   avoided: "add hosts; a host where a start failed is used again after the others",
   "too-many-sets":
     "add hosts; if the host has the reason sets-limited (berth get hosts HOST), raise the limit of the machine that it names",
+  "subnet-exhausted":
+    "remove sets of the network, or add addresses to it (berth network update NETWORK); released ones are free after ten minutes",
   "insufficient-cpu": { raise: "overcommit", part: "cpu" },
   "insufficient-memory": { raise: "overcommit", part: "memory" },
   "insufficient-volume": { raise: "overcommit", part: "volume" },

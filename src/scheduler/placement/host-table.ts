@@ -1,9 +1,10 @@
 import { assert } from "../../lib/assert.ts";
-import { type Bitmap, clearBit, newBitmap, setBit } from "./bitmap.ts";
+import { type Bitmap, changeBit, clearBit, newBitmap, setBit } from "./bitmap.ts";
 import { computeFreeCapacity } from "./fits.ts";
 import {
   dimensions,
   type HostSnapshot,
+  NETWORKS_FEATURE,
   type PlanPolicy,
   type PoolPolicy,
   type RejectReason,
@@ -46,6 +47,8 @@ export interface HostTable {
   readonly setCounts: Int32Array;
   /** The maximum number of sets on each host, by rank. */
   readonly setLimits: Float64Array;
+  /** The hosts that connect sets to networks. */
+  readonly networked: Bitmap;
   /** Counts the hosts with the maximum number of sets. */
   countCrowded(): number;
   /** The reciprocal of each allocatable amount, or 0 for an amount of 0. Scores multiply by it. */
@@ -84,7 +87,7 @@ export function createHostTable(
   const reportedAtMs = new Float64Array(hosts.length);
   const { indexes, indexesFor } = createPoolIndexes(hosts.length);
   const pools = new Map(policy.pools.map((pool) => [pool.pool, pool]));
-  const eligible = new Map<string, Eligible>();
+  const networked = newBitmap(hosts.length);
   const sets = new SetCounter(hosts, setsOnHost, policy.setsPerHostMax);
   let holders: Map<string, Bitmap> | undefined;
 
@@ -92,6 +95,7 @@ export function createHostTable(
   function fill(rank: number, host: HostSnapshot, wasReady: boolean): void {
     const capacity = computeFreeCapacity(host, getPoolPolicy(pools, host.pool));
     const ofPool = indexesFor(host.pool);
+    changeBit(networked, rank, host.features.includes(NETWORKS_FEATURE));
     reportedAtMs[rank] = host.reported?.atMs ?? Number.NEGATIVE_INFINITY;
     for (const [d, dimension] of dimensions.entries()) {
       capacities[rank * DIMENSION_COUNT + d] = capacity[d] as number;
@@ -114,12 +118,13 @@ export function createHostTable(
     reportedAtMs,
     setCounts: sets.counts,
     setLimits: sets.limits,
+    networked,
     countCrowded: () => sets.crowded,
     zones: numberBy(hosts, (host) => host.zone),
     // Racks of two zones may have one name.
     racks: numberBy(hosts, (host) => `${host.zone}\n${host.rack}`),
     findIndexes: (pool) => indexes.get(pool),
-    eligible,
+    eligible: new Map<string, Eligible>(),
     findHolders(image) {
       holders ??= holdersByImage(hosts);
       return holders.get(image);
@@ -132,7 +137,7 @@ export function createHostTable(
       fill(rank, host, before.readiness === "ready");
       sets.limit(rank, host);
       if (before.readiness !== host.readiness || !isSameList(before.features, host.features))
-        eligible.clear();
+        this.eligible.clear();
       if (holders) updateHolders(holders, { rank, hostCount: hosts.length, before, after: host });
       return true;
     },

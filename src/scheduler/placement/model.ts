@@ -5,6 +5,8 @@
  * sorts them by id, so that the order never decides a placement.
  */
 
+import type { NetworksFeature } from "../../contracts/agent-protocol/agent-features.ts";
+
 /** The dimensions of sets and hosts, in the order in which a shortage is reported. */
 export const dimensions = ["cpuMillis", "memoryBytes", "volumeBytes", "rootfsBytes"] as const;
 export type Dimension = (typeof dimensions)[number];
@@ -87,6 +89,16 @@ export interface SpreadConstraint {
   maxSkew: number;
 }
 
+/** The hosts with this feature connect sets to networks. Elsewhere a set needs no address. */
+export const NETWORKS_FEATURE: NetworksFeature = "networks";
+
+/** A subnet from which a set gets an address on each host that connects sets to networks. */
+export interface SubnetSupply {
+  id: string;
+  /** The number of free addresses: the same in all requests of a plan that name the subnet. */
+  free: number;
+}
+
 export interface PlacementConstraints {
   /** pack prefers the fullest hosts, and spread prefers the emptiest. */
   strategy: "pack" | "spread";
@@ -106,6 +118,8 @@ export interface PlacementConstraints {
   pool: string;
   /** The features of agents that the template needs. */
   features: readonly string[];
+  /** Each placement on a host with NETWORKS_FEATURE takes one address of each of these subnets. */
+  subnets: readonly SubnetSupply[];
   /**
    * The number of departing sets that spread no longer counts, by host id. Such a set is ordered
    * deleted, or its replacement has a host.
@@ -158,6 +172,7 @@ export const rejectReasons = [
   "taint-not-tolerated",
   "avoided",
   "too-many-sets",
+  "subnet-exhausted",
   "insufficient-cpu",
   "insufficient-memory",
   "insufficient-volume",

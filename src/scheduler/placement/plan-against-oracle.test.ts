@@ -74,7 +74,7 @@ const hostArbitrary: fc.Arbitrary<Omit<HostSnapshot, "id">> = fc.record({
   unreported: resources(5),
   reclaimableVolumeBytes: fc.integer({ min: 0, max: 30 }),
   images: fc.subarray(["app:1", "log:2"]),
-  features: usually<string[]>(["init", "tmpfs"], ["tmpfs"], []),
+  features: usually<string[]>(["init", "tmpfs"], ["tmpfs"], [], ["init", "tmpfs", "networks"]),
   setsMax: usually(Number.POSITIVE_INFINITY, 0, 1, 2),
 });
 
@@ -97,8 +97,14 @@ const constraintsArbitrary: fc.Arbitrary<PlacementConstraints> = fc.record({
   tolerations: fc.constantFrom([], [{ key: "only", value: "batch" }]),
   pool: usually("default", "gpu"),
   features: usually<string[]>([], ["init"], ["init", "tmpfs"]),
+  subnets: fc.constant([]),
   uncountedSets: fc.constant(new Map()),
 });
+
+/** All requests of a plan see the same number of free addresses of a subnet. */
+const subnetsArbitrary = fc
+  .record({ sub_a: fc.integer({ min: 0, max: 4 }), sub_b: fc.integer({ min: 0, max: 4 }) })
+  .map((free) => Object.entries(free).map(([id, free]) => ({ id, free })));
 
 /** The constraints of all services have one list of replaced sets. */
 const sharedConstraintsArbitrary: fc.Arbitrary<PlacementConstraints[]> = fc
@@ -112,8 +118,16 @@ const sharedConstraintsArbitrary: fc.Arbitrary<PlacementConstraints[]> = fc
         ["host_gone", 1],
       ]),
     ),
+    subnetsArbitrary,
+    fc.infiniteStream(fc.nat({ max: 2 })),
   )
-  .map(([all, uncountedSets]) => all.map((one) => ({ ...one, uncountedSets })));
+  .map(([all, uncountedSets, subnets, counts]) =>
+    all.map((one) => ({
+      ...one,
+      uncountedSets,
+      subnets: subnets.slice(0, counts.next().value ?? 0),
+    })),
+  );
 
 const requestsArbitrary: fc.Arbitrary<PlacementRequest[]> = sharedConstraintsArbitrary
   .chain((shared) =>
@@ -318,6 +332,7 @@ function createOracle(world: World) {
   const replacedHere = new Map(services.map((id): [string, string[]] => [id, []]));
   const added = new Map(world.hosts.map(({ id }) => [id, noResources()]));
   const hosts = world.hosts;
+  const taken = new Map<string, number>();
 
   const count = (serviceId: string, isThere: (host: HostSnapshot) => boolean) =>
     sets.filter((set) => {
@@ -369,6 +384,9 @@ function createOracle(world: World) {
     hosts,
     place(request: PlacementRequest, hostId: string): void {
       sets.push({ id: request.setId, serviceId: request.serviceId, hostId });
+      if (hosts.find(({ id }) => id === hostId)?.features.includes("networks")) {
+        for (const { id } of request.constraints.subnets) taken.set(id, (taken.get(id) ?? 0) + 1);
+      }
       if (request.replacesOnHostId !== undefined)
         replacedHere.get(request.serviceId)?.push(request.replacesOnHostId);
       added.set(
@@ -380,6 +398,10 @@ function createOracle(world: World) {
       const { constraints, serviceId } = request;
       const reasons = permanentReasons(host, constraints);
       if (request.avoidHostIds.includes(host.id)) reasons.add("avoided");
+      for (const { id, free } of constraints.subnets) {
+        if (host.features.includes("networks") && free <= (taken.get(id) ?? 0))
+          reasons.add("subnet-exhausted");
+      }
       const isHere = ({ id }: HostSnapshot) => id === host.id;
       for (const other of services) {
         // Each of the two services may state the rule.

@@ -1,5 +1,5 @@
 import { assert } from "../../lib/assert.ts";
-import { type Bitmap, clearBit, newBitmap } from "./bitmap.ts";
+import { type Bitmap, clearBit, hasBit, newBitmap, withoutBits } from "./bitmap.ts";
 import {
   type FilterContext,
   type Filters,
@@ -7,6 +7,7 @@ import {
   freshHosts,
   prepareFilters,
 } from "./filters.ts";
+import { FreeAddresses } from "./free-addresses.ts";
 import { toAmounts, type Booking, fits } from "./fits.ts";
 import type { Fleet } from "./fleet.ts";
 import { DIMENSION_COUNT, type HostTable } from "./host-table.ts";
@@ -86,9 +87,11 @@ interface Shape {
   preferences: Preferences;
   indexes: readonly CapacityIndex[] | undefined;
   capacity: CapacityFacts;
+  /** The ids of the subnets of which a placement takes an address. */
+  subnetIds: readonly string[];
   /**
-   * The cached rejection. Capacity only shrinks within a plan, so it stays valid until a placement
-   * relaxes the spread.
+   * The cached rejection. Capacity and free addresses only shrink within a plan, so it stays valid
+   * until a placement relaxes the spread.
    */
   rejection: Omit<Rejection, "setId"> | undefined;
 }
@@ -128,6 +131,7 @@ class Planning {
   /** All bookings in order. The end of the plan reverts them. */
   readonly #bookings: Booking[] = [];
   readonly #rejections: RejectionCounter;
+  readonly #freeAddresses = new FreeAddresses();
   /** The hosts of this plan by service, for listeners that the plan creates later. */
   readonly #placedHere = new Map<string, number[]>();
   readonly #uncounted: UncountedSets;
@@ -187,7 +191,10 @@ class Planning {
     if (!shape.indexes) return -1; // no host is of this pool
     const dimension = this.#scarcestDimension(shape, shape.indexes);
     const index = shape.indexes[dimension] as CapacityIndex;
-    const mask = withoutRanks(filters.allowed, shape.avoided);
+    const allowed = this.#freeAddresses.isExhausted(shape.subnetIds)
+      ? withoutBits(filters.allowed, this.#table.networked)
+      : filters.allowed;
+    const mask = withoutRanks(allowed, shape.avoided);
     const walk: Walk = {
       fromBucket: index.toBucket(requested[dimension] as number),
       order: shape.constraints.strategy === "pack" ? "fullest" : "emptiest",
@@ -272,6 +279,7 @@ class Planning {
   #book(shape: Shape, rank: number): void {
     this.#table.addCapacity(rank, shape.requested, -1);
     this.#bookings.push({ rank, requested: shape.requested });
+    if (hasBit(this.#table.networked, rank)) this.#freeAddresses.take(shape.subnetIds);
     const ranks = this.#placedHere.get(shape.serviceId) ?? [];
     ranks.push(rank);
     this.#placedHere.set(shape.serviceId, ranks);
@@ -296,7 +304,9 @@ class Planning {
   }
 
   #reject(request: PlacementRequest, shape: Shape): Rejection {
-    const reasons = this.#rejections.explain(shape, this.#bookings);
+    const reasons = this.#rejections.explain(shape, this.#bookings, {
+      isExhausted: this.#freeAddresses.isExhausted(shape.subnetIds),
+    });
     shape.rejection = { reasons, hostsTotal: this.#table.hosts.length };
     return { setId: request.setId, ...shape.rejection };
   }
@@ -333,6 +343,7 @@ class Planning {
       preferences,
       indexes: this.#table.findIndexes(request.constraints.pool),
       capacity: this.#getCapacityFacts(request),
+      subnetIds: this.#freeAddresses.add(request.constraints.subnets),
       rejection: undefined,
     };
   }

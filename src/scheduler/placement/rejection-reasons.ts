@@ -1,3 +1,4 @@
+import { countBits } from "./bitmap.ts";
 import type { Filters } from "./filters.ts";
 import { unbookedCapacity, type Booking, unusedCapacity, shortageReasons } from "./fits.ts";
 import { DIMENSION_COUNT, type HostTable, getPoolPolicy } from "./host-table.ts";
@@ -47,16 +48,18 @@ export class RejectionCounter {
 
   /**
    * The reasons why no host takes `shape`, most hosts first. `bookings` has all bookings of the
-   * plan, and only grows.
+   * plan, and only grows. With `isExhausted`, a subnet of the shape has no free address.
    */
   explain(
     shape: { filters: Filters; requested: Float64Array; avoided: readonly number[] },
     bookings: readonly Booking[],
+    { isExhausted }: { isExhausted: boolean },
   ): Rejection["reasons"] {
     this.#addBookings(bookings);
     const counts = shape.filters.countAgainst();
     counts.set("avoided", shape.avoided.length);
     counts.set("too-many-sets", this.#table.countCrowded());
+    if (isExhausted) counts.set("subnet-exhausted", countBits(this.#table.networked));
     for (const [d, dimension] of dimensions.entries()) {
       const amount = shape.requested[d] as number;
       if (amount === 0) continue;

@@ -1,4 +1,6 @@
 import * as addresses from "../../../src/db/queries/networks/addresses.ts";
+import * as attachments from "../../../src/db/queries/networks/attachments.ts";
+import * as takeAddresses from "../../../src/db/queries/networks/take-addresses.ts";
 import * as networks from "../../../src/db/queries/networks/networks.ts";
 import type { Samples } from "./volume-samples.ts";
 
@@ -17,6 +19,17 @@ const network = {
   tenantId: "tnt",
   name: "web",
   subnets: [{ ...subnet, pools: [], reservations: [] }],
+};
+
+const ids = ["a", "b"];
+const chosen = {
+  setId: "set",
+  hostId: "host",
+  subnetId: "sub",
+  address: "10.0.0.2",
+  attachment: 0,
+  mac: "0a:00:0a:00:00:02",
+  isOwn: false,
 };
 
 export const networkSamples: Samples = {
@@ -41,5 +54,25 @@ export const networkSamples: Samples = {
     addresses.listNetworkAddresses(q, "net", "fd00::1", 1),
   ],
   dropAddressesOutside: (q) => [addresses.dropAddressesOutside(q, "sub", [[2, 254]])],
+  listAttachments: (q) => [attachments.listAttachments(q, "tnt", [{ network: "web" }])],
+  listNetworkNames: (q) => [
+    networks.listNetworkNames(q, "tnt", ["web"], true),
+    networks.listNetworkNames(q, "tnt", ["web", "db"], false),
+  ],
+  lockSubnets: (q) => [takeAddresses.lockSubnets(q, ["sub"]), takeAddresses.lockSubnets(q, ids)],
+  findFreeAddresses: (q) => [takeAddresses.findFreeAddresses(q, [{ subnetId: "sub", count: 2 }])],
+  findOwnAddresses: (q) => [
+    takeAddresses.findOwnAddresses(q, ["set"], ["sub"]),
+    takeAddresses.findOwnAddresses(q, ids, ids),
+  ],
+  listSubnetsOfSets: (q) => [
+    takeAddresses.listSubnetsOfSets(q, ["set"]),
+    takeAddresses.listSubnetsOfSets(q, ids),
+  ],
+  insertAddresses: (q) => [
+    takeAddresses.insertAddresses(q, [chosen], [{ subnetId: "sub", lastOffset: 2 }]),
+  ],
+  deleteQuarantinedAddresses: (q) => [takeAddresses.deleteQuarantinedAddresses(q, 600, 10)],
+  listScarcestSubnets: (q) => [takeAddresses.listScarcestSubnets(q, 10)],
   findSetOfNetwork: (q) => [addresses.findSetOfNetwork(q, "net")],
 };

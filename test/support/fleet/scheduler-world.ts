@@ -58,6 +58,7 @@ export function toConstraints(some: Partial<PlacementConstraints> = {}): Placeme
     tolerations: [],
     pool: "default",
     features: [],
+    subnets: [],
     uncountedSets: new Map(),
     ...some,
   };

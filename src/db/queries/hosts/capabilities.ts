@@ -38,7 +38,8 @@ export async function countSetsThatNeed(
   const rows = await queryRows<TemplateMembers & { sets: number }>(
     q,
     sql`select w.sets, array_to_json(array(select jsonb_object_keys(r.template))) as members,
-          array_to_json(array(select distinct jsonb_object_keys(c->'options') from jsonb_array_elements(r.template->'containers') c)) as options
+          array_to_json(array(select distinct jsonb_object_keys(c->'options') from jsonb_array_elements(r.template->'containers') c)) as options,
+          r.template->'networks' as networks
         from (select service_id, revision, count(*)::int as sets from sets where host_id = ${hostId} group by 1, 2) w
           join revisions r on r.service_id = w.service_id and r.number = w.revision`,
   );

@@ -4,7 +4,7 @@ import type { CheckedSubnet } from "../../../contracts/api/check-subnets.ts";
 import type { OffsetRange } from "../../../contracts/common/subnet-addresses.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { networks } from "../../schema/networks.ts";
-import { isoTime, queryRows, readByKey } from "../runtime/query.ts";
+import { anyOf, isoTime, queryRows, readByKey } from "../runtime/query.ts";
 import { inScope } from "../services/read-services.ts";
 
 /** Numbers of networks that an insertion tries. Few are in use, so nearly always it tries one. */
@@ -79,6 +79,22 @@ export async function lockNetwork(
     .where(and(eq(networks.tenantId, tenantId), eq(networks.name, name)))
     .for(isDeletion ? "update" : "no key update");
   return rows[0];
+}
+
+/** Lists those of the networks that exist, and locks them against their deletion if asked. */
+export async function listNetworkNames(
+  q: Queryable,
+  tenantId: string,
+  names: readonly string[],
+  isLocking: boolean,
+): Promise<string[]> {
+  const named = q
+    .select({ name: networks.name })
+    .from(networks)
+    .where(and(eq(networks.tenantId, tenantId), eq(networks.name, anyOf(names))))
+    .orderBy(networks.id);
+  const rows = await (isLocking ? named.for("key share") : named);
+  return rows.map(({ name }) => name);
 }
 
 export async function hasNetwork(q: Queryable, tenantId: string, name: string): Promise<boolean> {

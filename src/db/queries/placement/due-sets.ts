@@ -5,6 +5,11 @@ import type { ContainerTemplate } from "../../../contracts/api/set-template.ts";
 import { assert } from "../../../lib/assert.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { anyOf, queryRows } from "../runtime/query.ts";
+import {
+  type AttachmentRow,
+  hasNetworkedHostSql,
+  selectAttachments,
+} from "../networks/attachments.ts";
 import { pendingSetSql } from "../sets/write-sets.ts";
 import { type DepartingSets, repellingServiceSql, selectDepartingSets } from "./placements.ts";
 
@@ -20,6 +25,8 @@ export interface PendingSetRow {
   volumeBytes: number;
   rootfsBytes: number;
   avoidHostIds: string[];
+  /** The subnets of which the set still has an address from its previous host. */
+  ownSubnetIds: string[];
 }
 
 /** The placement rules of a service, and what one of its revisions needs of a host. */
@@ -36,6 +43,8 @@ export interface PlacementSpecRow extends TemplateMembers {
   images: string[];
   /** The option of each business container. Null for the default. */
   logging: (ContainerTemplate["options"]["logging"] | null)[];
+  /** The networks of its sets. Null if no host connects sets to networks. */
+  attachments: AttachmentRow[] | null;
 }
 
 export interface DueSets {
@@ -131,7 +140,8 @@ const setsAndSpecs = sql`
   (select coalesce(json_agg(json_build_object('id', id, 'serviceId', service_id, 'revision', revision,
       'generation', generation, 'priority', priority, 'attempts', attempts, 'cpuMillis', cpu_millis,
       'memoryBytes', memory_bytes, 'volumeBytes', volume_bytes, 'rootfsBytes', rootfs_bytes,
-      'avoidHostIds', avoid_host_ids)), '[]') from due) as sets,
+      'avoidHostIds', avoid_host_ids, 'ownSubnetIds', case when generation > 1 and ${hasNetworkedHostSql}
+        then array(select a.subnet_id from addresses a where a.set_id = due.id) else '{}' end)), '[]') from due) as sets,
   (select coalesce(json_agg(json_build_object('serviceId', s.id, 'revision', w.revision, 'tenantId', s.tenant_id,
       'name', s.name, 'placement', s.placement,
       'mayBeRepelled', exists (select 1 from services o where o.tenant_id = s.tenant_id and ${repellingServiceSql("o")}),
@@ -142,7 +152,10 @@ const setsAndSpecs = sql`
         where r.service_id = w.service_id and r.number = w.revision),
       'members', array(select jsonb_object_keys(r.template) from revisions r where r.service_id = w.service_id and r.number = w.revision),
       'options', array(select distinct jsonb_object_keys(c->'options') from revisions r, jsonb_array_elements(r.template->'containers') c
-        where r.service_id = w.service_id and r.number = w.revision))), '[]')
+        where r.service_id = w.service_id and r.number = w.revision),
+      'networks', (select r.template->'networks' from revisions r where r.service_id = w.service_id and r.number = w.revision),
+      'attachments', case when ${hasNetworkedHostSql} then (select ${selectAttachments(sql`s.tenant_id`, sql`r.template->'networks'`)}
+        from revisions r where r.service_id = w.service_id and r.number = w.revision) end)), '[]')
     from (select distinct service_id, revision from due) w join services s on s.id = w.service_id) as specs`;
 
 /** Reads those of these sets that are pending, due or not, and the specs of their revisions. */

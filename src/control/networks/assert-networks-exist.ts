@@ -1,0 +1,38 @@
+import { hasDefaultNetworkOnly } from "../../contracts/agent-protocol/agent-features.ts";
+import { DEFAULT_NETWORK } from "../../contracts/api/networks.ts";
+import type { SetTemplate } from "../../contracts/api/set-template.ts";
+import { AppError } from "../../contracts/common/app-error.ts";
+import type { Queryable } from "../../db/postgres/open-postgres.ts";
+import { listNetworkNames } from "../../db/queries/networks/networks.ts";
+
+/**
+ * Checks that the tenant has the networks that a template names. With `isLocking`, no other
+ * transaction can delete them before the end of this one. A template with the default network only
+ * costs no statement. Throws invalid-request with pointers.
+ */
+export async function assertNetworksExist(
+  q: Queryable,
+  tenantId: string,
+  { networks }: Pick<SetTemplate, "networks">,
+  { isLocking = true }: { isLocking?: boolean } = {},
+): Promise<void> {
+  if (hasDefaultNetworkOnly(networks)) return;
+  const names = networks.map(({ network }) => network);
+  const known = new Set([
+    DEFAULT_NETWORK,
+    ...(await listNetworkNames(q, tenantId, names, isLocking)),
+  ]);
+  const errors = names.flatMap((name, position) =>
+    known.has(name)
+      ? []
+      : {
+          pointer: `/template/networks/${position}/network`,
+          detail: `The tenant has no network ${name}. Create it with \`berth network create\`.`,
+        },
+  );
+  if (errors.length === 0) return;
+  throw new AppError("invalid-request", {
+    detail: errors.map(({ detail }) => detail).join(" "),
+    errors,
+  });
+}

@@ -1,0 +1,113 @@
+import { readSubnet } from "../../contracts/common/subnet-addresses.ts";
+import type { AttachmentRow } from "../../db/queries/networks/attachments.ts";
+import type {
+  ChosenAddress,
+  FreeAddresses,
+  LockedSubnet,
+  QuarantinedAddress,
+  SubnetPosition,
+} from "../../db/queries/networks/take-addresses.ts";
+import { assert } from "../../lib/assert.ts";
+import { formatAddress, parseAddress, toBytes } from "../../lib/ip/ip-address.ts";
+
+/** A set that needs an address of each subnet of its networks on this host. */
+export interface AddressNeed {
+  setId: string;
+  hostId: string;
+  attachments: readonly Pick<AttachmentRow, "networkId" | "subnets">[];
+}
+
+/** The addresses from which sets get theirs. */
+export interface AddressSupply {
+  subnets: readonly LockedSubnet[];
+  free: readonly FreeAddresses[];
+  own: readonly QuarantinedAddress[];
+}
+
+export interface AssignedAddresses {
+  chosen: ChosenAddress[];
+  positions: SubnetPosition[];
+}
+
+/**
+ * Assigns to each set one address of each subnet of its networks, in the order of the sets. A set
+ * gets the address that it had last, if it is still quarantined. A set without an address in one of
+ * its subnets gets none at all, and leaves the addresses to the next sets.
+ */
+export function assignAddresses(
+  needs: readonly AddressNeed[],
+  supply: AddressSupply,
+): AssignedAddresses {
+  const subnets = new Map(supply.subnets.map((subnet) => [subnet.id, subnet]));
+  const offsets = new Map(supply.free.map(({ subnetId, offsets }) => [subnetId, offsets]));
+  const own = new Map(supply.own.map((row) => [`${row.setId} ${row.subnetId}`, row.address]));
+  const used = new Map<string, number>();
+  const chosen: ChosenAddress[] = [];
+  for (const need of needs) {
+    const taken = new Map<string, number>();
+    const findAddress = (subnetId: string): Omit<FoundAddress, "subnetId"> | undefined => {
+      const subnet = subnets.get(subnetId);
+      if (!subnet) return undefined; // deleted since it was read
+      const before = own.get(`${need.setId} ${subnetId}`);
+      if (before !== undefined) return { address: before, isOwn: true };
+      const place = (used.get(subnetId) ?? 0) + (taken.get(subnetId) ?? 0);
+      const offset = offsets.get(subnetId)?.[place];
+      if (offset === undefined) return undefined;
+      taken.set(subnetId, (taken.get(subnetId) ?? 0) + 1);
+      return { address: toAddress(subnet, offset), isOwn: false };
+    };
+    const addresses = chooseForSet(need, findAddress);
+    if (!addresses) continue;
+    chosen.push(...addresses);
+    for (const [subnetId, count] of taken) used.set(subnetId, (used.get(subnetId) ?? 0) + count);
+  }
+  const positions = [...used].flatMap(([subnetId, count]) => {
+    const lastOffset = offsets.get(subnetId)?.[count - 1];
+    return lastOffset === undefined ? [] : { subnetId, lastOffset };
+  });
+  return { chosen, positions };
+}
+
+interface FoundAddress {
+  subnetId: string;
+  address: string;
+  isOwn: boolean;
+}
+
+/** The addresses of a set, or undefined if a subnet has none. */
+function chooseForSet(
+  { setId, hostId, attachments }: AddressNeed,
+  findAddress: (subnetId: string) => Omit<FoundAddress, "subnetId"> | undefined,
+): ChosenAddress[] | undefined {
+  const chosen: ChosenAddress[] = [];
+  for (const [attachment, { networkId, subnets }] of attachments.entries()) {
+    if (networkId === null || subnets.length === 0) return undefined;
+    const found: FoundAddress[] = [];
+    for (const { id: subnetId } of subnets) {
+      const address = findAddress(subnetId);
+      if (!address) return undefined;
+      found.push({ subnetId, ...address });
+    }
+    const mac = toMac(found.map(({ address }) => address));
+    chosen.push(...found.map((address) => ({ setId, hostId, attachment, mac, ...address })));
+  }
+  return chosen;
+}
+
+function toAddress({ family, cidr }: LockedSubnet, offset: number): string {
+  return formatAddress({ family, value: readSubnet(cidr).first + BigInt(offset) });
+}
+
+/**
+ * The MAC address of an interface with these addresses: 0a:00 and the IPv4 address, or 0a:06 and
+ * the last four bytes of the IPv6 address. It is unique in a network, because Berth takes addresses
+ * from the first 2^32 of a subnet only.
+ */
+export function toMac(addresses: readonly string[]): string {
+  const parsed = addresses.flatMap((text) => parseAddress(text) ?? []);
+  const address = parsed.find(({ family }) => family === 4) ?? parsed[0];
+  assert(address, "an interface has an address");
+  const bytes = [0x0a, address.family === 4 ? 0 : 6];
+  bytes.push(...toBytes(address.family, address.value).slice(-4));
+  return bytes.map((byte) => byte.toString(16).padStart(2, "0")).join(":");
+}

@@ -1,0 +1,34 @@
+import {
+  deleteQuarantinedAddresses,
+  listScarcestSubnets,
+  type SubnetSupplyRow,
+} from "../../db/queries/networks/take-addresses.ts";
+import type { ControlContext } from "../runtime/context.ts";
+
+/** Longer than neighbor caches of Linux retain an address without traffic. */
+export const QUARANTINE_SECONDS = 600;
+const ADDRESSES_PER_ROUND_MAX = 5_000;
+const ROUNDS_MAX = 20;
+/** Bounds the series of the metric. */
+const SUBNETS_LISTED_MAX = 500;
+
+/** Ends the quarantines of addresses, in bounded rounds. Other sets can get the addresses then. */
+export async function releaseAddresses(
+  { db }: Pick<ControlContext, "db">,
+  signal?: AbortSignal,
+  seconds = QUARANTINE_SECONDS,
+): Promise<number> {
+  let released = 0;
+  for (let round = 0; round < ROUNDS_MAX; round++) {
+    if (signal?.aborted) break;
+    const deleted = await deleteQuarantinedAddresses(db, seconds, ADDRESSES_PER_ROUND_MAX);
+    released += deleted;
+    if (deleted < ADDRESSES_PER_ROUND_MAX) break;
+  }
+  return released;
+}
+
+/** Lists the subnets with the fewest free addresses, at most 500. */
+export function listFreeAddresses({ db }: Pick<ControlContext, "db">): Promise<SubnetSupplyRow[]> {
+  return listScarcestSubnets(db, SUBNETS_LISTED_MAX);
+}

@@ -1,0 +1,44 @@
+import { type SQL, sql } from "drizzle-orm";
+import type { SetTemplate } from "../../../contracts/api/set-template.ts";
+import { NETWORKS_FEATURE } from "../../../contracts/agent-protocol/agent-features.ts";
+import type { Queryable } from "../../postgres/open-postgres.ts";
+import { queryRows } from "../runtime/query.ts";
+
+/** A network of a template, as the tenant has it. */
+export interface AttachmentRow {
+  network: string;
+  /** Null if the tenant has no network of this name. */
+  networkId: string | null;
+  subnets: { id: string; family: 4 | 6; free: number }[];
+}
+
+const features = sql.raw(`'["${NETWORKS_FEATURE}"]'`);
+
+/**
+ * SQL condition: a host connects sets to networks. Postgres evaluates it once in a statement. Uses
+ * hosts_networked.
+ */
+export const hasNetworkedHostSql = sql`exists (select 1 from hosts where capabilities->'features' @> ${features})`;
+
+/** The attachments of a set, as a list of AttachmentRow in the order of the template's networks. */
+export function selectAttachments(tenantId: SQL, networks: SQL): SQL {
+  return sql`(select coalesce(json_agg(json_build_object('network', named.entry->>'network', 'networkId', n.id, 'subnets',
+      (select coalesce(json_agg(json_build_object('id', b.id, 'family', b.family, 'free', b.usable - b.taken) order by b.family), '[]')
+        from subnets b where b.network_id = n.id)) order by named.place), '[]')
+    from jsonb_array_elements(${networks}) with ordinality named(entry, place)
+      left join networks n on n.tenant_id = ${tenantId} and n.name = named.entry->>'network')`;
+}
+
+/** Reads the attachments of a template. Null if no host connects sets to networks. */
+export async function listAttachments(
+  q: Queryable,
+  tenantId: string,
+  networks: SetTemplate["networks"],
+): Promise<AttachmentRow[] | null> {
+  const attachments = selectAttachments(sql`${tenantId}`, sql`${JSON.stringify(networks)}::jsonb`);
+  const [row] = await queryRows<{ attachments: AttachmentRow[] | null }>(
+    q,
+    sql`select case when ${hasNetworkedHostSql} then ${attachments} end as attachments`,
+  );
+  return row?.attachments ?? null;
+}

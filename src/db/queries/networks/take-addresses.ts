@@ -1,0 +1,191 @@
+import { sql } from "drizzle-orm";
+import type { Queryable } from "../../postgres/open-postgres.ts";
+import { anyOf, queryRows, secondsAgo } from "../runtime/query.ts";
+
+/** A subnet whose row the transaction has locked. */
+export interface LockedSubnet {
+  id: string;
+  family: 4 | 6;
+  cidr: string;
+}
+
+/**
+ * Locks subnets in id order: after hosts, and before sets. Until the transaction ends, no other one
+ * takes an address of them.
+ */
+export async function lockSubnets(q: Queryable, ids: readonly string[]): Promise<LockedSubnet[]> {
+  return queryRows(
+    q,
+    sql`select id, family, cidr::text as cidr from subnets where id = ${anyOf(ids)} order by id for no key update`,
+  );
+}
+
+/** The number of addresses that a transaction needs of a subnet. */
+export interface WantedAddresses {
+  subnetId: string;
+  count: number;
+}
+
+export interface FreeAddresses {
+  subnetId: string;
+  /** In the order in which to take them. */
+  offsets: number[];
+}
+
+/**
+ * Finds free addresses of locked subnets: at most `count` of each. It starts after the last address
+ * that Berth took, so that an address stays free for long.
+ *
+ * It reads the taken addresses in order from there, and takes the gaps between them. So it reads
+ * few of them in a subnet with many free addresses, and each at most once in a full one.
+ */
+export async function findFreeAddresses(
+  q: Queryable,
+  wanted: readonly WantedAddresses[],
+): Promise<FreeAddresses[]> {
+  return queryRows(
+    q,
+    sql`select w."subnetId", array_to_json(array(
+          select (gap.first + n)::float8 from (
+            select greatest((r->>0)::bigint, case turn when 1 then s.last_offset + 1 else 0 end) as first,
+              case turn when 1 then (r->>1)::bigint else least((r->>1)::bigint, s.last_offset) end as last
+            from (values (1), (2)) turns(turn) cross join jsonb_array_elements(s.ranges) with ordinality ranges(r, place)
+            order by turn, place
+          ) part cross join lateral (
+            (select before + 1 as first, o - 1 as last from (
+                select a.address - s.base as o, lag(a.address - s.base, 1, part.first - 1) over (order by a.address) as before
+                from addresses a where a.subnet_id = s.id and a.address between s.base + part.first and s.base + part.last) taken
+              where o - before > 1 limit w.count)
+            union all
+            (select coalesce((select a.address - s.base from addresses a where a.subnet_id = s.id
+                and a.address between s.base + part.first and s.base + part.last order by a.address desc limit 1), part.first - 1) + 1, part.last)
+          ) gap cross join lateral generate_series(0, least(gap.last - gap.first, w.count - 1)) n
+          where part.first <= part.last limit w.count)) as offsets
+        from json_to_recordset(${JSON.stringify(wanted)}::json) as w("subnetId" text, count int)
+          join (select id, ranges, last_offset, host(cidr)::inet as base from subnets) s on s.id = w."subnetId"`,
+  );
+}
+
+export interface QuarantinedAddress {
+  setId: string;
+  subnetId: string;
+  address: string;
+}
+
+/** Finds the quarantined addresses that these sets had in locked subnets. */
+export async function findOwnAddresses(
+  q: Queryable,
+  setIds: readonly string[],
+  subnetIds: readonly string[],
+): Promise<QuarantinedAddress[]> {
+  return queryRows(
+    q,
+    sql`select set_id as "setId", subnet_id as "subnetId", host(address) as address from addresses
+        where set_id = ${anyOf(setIds)} and subnet_id = ${anyOf(subnetIds)} and state = 'quarantined'`,
+  );
+}
+
+/** Lists the subnets of which these sets have an address, by set. */
+export async function listSubnetsOfSets(
+  q: Queryable,
+  setIds: readonly string[],
+): Promise<Map<string, string[]>> {
+  if (setIds.length === 0) return new Map();
+  const rows = await queryRows<{ setId: string; subnetIds: string[] }>(
+    q,
+    sql`select set_id as "setId", array_to_json(array_agg(subnet_id)) as "subnetIds" from addresses
+        where set_id = ${anyOf(setIds)} group by set_id`,
+  );
+  return new Map(rows.map(({ setId, subnetIds }) => [setId, subnetIds]));
+}
+
+/** An address for a set that the transaction places. */
+export interface ChosenAddress {
+  setId: string;
+  hostId: string;
+  subnetId: string;
+  address: string;
+  attachment: number;
+  mac: string;
+  /** The set had it before, and it is still quarantined. */
+  isOwn: boolean;
+}
+
+/** The offset after which the next search in a subnet begins. */
+export interface SubnetPosition {
+  subnetId: string;
+  lastOffset: number;
+}
+
+/**
+ * Stores addresses for those of the sets that the transaction has placed before on their hosts. The
+ * others were deleted meanwhile. A violated key fails the transaction: no address has two sets.
+ */
+export async function insertAddresses(
+  q: Queryable,
+  chosen: readonly ChosenAddress[],
+  positions: readonly SubnetPosition[],
+): Promise<void> {
+  if (chosen.length === 0) return;
+  await q.execute(
+    sql`with placed as materialized (
+          select c.* from json_to_recordset(${JSON.stringify(chosen)}::json) as c("setId" text, "hostId" text, "subnetId" text,
+            address inet, attachment smallint, mac text, "isOwn" boolean)
+          join sets s on s.id = c."setId" and s.host_id = c."hostId" and s.state = 'placed' and s.placed_at = now()
+        ), taken as (
+          insert into addresses (subnet_id, address, set_id, attachment, mac)
+          select "subnetId", address, "setId", attachment, mac from placed where not "isOwn" returning subnet_id
+        ), taken_again as (
+          update addresses a set state = 'claimed', released_at = null, attachment = p.attachment, mac = p.mac
+          from placed p where p."isOwn" and a.subnet_id = p."subnetId" and a.address = p.address and a.set_id = p."setId"
+        )
+        update subnets s set taken = s.taken + (select count(*) from taken where subnet_id = s.id), last_offset = n."lastOffset"
+        from json_to_recordset(${JSON.stringify(positions)}::json) as n("subnetId" text, "lastOffset" bigint)
+        where s.id = n."subnetId"`,
+  );
+}
+
+/**
+ * Deletes at most `limit` addresses that were quarantined for longer than `seconds`, so that other
+ * sets can get them. Returns how many. It skips a subnet that another transaction has locked.
+ */
+export async function deleteQuarantinedAddresses(
+  q: Queryable,
+  seconds: number,
+  limit: number,
+): Promise<number> {
+  const [row] = await queryRows<{ deleted: number }>(
+    q,
+    sql`with expired as materialized (
+          select subnet_id, address from addresses where state = 'quarantined' and released_at < ${secondsAgo(seconds)}
+          order by subnet_id, released_at limit ${limit}
+        ), locked as materialized (
+          select id from subnets where id in (select subnet_id from expired) order by id for no key update skip locked
+        ), deleted as (
+          delete from addresses a using expired e join locked l on l.id = e.subnet_id
+          where a.subnet_id = e.subnet_id and a.address = e.address and a.state = 'quarantined' returning a.subnet_id
+        ), counted as (
+          update subnets s set taken = s.taken - d.count
+          from (select subnet_id, count(*) from deleted group by subnet_id) d where s.id = d.subnet_id
+        )
+        select count(*)::int as deleted from deleted`,
+  );
+  return row?.deleted ?? 0;
+}
+
+export interface SubnetSupplyRow {
+  tenant: string;
+  network: string;
+  family: 4 | 6;
+  free: number;
+}
+
+/** Lists the subnets with sets that have the fewest free addresses. */
+export async function listScarcestSubnets(q: Queryable, limit: number): Promise<SubnetSupplyRow[]> {
+  return queryRows(
+    q,
+    sql`select t.name as tenant, n.name as network, b.family, (b.usable - b.taken)::float8 as free
+        from subnets b join networks n on n.id = b.network_id join tenants t on t.id = n.tenant_id
+        where b.taken > 0 order by b.usable - b.taken, b.id limit ${limit}`,
+  );
+}

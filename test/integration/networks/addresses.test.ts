@@ -1,0 +1,391 @@
+import { sql } from "drizzle-orm";
+import { expect, test } from "vitest";
+import { createNetworkBody } from "../../../src/contracts/api/networks.ts";
+import { createNetwork } from "../../../src/control/networks/create-network.ts";
+import { deleteNetwork } from "../../../src/control/networks/delete-network.ts";
+import {
+  listFreeAddresses,
+  releaseAddresses,
+} from "../../../src/control/networks/release-addresses.ts";
+import { createMover } from "../../../src/control/operations/move-sets.ts";
+import { drainHost } from "../../../src/control/hosts/drain-host.ts";
+import { restoreVolume } from "../../../src/control/volumes/restore-volume.ts";
+import { assert } from "../../../src/lib/assert.ts";
+import { newId } from "../../../src/lib/ids.ts";
+import { createService } from "../../../src/control/services/create-service.ts";
+import { deleteService } from "../../../src/control/services/delete-service.ts";
+import { patchService } from "../../../src/control/services/patch-service.ts";
+import { controlSet } from "../../../src/control/sets/control-set.ts";
+import { explainSet } from "../../../src/control/sets/explain-set.ts";
+import { createServicePlanner } from "../../../src/control/dry-run/plan-service.ts";
+import type { PlaceOutcome } from "../../../src/control/placement/place-pending-sets.ts";
+import { findFreeAddresses } from "../../../src/db/queries/networks/take-addresses.ts";
+import { withTx } from "../../../src/db/transaction.ts";
+import { waitForLockWait } from "../../support/fleet/lock-waits.ts";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
+import {
+  type FleetContext,
+  observed,
+  serviceBody,
+  smallHost,
+} from "../../support/fleet/fleet-context.ts";
+import { rowsReadOf } from "../../support/fleet/rows-read.ts";
+import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
+import { listLiveSets, obeyOrders } from "../../support/fleet/live-sets.ts";
+import {
+  enrollNetworked,
+  findAddressFaults,
+  listAddresses,
+} from "../../support/fleet/network-hosts.ts";
+import { seededRandom } from "../../support/seeded-random.ts";
+
+const start = fleetPerTest();
+
+function withNetworks(name: string, networks: string[], replicas = 1) {
+  const { template } = serviceBody(name);
+  const body = serviceBody(name, { replicas });
+  return { ...body, template: { ...template, networks: networks.map((network) => ({ network })) } };
+}
+
+async function addNetwork(f: FleetContext, name: string, ...cidrs: string[]): Promise<void> {
+  const subnets = cidrs.map((cidr) => ({ cidr }));
+  await createNetwork(f.ctx, f.tenantId, createNetworkBody.parse({ name, subnets }));
+}
+
+const smallNetwork = createNetworkBody.parse({
+  name: "small",
+  subnets: [{ cidr: "10.1.0.0/29" }],
+}).subnets;
+const largeHost = { ...smallHost, cpuMillis: 16_000, memoryBytes: 2 ** 36 };
+
+const claimed = async (f: FleetContext) =>
+  (await listAddresses(f)).filter(({ state }) => state === "claimed");
+
+test("a set on a host without networks has no address, and creates no network", async () => {
+  const f = await start();
+  await f.enroll("h1");
+  await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 2 }));
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 2 });
+  expect(await listAddresses(f)).toEqual([]);
+  expect(await queryRows(f.ctx.db, sql`select 1 from networks`)).toEqual([]);
+});
+
+test("the first set on a host with networks creates the default network, and gets its address", async () => {
+  const f = await start();
+  await enrollNetworked(f, "h1");
+  await createService(f.ctx, f.tenantId, serviceBody("web"));
+  await f.placer.placeSets();
+  const [set] = await listLiveSets(f);
+  expect(await listAddresses(f)).toEqual([
+    {
+      network: "default",
+      address: "10.64.0.2",
+      setId: set?.id,
+      mac: "0a:00:0a:40:00:02",
+      attachment: 0,
+      state: "claimed",
+    },
+  ]);
+  await createService(f.ctx, f.tenantId, serviceBody("db", { replicas: 3 }));
+  await f.placer.placeSets();
+  expect((await claimed(f)).map(({ address }) => address)).toEqual(
+    [2, 3, 4, 5].map((number) => `10.64.0.${number}`),
+  );
+  expect(await findAddressFaults(f)).toEqual([]);
+});
+
+test("a set has an address in each subnet of its networks", async () => {
+  const f = await start();
+  await enrollNetworked(f, "h1");
+  await addNetwork(f, "front", "10.1.0.0/24", "fd01::/64");
+  await addNetwork(f, "back", "fd02::/64");
+  await createService(f.ctx, f.tenantId, withNetworks("web", ["back", "front"]));
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 1 });
+  expect(await claimed(f)).toMatchObject([
+    { network: "front", address: "10.1.0.2", attachment: 1, mac: "0a:00:0a:01:00:02" },
+    { network: "front", address: "fd01::2", attachment: 1, mac: "0a:00:0a:01:00:02" },
+    { network: "back", address: "fd02::2", attachment: 0, mac: "0a:06:00:00:00:02" },
+  ]);
+});
+
+test("an address stays with its set until the set has left its host, then it is quarantined", async () => {
+  const f = await start();
+  const h1 = await enrollNetworked(f, "h1");
+  await createService(f.ctx, f.tenantId, serviceBody("web"));
+  await f.placer.placeSets();
+  await obeyOrders(f, h1);
+  await deleteService(f.ctx, f.tenantId, "web", undefined);
+  expect(await claimed(f)).toHaveLength(1);
+  await obeyOrders(f, h1);
+  expect(await listAddresses(f)).toMatchObject([{ address: "10.64.0.2", state: "quarantined" }]);
+  expect(await releaseAddresses(f.ctx)).toBe(0);
+  await f.ctx.db.execute(sql`update addresses set released_at = released_at - interval '601 s'`);
+  expect(await releaseAddresses(f.ctx)).toBe(1);
+  expect(await findAddressFaults(f)).toEqual([]);
+  await createService(f.ctx, f.tenantId, serviceBody("next"));
+  await f.placer.placeSets();
+  // The free addresses take turns, so an address is used again as late as possible.
+  expect(await claimed(f)).toMatchObject([{ address: "10.64.0.3" }]);
+});
+
+test("an exhausted subnet is a counted reason, and its sets go elsewhere if they may", async () => {
+  const f = await start();
+  await enrollNetworked(f, "h1", { allocatable: largeHost });
+  await enrollNetworked(f, "h2", { allocatable: largeHost });
+  await addNetwork(f, "small", "10.1.0.0/29");
+  await createService(f.ctx, f.tenantId, withNetworks("web", ["small"], 6));
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 5, rejected: 1, conflicts: 0 });
+  expect((await claimed(f)).map(({ address }) => address)).toEqual(
+    [2, 3, 4, 5, 6].map((number) => `10.1.0.${number}`),
+  );
+  const waiting = (await listLiveSets(f)).find(({ host }) => host === null);
+  const { rejection } = await explainSet(f.ctx, f.tenantId, waiting?.id ?? "");
+  expect(rejection?.reasons).toEqual([{ reason: "subnet-exhausted", hosts: 2 }]);
+  expect(await listFreeAddresses(f.ctx)).toEqual([
+    { tenant: "food", network: "small", family: 4, free: 0 },
+  ]);
+  await f.enroll("h3");
+  await f.ctx.db.execute(sql`update sets set plan_after = now()`);
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 0, rejected: 1 });
+  const again = await explainSet(f.ctx, f.tenantId, waiting?.id ?? "");
+  expect(again.rejection?.reasons).toEqual([
+    { reason: "subnet-exhausted", hosts: 2 },
+    { reason: "agent-too-old", hosts: 1 },
+  ]);
+});
+
+test("a set with the default network only runs without an address when the network is full", async () => {
+  const f = await start({ defaultNetworkSubnets: smallNetwork });
+  await enrollNetworked(f, "h1");
+  await enrollNetworked(f, "h2");
+  await f.enroll("h3");
+  await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 9 }));
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 9, rejected: 0 });
+  const onBare = (await listLiveSets(f)).filter(({ host }) => host === "h3");
+  expect(onBare).toHaveLength(4);
+  expect(await claimed(f)).toHaveLength(5);
+  expect(await findAddressFaults(f)).toEqual([]);
+});
+
+test("a set that is placed again keeps its address, even in an exhausted subnet", async () => {
+  const f = await start();
+  const h1 = await enrollNetworked(f, "h1");
+  await addNetwork(f, "small", "10.1.0.0/29");
+  await createService(f.ctx, f.tenantId, withNetworks("web", ["small"], 4));
+  await f.placer.placeSets();
+  await createService(f.ctx, f.tenantId, withNetworks("last", ["small"]));
+  await enrollNetworked(f, "h2");
+  await f.placer.placeSets();
+  await obeyOrders(f, h1);
+  const [moving] = (await listLiveSets(f)).filter(({ host }) => host === "h1");
+  const before = (await claimed(f)).find(({ setId }) => setId === moving?.id);
+  // A stopped set moves as the same set, on a claim.
+  await controlSet(f.ctx, f.tenantId, moving?.id ?? "", "stop");
+  await obeyOrders(f, h1);
+  const mover = createMover(f.ctx);
+  await drainHost(f.ctx, h1);
+  await mover.moveSets();
+  await obeyOrders(f, h1);
+  expect((await listAddresses(f)).filter(({ state }) => state === "quarantined")).toEqual([
+    { ...before, state: "quarantined" },
+  ]);
+  await mover.moveSets();
+  expect((await listLiveSets(f)).find(({ id }) => id === moving?.id)).toMatchObject({ host: "h2" });
+  expect((await claimed(f)).find(({ setId }) => setId === moving?.id)).toEqual(before);
+  expect(await findAddressFaults(f)).toEqual([]);
+});
+
+test("a set whose start failed keeps its address on the next host", async () => {
+  const f = await start();
+  const h1 = await enrollNetworked(f, "h1");
+  await addNetwork(f, "small", "10.1.0.0/29");
+  await createService(f.ctx, f.tenantId, withNetworks("web", ["small"]));
+  await f.placer.placeSets();
+  const [before] = await claimed(f);
+  const [set] = (await f.sync(h1, { full: true })).sets;
+  assert(set, "the host has a set to run");
+  await f.sync(h1, { observed: [observed(set, "failed", { gaveUp: true })] });
+  await enrollNetworked(f, "h2");
+  await createService(f.ctx, f.tenantId, withNetworks("others", ["small"], 4));
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 4 });
+  await obeyOrders(f, h1);
+  await f.ctx.db.execute(sql`update sets set plan_after = now() where host_id is null`);
+  expect(await listFreeAddresses(f.ctx)).toMatchObject([{ free: 0 }]);
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 1, rejected: 0 });
+  expect((await claimed(f)).find(({ setId }) => setId === set.setId)).toEqual(before);
+  expect(await findAddressFaults(f)).toEqual([]);
+});
+
+test("the set of a restored volume gets an address, or the restore says that none is free", async () => {
+  const f = await start({ defaultNetworkSubnets: smallNetwork });
+  const allocatable = { ...largeHost, volumeBytes: 2 ** 40 };
+  const hostId = await enrollNetworked(f, "h1", { allocatable });
+  const { template } = serviceBody("db");
+  const volume = { sizeBytes: 2 ** 30, mountPath: "/data" };
+  const body = { ...serviceBody("db", { replicas: 0 }), template: { ...template, volume } };
+  await createService(f.ctx, f.tenantId, body);
+  const volumeIds = [newId("vol"), newId("vol")];
+  await f.sync(hostId, {
+    volumes: volumeIds.map((volumeId) => ({
+      volumeId,
+      setId: newId("set"),
+      tenant: "food",
+      service: "db",
+      state: "trashed",
+      sizeBytes: 2 ** 30,
+      usedBytes: null,
+      trashedAt: "2026-01-01T00:00:00.000Z",
+      expiresAt: "2999-01-08T00:00:00.000Z",
+      reason: null,
+    })),
+  });
+  const restored = await restoreVolume(f.ctx, null, volumeIds[0] ?? "");
+  expect(await claimed(f)).toMatchObject([{ setId: restored.id, address: "10.1.0.2" }]);
+  await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 4 }));
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 4 });
+  await expect(restoreVolume(f.ctx, null, volumeIds[1] ?? "")).rejects.toMatchObject({
+    code: "state-conflict",
+    publicDetail: expect.stringContaining("no free address"),
+  });
+  expect(await findAddressFaults(f)).toEqual([]);
+});
+
+test("a template names networks of its tenant only, each once", async () => {
+  const f = await start();
+  await addNetwork(f, "front", "10.1.0.0/24");
+  await expect(
+    createService(f.ctx, f.tenantId, withNetworks("web", ["front", "back"])),
+  ).rejects.toMatchObject({
+    code: "invalid-request",
+    errors: [{ pointer: "/template/networks/1/network", detail: expect.stringContaining("back") }],
+  });
+  await createService(f.ctx, f.tenantId, withNetworks("web", ["default", "front"]));
+  const { template } = withNetworks("web", ["back"]);
+  await expect(patchService(f.ctx, f.tenantId, "web", 1, { template })).rejects.toMatchObject({
+    code: "invalid-request",
+  });
+  expect(() =>
+    serviceBody("twice", {
+      template: {
+        cpu: 1,
+        memory: "1Gi",
+        networks: [{ network: "a" }, { network: "a" }],
+        containers: [],
+      },
+    }),
+  ).toThrow(/named twice/);
+  await expect(deleteNetwork(f.ctx, f.tenantId, "front")).rejects.toMatchObject({
+    code: "state-conflict",
+    publicDetail: expect.stringContaining("web"),
+  });
+});
+
+test("a dry run plans with the free addresses, and takes none", async () => {
+  const f = await start();
+  await enrollNetworked(f, "h1", { allocatable: largeHost });
+  await enrollNetworked(f, "h2", { allocatable: largeHost });
+  await addNetwork(f, "small", "10.1.0.0/29");
+  const planner = createServicePlanner(f.ctx);
+  const service = withNetworks("web", ["small"], 7);
+  const result = await planner.plan(f.tenantId, { kind: "create", service });
+  expect(result).toMatchObject({
+    placed: 5,
+    rejected: 2,
+    reasons: [{ reason: "subnet-exhausted", hosts: 2 }],
+  });
+  expect(
+    await planner.plan(f.tenantId, { kind: "create", service: serviceBody("any") }),
+  ).toMatchObject({
+    placed: 1,
+  });
+  expect(await listAddresses(f)).toEqual([]);
+});
+
+test("a set that is deleted before its placement commits leaves no address", async () => {
+  const f = await start();
+  await enrollNetworked(f, "h1");
+  await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 3 }));
+  const [first] = await listLiveSets(f);
+  let run: Promise<PlaceOutcome> | undefined;
+  await withTx(f.ctx.db, async (tx) => {
+    await tx.execute(
+      sql`update sets set desired = 'deleted', state = 'stopped', deleted_at = now() where id = ${first?.id}`,
+    );
+    run = f.placer.placeSets();
+    await waitForLockWait(f.ctx.db, "the set's row is waited for");
+  });
+  expect(await run).toMatchObject({ placed: 2, conflicts: 1 });
+  expect((await claimed(f)).map(({ setId }) => setId)).not.toContain(first?.id);
+  expect(await claimed(f)).toHaveLength(2);
+  expect(await findAddressFaults(f)).toEqual([]);
+});
+
+test("the search reads few of many taken addresses", async () => {
+  const f = await start();
+  await addNetwork(f, "net", "10.1.0.0/16", "fd01::/64");
+  await f.ctx.db.execute(
+    sql`insert into addresses (subnet_id, address, set_id, attachment, mac)
+        select id, case family when 4 then '10.1.0.0'::inet else 'fd01::'::inet end + n, 'set_' || n, 0, ''
+        from subnets, generate_series(1000, 40000) n`,
+  );
+  await f.ctx.db.execute(sql`update subnets set last_offset = 20000 where family = 4`);
+  await f.ctx.db.execute(sql`analyze addresses`);
+  const subnets = await queryRows<{ id: string; family: number }>(
+    f.ctx.db,
+    sql`select id, family from subnets order by family`,
+  );
+  const [full, free] = subnets.map(({ id }) => id);
+  await withTx(f.ctx.db, async (tx) => {
+    const found = await findFreeAddresses(tx, [{ subnetId: free ?? "", count: 900 }]);
+    expect(found[0]?.offsets).toHaveLength(900);
+    expect(await rowsReadOf(tx, "addresses")).toBeLessThan(10);
+  });
+  await withTx(f.ctx.db, async (tx) => {
+    const found = await findFreeAddresses(tx, [{ subnetId: full ?? "", count: 3 }]);
+    expect(found[0]?.offsets).toEqual([40_001, 40_002, 40_003]);
+    expect(await rowsReadOf(tx, "addresses")).toBeLessThan(20_010);
+  });
+});
+
+test("the search returns the next free addresses of the ranges, in turn", async () => {
+  const f = await start();
+  await addNetwork(f, "net", "10.1.0.0/27");
+  const [subnet] = await queryRows<{ id: string }>(f.ctx.db, sql`select id from subnets`);
+  const subnetId = subnet?.id ?? "";
+  const random = seededRandom(7);
+  const pick = (max: number) => Math.floor(random() * (max + 1));
+  for (let round = 0; round < 80; round++) {
+    const [a, b, c, d] = [pick(31), pick(31), pick(31), pick(31)].sort((x, y) => x - y) as [
+      number,
+      number,
+      number,
+      number,
+    ];
+    const ranges =
+      c > b + 1
+        ? [
+            [a, b],
+            [c, d],
+          ]
+        : [[a, d]];
+    const lastOffset = pick(31);
+    const taken = Array.from({ length: 32 }, (_, offset) => offset).filter(() => random() < 0.6);
+    await f.ctx.db.execute(sql`delete from addresses`);
+    await f.ctx.db.execute(
+      sql`update subnets set ranges = ${JSON.stringify(ranges)}::jsonb, last_offset = ${lastOffset}`,
+    );
+    await f.ctx.db.execute(
+      sql`insert into addresses (subnet_id, address, set_id, attachment, mac)
+          select ${subnetId}, '10.1.0.0'::inet + value::int, 'set_' || value, 0, '' from json_array_elements_text(${JSON.stringify(taken)}::json)`,
+    );
+    const inTurn = Array.from({ length: 32 }, (_, step) => (lastOffset + 1 + step) % 32);
+    const expected = inTurn.filter(
+      (offset) =>
+        !taken.includes(offset) &&
+        ranges.some(([first = 0, last = 0]) => first <= offset && offset <= last),
+    );
+    const count = 1 + pick(12);
+    const found = await findFreeAddresses(f.ctx.db, [{ subnetId, count }]);
+    expect(found).toEqual([{ subnetId, offsets: expected.slice(0, count) }]);
+  }
+});

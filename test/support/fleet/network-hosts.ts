@@ -1,0 +1,65 @@
+import { sql } from "drizzle-orm";
+import { queryRows } from "../../../src/db/queries/runtime/query.ts";
+import type { FleetContext, HostOptions } from "./fleet-context.ts";
+
+/** Enrolls a host whose agent connects sets to networks. */
+export async function enrollNetworked(
+  f: FleetContext,
+  name: string,
+  options?: HostOptions,
+): Promise<string> {
+  const hostId = await f.enroll(name, options);
+  await setFeatures(f, hostId, ["networks"]);
+  return hostId;
+}
+
+export async function setFeatures(
+  { ctx }: FleetContext,
+  hostId: string,
+  features: readonly string[],
+): Promise<void> {
+  const capabilities = JSON.stringify({ features, docker: null, setsMax: null, selfTest: null });
+  await ctx.db.execute(
+    sql`update hosts set capabilities = ${capabilities}::jsonb where id = ${hostId}`,
+  );
+}
+
+export interface StoredAddress {
+  network: string;
+  address: string;
+  setId: string;
+  mac: string;
+  attachment: number;
+  state: "claimed" | "quarantined";
+}
+
+export function listAddresses({ ctx }: FleetContext): Promise<StoredAddress[]> {
+  return queryRows(
+    ctx.db,
+    sql`select n.name as network, host(a.address) as address, a.set_id as "setId", a.mac, a.attachment, a.state
+        from addresses a join subnets b on b.id = a.subnet_id join networks n on n.id = b.network_id order by a.address`,
+  );
+}
+
+/** Lists violations of the rules of addresses. Empty in each committed state. */
+export function findAddressFaults({ ctx }: FleetContext): Promise<{ fault: string; id: string }[]> {
+  return queryRows(
+    ctx.db,
+    sql`select 'number of taken addresses' as fault, b.id from subnets b
+          where b.taken <> (select count(*) from addresses a where a.subnet_id = b.id)
+        union all
+        select 'unusable address', host(a.address) from addresses a join subnets b on b.id = a.subnet_id
+          where not exists (select 1 from jsonb_array_elements(b.ranges) r
+              where a.address - host(b.cidr)::inet between (r->>0)::bigint and (r->>1)::bigint)
+            or a.address = b.gateway or a.address = host(b.cidr)::inet or a.address = host(broadcast(b.cidr))::inet
+        union all
+        select 'claimed without a booking', a.set_id from addresses a
+          where a.state = 'claimed' and not exists (select 1 from sets s where s.id = a.set_id and s.host_id is not null)
+        union all
+        select 'released before the end of the booking', a.set_id from addresses a join sets s on s.id = a.set_id
+          where a.state = 'quarantined' and s.host_id is not null
+        union all
+        select 'set without an address', s.id from sets s join hosts h on h.id = s.host_id
+          where h.capabilities->'features' @> '["networks"]' and not exists (select 1 from addresses a where a.set_id = s.id)`,
+  );
+}
