@@ -17,6 +17,7 @@ if (skipsDocker) {
 export default defineConfig({
   test: {
     // A poll ends with success as soon as it can: its deadline is for machines that are slow or busy.
+    // Only projects that extend this file have it. The default is 1 s.
     expect: { poll: { timeout: 60_000 } },
     passWithNoTests: skipsDocker,
     coverage: {
@@ -31,6 +32,7 @@ export default defineConfig({
     },
     projects: [
       {
+        extends: true,
         test: {
           name: "unit",
           include: ["src/**/*.test.ts", "test/unit/**/*.test.ts", "test/*.test.ts"],
@@ -38,6 +40,7 @@ export default defineConfig({
         },
       },
       {
+        extends: true,
         test: {
           name: "integration",
           include: ["test/integration/**/*.test.ts"],
@@ -49,6 +52,7 @@ export default defineConfig({
         },
       },
       {
+        extends: true,
         test: {
           name: "agent",
           include: skipsDocker ? [] : ["test/agent/**/*.test.ts"],
@@ -59,8 +63,8 @@ export default defineConfig({
         },
       },
       {
-        extends: true,
         // With Open vSwitch, python3 and network namespaces: npm run test:network.
+        extends: true,
         test: {
           name: "network",
           include: ["test/network/**/*.test.ts"],
@@ -71,6 +75,7 @@ export default defineConfig({
       },
       {
         // Inside of the test host that scripts/uml boots: npm run test:lvm.
+        extends: true,
         test: {
           name: "lvm",
           include: isTestHost ? ["test/lvm/**/*.test.ts"] : [],
@@ -81,6 +86,7 @@ export default defineConfig({
       },
       {
         // The global setup boots one test host with systemd for all files: npm run test:modern-host.
+        extends: true,
         test: {
           name: "modern-host",
           include: skipsDocker ? [] : ["test/modern-host/**/*.test.ts"],
@@ -92,6 +98,7 @@ export default defineConfig({
       },
       {
         // Inside of the host with systemd: test/modern-host/engine-ports.test.ts runs it there.
+        extends: true,
         test: {
           name: "on-modern-host",
           include: isTestHost ? ["test/agent/engine-ports.test.ts"] : [],
@@ -101,6 +108,7 @@ export default defineConfig({
       },
       {
         // The same host in qemu, whose kernel has more features: npm run test:qemu.
+        extends: true,
         test: {
           name: "qemu",
           include: process.env["BERTH_MODERN_HOST"] === "qemu" ? ["test/qemu/**/*.test.ts"] : [],
@@ -111,6 +119,7 @@ export default defineConfig({
         },
       },
       {
+        extends: true,
         test: {
           name: "e2e",
           include: skipsDocker ? [] : ["test/e2e/**/*.test.ts"],
