@@ -18,6 +18,7 @@ const agentFeatures = [
   "logging",
   "shared-memory",
   "extra-hosts",
+  "attachments",
 ] as const;
 type AgentFeature = (typeof agentFeatures)[number];
 
@@ -27,6 +28,13 @@ type AgentFeature = (typeof agentFeatures)[number];
  */
 export type NetworksFeature = "networks";
 export const NETWORKS_FEATURE: NetworksFeature = "networks";
+
+/**
+ * The feature of an agent that reads the attachments of desired sets. It depends on the build
+ * alone. If a network driver does not answer for a while, the sets of its host keep their
+ * attachments.
+ */
+export const ATTACHMENTS_FEATURE = "attachments" satisfies AgentFeature;
 
 /** The features of the agent of this build, except NETWORKS_FEATURE. */
 export const ownFeatures: readonly string[] = agentFeatures;

@@ -1,6 +1,7 @@
 import { z } from "zod";
-import { setTemplateSchema } from "../api/set-template.ts";
+import { NETWORKS_PER_SET_MAX, setTemplateSchema } from "../api/set-template.ts";
 import { desiredSetStates } from "../api/sets.ts";
+import { attachmentSchema } from "./attachment.ts";
 import { generationSchema, idSchema, nameSchema, orNull } from "../common/primitives.ts";
 
 /** A set that the host should run, stop or delete, with everything that the agent needs for it. */
@@ -17,6 +18,12 @@ export const desiredSetSchema = z
     /** A trashed volume of this host that the set gets instead of a new one. */
     restoreVolumeId: orNull(idSchema("vol")).default(null),
     template: setTemplateSchema,
+    /**
+     * The interfaces of the set, in the order of the networks of its template. A set without an
+     * address of a network has none, and uses Docker's bridge. Only agents with ATTACHMENTS_FEATURE
+     * get them.
+     */
+    attachments: z.array(attachmentSchema).min(1).max(NETWORKS_PER_SET_MAX).optional(),
   })
   .meta({ id: "DesiredSet" });
 export type DesiredSet = z.infer<typeof desiredSetSchema>;

@@ -18,6 +18,7 @@ import {
 } from "./check-template.ts";
 
 export const CONTAINERS_PER_SET_MAX = 16;
+export const NETWORKS_PER_SET_MAX = 8;
 const ENV_ENTRIES_MAX = 128;
 const IMAGE_CHARS_MAX = 255;
 /**
@@ -179,7 +180,7 @@ const mountPath = absolutePath
 const networks = z
   .array(z.strictObject({ network: nameSchema }))
   .min(1)
-  .max(8);
+  .max(NETWORKS_PER_SET_MAX);
 
 export const memoryInput = sizeInput.pipe(
   z.number().min(MEMORY_BYTES_MIN, "expected at least 16Mi"),

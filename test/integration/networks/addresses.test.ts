@@ -1,5 +1,8 @@
 import { sql } from "drizzle-orm";
 import { expect, test } from "vitest";
+import { desiredSetSchema } from "../../../src/contracts/agent-protocol/desired-set.ts";
+import { omitUnsupportedSets } from "../../../src/control/hosts/omit-unsupported-sets.ts";
+import { formatAddress } from "../../../src/lib/ip/ip-address.ts";
 import { createNetworkBody } from "../../../src/contracts/api/networks.ts";
 import { createNetwork } from "../../../src/control/networks/create-network.ts";
 import { deleteNetwork } from "../../../src/control/networks/delete-network.ts";
@@ -36,6 +39,7 @@ import {
   enrollNetworked,
   findAddressFaults,
   listAddresses,
+  setFeatures,
 } from "../../support/fleet/network-hosts.ts";
 import { seededRandom } from "../../support/seeded-random.ts";
 
@@ -248,6 +252,74 @@ test("the set of a restored volume gets an address, or the restore says that non
     publicDetail: expect.stringContaining("no free address"),
   });
   expect(await findAddressFaults(f)).toEqual([]);
+});
+
+test("an agent gets the attachments of its sets only if it reads them", async () => {
+  const f = await start();
+  const hostId = await enrollNetworked(f, "h1");
+  await addNetwork(f, "front", "10.1.0.0/24", "fd01::/64");
+  await createService(f.ctx, f.tenantId, withNetworks("web", ["default", "front"]));
+  await f.placer.placeSets();
+  const read = async () => (await f.sync(hostId, { full: true })).sets;
+  expect(await read()).toHaveLength(1);
+  expect((await read())[0]).not.toHaveProperty("attachments");
+  await setFeatures(f, hostId, ["attachments", "networks"]);
+  const networks = await queryRows<{ id: string; number: number }>(
+    f.ctx.db,
+    sql`select id, number from networks order by name`,
+  );
+  const [byDefault, front] = networks;
+  const attachments = [
+    {
+      networkId: byDefault?.id,
+      number: byDefault?.number,
+      mtu: 1_450,
+      interface: "eth0",
+      mac: "0a:00:0a:40:00:02",
+      addresses: ["10.64.0.2/16"],
+      gateways: ["10.64.0.1"],
+    },
+    {
+      networkId: front?.id,
+      number: front?.number,
+      mtu: 1_450,
+      interface: "eth1",
+      mac: "0a:00:0a:01:00:02",
+      addresses: ["10.1.0.2/24", "fd01::2/64"],
+      gateways: ["10.1.0.1", "fd01::1"],
+    },
+  ];
+  const [set] = await read();
+  expect(set).toMatchObject({ attachments });
+  expect(desiredSetSchema.parse(set)).toEqual(set);
+  // A network driver that does not answer for a while changes no desired set.
+  await setFeatures(f, hostId, ["attachments"]);
+  expect(await read()).toMatchObject([{ attachments }]);
+  expect(omitUnsupportedSets({ ...(await f.sync(hostId, { full: true })) }).sets).toEqual([]);
+  await createService(f.ctx, f.tenantId, serviceBody("bare"));
+  await f.placer.placeSets();
+  const bare = (await read()).find(({ service }) => service === "bare");
+  expect(bare).toBeDefined();
+  expect(bare).not.toHaveProperty("attachments");
+});
+
+test("Postgres writes addresses as Berth formats them", async () => {
+  const f = await start();
+  const random = seededRandom(11);
+  // The subnets of networks are in 2000::/3 and fc00::/7.
+  const words = () =>
+    Array.from({ length: 8 }, (_, place) =>
+      place === 0 ? 0x2600 : random() < 0.6 ? 0 : Math.floor(random() * 65_536),
+    );
+  const texts = Array.from({ length: 500 }, () => {
+    const value = words().reduce((sum, word) => (sum << 16n) | BigInt(word), 0n);
+    return formatAddress({ family: 6, value });
+  });
+  const rows = await queryRows<{ text: string }>(
+    f.ctx.db,
+    sql`select host(value::inet) as text from json_array_elements_text(${JSON.stringify(texts)}::json)`,
+  );
+  expect(rows.map(({ text }) => text)).toEqual(texts);
 });
 
 test("a template names networks of its tenant only, each once", async () => {

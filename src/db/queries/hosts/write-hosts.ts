@@ -8,6 +8,7 @@ import { hosts } from "../../schema/hosts.ts";
 import { tokens } from "../../schema/tenancy.ts";
 import { unreportedSetSql, unreportedColumns } from "../sets/observed-sets.ts";
 import type { SetSize } from "../services/resizes.ts";
+import { readsAttachmentsSql, selectSetAttachments } from "../networks/attachments.ts";
 import { insertInto } from "../runtime/insert-into.ts";
 import {
   anyOf,
@@ -365,7 +366,12 @@ export async function listDesiredSets(
   afterGeneration: number,
   limit: number,
 ): Promise<DesiredSetRow[]> {
-  const rows = await readByKey<DesiredSetRow & { size: SetSize }>(
+  const rows = await readByKey<
+    Omit<DesiredSetRow, "attachments"> & {
+      size: SetSize;
+      attachments: DesiredSetRow["attachments"] | null;
+    }
+  >(
     q,
     sql`select s.desired = 'running' and o.phase is distinct from 'leaving'
             and (s.state = 'lost' or coalesce(s.reason->>'code' in (${DOCKER_UNREACHABLE}, ${VOLUME_HOST_LOST}), false)) as "isUnknown",
@@ -373,15 +379,17 @@ export async function listDesiredSets(
           case when o.phase = 'leaving' then 'deleted' else s.desired end as desired,
           json_build_object('cpuMillis', coalesce(o.cpu_millis, s.cpu_millis), 'memoryBytes', coalesce(o.memory_bytes, s.memory_bytes),
             'volumeBytes', coalesce(o.volume_bytes, s.volume_bytes)) as size,
-          s.restart_generation::float8 as "restartGeneration", s.restore_volume_id as "restoreVolumeId", r.template
+          s.restart_generation::float8 as "restartGeneration", s.restore_volume_id as "restoreVolumeId", r.template,
+          case when ${readsAttachmentsSql(hostId)} then ${selectSetAttachments(sql`s.id`)} end as attachments
         from sets s join services v on v.id = s.service_id join tenants t on t.id = s.tenant_id
         join revisions r on r.service_id = s.service_id and r.number = s.revision
         left join operations o on o.set_id = s.id and (o.phase in ('applying', 'reverting') or (o.phase = 'leaving' and s.leaving))
         where s.host_id = ${hostId} and s.host_generation > ${afterGeneration}
         order by s.host_generation, s.id limit ${limit}`,
   );
-  return rows.map(({ size, ...row }) => ({
+  return rows.map(({ size, attachments, ...row }) => ({
     ...row,
     template: templateWithSize(row.template, size),
+    ...(attachments ? { attachments } : {}),
   }));
 }

@@ -1,6 +1,10 @@
 import { type SQL, sql } from "drizzle-orm";
 import type { SetTemplate } from "../../../contracts/api/set-template.ts";
-import { NETWORKS_FEATURE } from "../../../contracts/agent-protocol/agent-features.ts";
+import { NETWORK_MTU } from "../../../contracts/agent-protocol/attachment.ts";
+import {
+  ATTACHMENTS_FEATURE,
+  NETWORKS_FEATURE,
+} from "../../../contracts/agent-protocol/agent-features.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { queryRows } from "../runtime/query.ts";
 
@@ -27,6 +31,28 @@ export function selectAttachments(tenantId: SQL, networks: SQL): SQL {
         from subnets b where b.network_id = n.id)) order by named.place), '[]')
     from jsonb_array_elements(${networks}) with ordinality named(entry, place)
       left join networks n on n.tenant_id = ${tenantId} and n.name = named.entry->>'network')`;
+}
+
+/**
+ * SQL condition: the agent of a host reads attachments. Postgres evaluates it once in a statement.
+ */
+export function readsAttachmentsSql(hostId: string): SQL {
+  const features = sql.raw(`'["${ATTACHMENTS_FEATURE}"]'`);
+  return sql`exists (select 1 from hosts where id = ${hostId} and capabilities->'features' @> ${features})`;
+}
+
+/**
+ * The attachments of a set on its host, as a list of the contract's Attachment. Null without an
+ * address. (Index addresses_set_subnet_unique.)
+ */
+export function selectSetAttachments(setId: SQL): SQL {
+  return sql`(select json_agg(entry order by attachment) from (
+      select a.attachment, json_build_object('networkId', n.id, 'number', n.number, 'mtu', ${sql.raw(String(NETWORK_MTU))},
+        'interface', 'eth' || a.attachment, 'mac', min(a.mac),
+        'addresses', json_agg(host(a.address) || '/' || masklen(b.cidr) order by b.family),
+        'gateways', json_agg(host(b.gateway) order by b.family)) as entry
+      from addresses a join subnets b on b.id = a.subnet_id join networks n on n.id = b.network_id
+      where a.set_id = ${setId} and a.state = 'claimed' group by a.attachment, n.id) each)`;
 }
 
 /** Reads the attachments of a template. Null if no host connects sets to networks. */

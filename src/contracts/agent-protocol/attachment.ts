@@ -1,0 +1,33 @@
+import { z } from "zod";
+import {
+  addressSchema,
+  GATEWAYS_PER_NETWORK_MAX,
+  macSchema,
+  networkIdSchema,
+  networkNumberSchema,
+} from "../network-driver/network-state.ts";
+
+/**
+ * The MTU of the interfaces of sets: that of Ethernet less 50 bytes, which VXLAN over IPv4 adds to
+ * each frame between hosts.
+ */
+export const NETWORK_MTU = 1_450;
+
+/** An interface of a set in one network. The database derives it from the addresses of the set. */
+export const attachmentSchema = z
+  .strictObject({
+    networkId: networkIdSchema,
+    number: networkNumberSchema,
+    mtu: z.number().int().min(1_280).max(65_535),
+    interface: z.string().regex(/^eth\d$/),
+    mac: macSchema,
+    /** With the prefix lengths of their subnets, such as 10.64.0.9/16: IPv4 first. */
+    addresses: z
+      .array(z.string().regex(/^[0-9a-f.:]{2,45}\/\d{1,3}$/))
+      .min(1)
+      .max(2),
+    /** One for each address, in the same order. */
+    gateways: z.array(addressSchema).max(GATEWAYS_PER_NETWORK_MAX),
+  })
+  .meta({ id: "Attachment" });
+export type Attachment = z.infer<typeof attachmentSchema>;
