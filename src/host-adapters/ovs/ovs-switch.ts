@@ -16,6 +16,11 @@ const appctl = "/usr/bin/ovs-appctl";
 /** ovs-vsctl waits until the switch daemon has applied a change. */
 const changeTimeoutMs = 10_000;
 const listTimeoutMs = 5_000;
+/**
+ * The daemon sometimes opens an interface, and does not store its number while clients change other
+ * ports. Only a new port gets a number then.
+ */
+const openAttemptsMax = 3;
 /** 10,000 new flows take less than a second on an idle machine. */
 const flowsTimeoutMs = 30_000;
 const pingTimeoutMs = 2_000;
@@ -114,14 +119,20 @@ class OvsSwitch implements SwitchPort {
       await this.removePort(name, signal);
       await this.#addRow(port, signal);
     }
-    // ovs-vsctl succeeds even if the daemon cannot open the interface.
-    const [row] = readInterfaces(await this.#vsctl([...listInterfaces, name], { signal }));
-    if (!row?.ofPort || !row.interfaceIndex) {
+    for (let attempt = 1; ; attempt++) {
+      // ovs-vsctl succeeds even if the daemon cannot open the interface.
+      const [row] = readInterfaces(await this.#vsctl([...listInterfaces, name], { signal }));
+      if (row?.ofPort && row.interfaceIndex) {
+        const opened = `other_config:${openedKey}=${row.interfaceIndex}`;
+        const options = { timeoutMs: changeTimeoutMs, signal };
+        await this.#vsctl(["set", "Interface", name, opened], options);
+        return;
+      }
       await this.removePort(name, signal);
-      throw new SwitchError(`Open vSwitch cannot open ${name}: ${row?.error ?? "it vanished"}.`);
+      if (row?.error !== undefined || attempt === openAttemptsMax)
+        throw new SwitchError(`Open vSwitch cannot open ${name}: ${row?.error ?? "it vanished"}.`);
+      await this.#addRow(port, signal);
     }
-    const opened = `other_config:${openedKey}=${row.interfaceIndex}`;
-    await this.#vsctl(["set", "Interface", name, opened], { timeoutMs: changeTimeoutMs, signal });
   }
 
   /** Ensures the port with its external ids, and returns its row as it was before. */
