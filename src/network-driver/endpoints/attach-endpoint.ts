@@ -9,7 +9,6 @@ import type { DriverContext } from "./driver-context.ts";
 const CLEANUP_TIMEOUT_MS = 5_000;
 /** The removal of a port may wait for Open vSwitch this long, and the link is removed meanwhile. */
 const REMOVE_PORT_TIMEOUT_MS = 4_000;
-const CONFLICT_ATTEMPTS_MAX = 3;
 
 /**
  * Records an endpoint durably, without a link. A repeated call with the same facts changes nothing.
@@ -23,23 +22,25 @@ export async function recordEndpoint(
   signal: AbortSignal,
 ): Promise<void> {
   checkAddresses(endpoint);
-  await ctx.lock.run(
-    endpointId,
-    async () => {
-      const previous = ctx.records.endpoints.get(endpointId);
-      if (previous && JSON.stringify(previous) === JSON.stringify(endpoint)) return;
-      for (let attempt = 0; attempt < CONFLICT_ATTEMPTS_MAX; attempt++) {
-        const conflicts = ctx.records.findConflicts(endpointId, endpoint);
-        // Nothing runs between the search and the record, so no two endpoints share an address.
-        if (conflicts.length === 0) return ctx.records.putEndpoint(endpointId, endpoint);
-        for (const otherId of conflicts) await replaceEndpoint(ctx, otherId, signal);
-      }
-      throw new DriverError(
-        `Other endpoints with the address ${endpoint.addresses.join(" and ")} appear again and again. Start the container again.`,
-      );
-    },
-    signal,
-  );
+  const record = async (): Promise<boolean> => {
+    const previous = ctx.records.endpoints.get(endpointId);
+    if (previous && JSON.stringify(previous) === JSON.stringify(endpoint)) return true;
+    if (ctx.records.findConflicts(endpointId, endpoint).length > 0) return false;
+    // Nothing runs between the search and the record, so no two endpoints share an address.
+    await ctx.records.putEndpoint(endpointId, endpoint);
+    return true;
+  };
+  if (await ctx.lock.run(endpointId, record, signal)) return;
+  const replace = async (): Promise<void> => {
+    for (const otherId of ctx.records.findConflicts(endpointId, endpoint))
+      await replaceEndpoint(ctx, otherId, signal);
+    if (await ctx.lock.run(endpointId, record, signal)) return;
+    throw new DriverError(
+      `Another endpoint has just taken the address ${endpoint.addresses.join(" and ")}. Start the container again.`,
+    );
+  };
+  // One after the other: two endpoints that replace each other would both vanish.
+  await ctx.lock.run(`replacement in ${endpoint.number}`, replace, signal);
 }
 
 /** Removes an endpoint whose address another one gets. Refuses if a container has its interface. */

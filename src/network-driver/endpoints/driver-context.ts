@@ -13,7 +13,7 @@ export interface DriverContext {
   links: LinkPort;
   switchPort: SwitchPort;
   flows: SwitchFlows;
-  /** By endpoint id: changes of one endpoint and its link never overlap. */
+  /** By endpoint id: changes of one endpoint and its link never overlap. Other keys have spaces. */
   lock: KeyedLock;
   /** Bounds the changes of links and ports that run at the same time. */
   limit: ConcurrencyLimit;
