@@ -70,6 +70,34 @@ it(
   budgetMs + 300_000,
 );
 
+it(
+  "a daemon and a driver that die together leak nothing either, and the address is free",
+  async () => {
+    const random = seededRandom(seed + 1);
+    const network = await createNetwork(host, { number: 4098 });
+    const startedAtMs = performance.now();
+    const rounds = Math.ceil(roundsMax / 3);
+    for (let round = 0; round < rounds && performance.now() - startedAtMs < budgetMs; round++) {
+      const first = await createServer(network);
+      const starting = first.start().catch(() => undefined);
+      await killBothAfter(random() * killWithinMs);
+      await starting;
+      // A killed daemon may be unable to start this very container again, as without the driver.
+      await removeContainers(host.docker);
+      const second = await createServer(network);
+      await second.start();
+      expect((await readInterface(second)).addresses).toEqual(["10.64.0.9/16"]);
+      await expectAgreement(1);
+      const removal = second.remove({ force: true }).catch(() => undefined);
+      await killBothAfter((random() * killWithinMs) / 2);
+      await removal;
+      await removeContainers(host.docker);
+    }
+    await expectAgreement(0, { ofRecords: true });
+  },
+  budgetMs + 300_000,
+);
+
 /**
  * If the driver dies during a call, Docker repeats the call without its content and fails. Then the
  * agent tries again.
@@ -95,6 +123,13 @@ async function killAfter(afterMs: number): Promise<void> {
   await delay(afterMs); // the time of the kill varies, so this is not a wait
   await host.endDriver("SIGKILL");
   await host.startDriver();
+}
+
+async function killBothAfter(afterMs: number): Promise<void> {
+  await delay(afterMs); // as above
+  await Promise.all([host.endDriver("SIGKILL"), host.privateDocker.kill()]);
+  await host.startDriver();
+  await host.privateDocker.start();
 }
 
 /**

@@ -12,7 +12,11 @@ import {
 } from "../../../src/contracts/network-driver/driver-status.ts";
 import { newId } from "../../../src/lib/ids.ts";
 import { baseImage, ensureBaseImage } from "../docker/docker.ts";
-import { type PrivateDocker, startPrivateDocker } from "../docker/private-docker.ts";
+import {
+  type DockerVersion,
+  type PrivateDocker,
+  startPrivateDocker,
+} from "../docker/private-docker.ts";
 import { type PrivateOvs, startPrivateOvs } from "../ovs/private-ovs.ts";
 import { type MainProcess, startMain } from "../servers/main-process.ts";
 import { waitUntil } from "../wait-until.ts";
@@ -49,7 +53,8 @@ export interface DriverHost {
   close(): Promise<void>;
 }
 
-export async function startDriverHost(): Promise<DriverHost> {
+/** @param dockerVersion the default is the machine's Docker */
+export async function startDriverHost(dockerVersion?: DockerVersion): Promise<DriverHost> {
   const folder = await mkdtemp(join(tmpdir(), "berth-netdrv-"));
   const suffix = randomBytes(4).toString("hex");
   const plugin = `berth-${suffix}`;
@@ -58,7 +63,7 @@ export async function startDriverHost(): Promise<DriverHost> {
   const pluginSocket = `/run/docker/plugins/${plugin}.sock`;
   const controlSocket = join(folder, "control.sock");
   const ovs = await startPrivateOvs();
-  const privateDocker = await startPrivateDocker();
+  const privateDocker = await startPrivateDocker({ version: dockerVersion });
   await ensureBaseImage(privateDocker.docker);
   let driver: MainProcess | undefined;
   const settings = {
