@@ -57,10 +57,14 @@ it("a drain ends despite sets that are never ready, and keeps a service ready", 
   await startSecondHost();
   const readyCounts = watchReady("web");
   await berth.request("POST", `/v1/hosts/${(await getHost("old-host")).id}/drain`);
-  await waitUntil("the host is empty", async () => (await getHost("old-host")).sets === 0, {
-    deadlineMs,
-    everyMs: 200,
-  });
+  await waitUntil(
+    "the host is empty",
+    async () => {
+      if ((await getHost("old-host")).sets === 0) return true;
+      throw new Error(JSON.stringify(await describeSets()));
+    },
+    { deadlineMs, everyMs: 200 },
+  );
 
   const { least, reads } = await readyCounts.stop();
   expect(reads).toBeGreaterThan(1);
@@ -139,6 +143,18 @@ async function getHost(name: string): Promise<Host> {
 
 async function listSets(): Promise<BerthSet[]> {
   return (await berth.request<{ items: BerthSet[] }>("GET", "/v1/sets")).items;
+}
+
+/** The sets as far as a drain depends on them. */
+async function describeSets(): Promise<object[]> {
+  return (await listSets()).map(({ service, host, state, ready, reason, operation }) => ({
+    service,
+    host: host?.name,
+    state,
+    ready,
+    reason: reason?.text,
+    operation,
+  }));
 }
 
 async function countReady(service: string): Promise<number> {

@@ -24,7 +24,8 @@ export async function waitUntil<T>(
       lastError = error;
     }
     if (performance.now() - startedAtMs > deadlineMs) {
-      throw new Error(`${what}: not within ${deadlineMs} ms`, { cause: lastError });
+      const last = lastError instanceof Error ? `; last error: ${lastError.message}` : "";
+      throw new Error(`${what}: not within ${deadlineMs} ms${last}`, { cause: lastError });
     }
     await delay(everyMs);
   }
