@@ -54,6 +54,10 @@ export const networkSamples: Samples = {
     addresses.listNetworkAddresses(q, "net", "fd00::1", 1),
   ],
   dropAddressesOutside: (q) => [addresses.dropAddressesOutside(q, "sub", [[2, 254]])],
+  listSetAttachments: (q) => [
+    attachments.listSetAttachments(q, "host", ["set"]),
+    attachments.listSetAttachments(q, "host", ids),
+  ],
   listAttachments: (q) => [attachments.listAttachments(q, "tnt", [{ network: "web" }])],
   listNetworkNames: (q) => [
     networks.listNetworkNames(q, "tnt", ["web"], true),

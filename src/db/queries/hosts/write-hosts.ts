@@ -8,7 +8,7 @@ import { hosts } from "../../schema/hosts.ts";
 import { tokens } from "../../schema/tenancy.ts";
 import { unreportedSetSql, unreportedColumns } from "../sets/observed-sets.ts";
 import type { SetSize } from "../services/resizes.ts";
-import { readsAttachmentsSql, selectSetAttachments } from "../networks/attachments.ts";
+import { listSetAttachments } from "../networks/attachments.ts";
 import { insertInto } from "../runtime/insert-into.ts";
 import {
   anyOf,
@@ -366,12 +366,7 @@ export async function listDesiredSets(
   afterGeneration: number,
   limit: number,
 ): Promise<DesiredSetRow[]> {
-  const rows = await readByKey<
-    Omit<DesiredSetRow, "attachments"> & {
-      size: SetSize;
-      attachments: DesiredSetRow["attachments"] | null;
-    }
-  >(
+  const rows = await readByKey<DesiredSetRow & { size: SetSize; hasAddresses: boolean }>(
     q,
     sql`select s.desired = 'running' and o.phase is distinct from 'leaving'
             and (s.state = 'lost' or coalesce(s.reason->>'code' in (${DOCKER_UNREACHABLE}, ${VOLUME_HOST_LOST}), false)) as "isUnknown",
@@ -380,16 +375,19 @@ export async function listDesiredSets(
           json_build_object('cpuMillis', coalesce(o.cpu_millis, s.cpu_millis), 'memoryBytes', coalesce(o.memory_bytes, s.memory_bytes),
             'volumeBytes', coalesce(o.volume_bytes, s.volume_bytes)) as size,
           s.restart_generation::float8 as "restartGeneration", s.restore_volume_id as "restoreVolumeId", r.template,
-          case when ${readsAttachmentsSql(hostId)} then ${selectSetAttachments(sql`s.id`)} end as attachments
+          exists (select 1 from addresses a where a.set_id = s.id and a.state = 'claimed') as "hasAddresses"
         from sets s join services v on v.id = s.service_id join tenants t on t.id = s.tenant_id
         join revisions r on r.service_id = s.service_id and r.number = s.revision
         left join operations o on o.set_id = s.id and (o.phase in ('applying', 'reverting') or (o.phase = 'leaving' and s.leaving))
         where s.host_id = ${hostId} and s.host_generation > ${afterGeneration}
         order by s.host_generation, s.id limit ${limit}`,
   );
-  return rows.map(({ size, attachments, ...row }) => ({
+  // Sets without addresses cost no second statement.
+  const addressed = rows.flatMap(({ setId, hasAddresses }) => (hasAddresses ? setId : []));
+  const attachments = await listSetAttachments(q, hostId, addressed);
+  return rows.map(({ size, hasAddresses: _hasAddresses, ...row }) => ({
     ...row,
     template: templateWithSize(row.template, size),
-    ...(attachments ? { attachments } : {}),
+    ...(attachments.has(row.setId) ? { attachments: attachments.get(row.setId) } : {}),
   }));
 }

@@ -1,12 +1,12 @@
 import { type SQL, sql } from "drizzle-orm";
 import type { SetTemplate } from "../../../contracts/api/set-template.ts";
-import { NETWORK_MTU } from "../../../contracts/agent-protocol/attachment.ts";
+import { type Attachment, NETWORK_MTU } from "../../../contracts/agent-protocol/attachment.ts";
 import {
   ATTACHMENTS_FEATURE,
   NETWORKS_FEATURE,
 } from "../../../contracts/agent-protocol/agent-features.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { queryRows } from "../runtime/query.ts";
+import { anyOf, queryRows, readByKey } from "../runtime/query.ts";
 
 /** A network of a template, as the tenant has it. */
 export interface AttachmentRow {
@@ -17,6 +17,7 @@ export interface AttachmentRow {
 }
 
 const features = sql.raw(`'["${NETWORKS_FEATURE}"]'`);
+const readsAttachments = sql.raw(`'["${ATTACHMENTS_FEATURE}"]'`);
 
 /**
  * SQL condition: a host connects sets to networks. Postgres evaluates it once in a statement. Uses
@@ -34,25 +35,29 @@ export function selectAttachments(tenantId: SQL, networks: SQL): SQL {
 }
 
 /**
- * SQL condition: the agent of a host reads attachments. Postgres evaluates it once in a statement.
+ * Lists the attachments of sets on a host, by set. Empty if the agent of the host does not read
+ * them. Uses addresses_set_subnet_unique.
  */
-export function readsAttachmentsSql(hostId: string): SQL {
-  const features = sql.raw(`'["${ATTACHMENTS_FEATURE}"]'`);
-  return sql`exists (select 1 from hosts where id = ${hostId} and capabilities->'features' @> ${features})`;
-}
-
-/**
- * The attachments of a set on its host, as a list of the contract's Attachment. Null without an
- * address. (Index addresses_set_subnet_unique.)
- */
-export function selectSetAttachments(setId: SQL): SQL {
-  return sql`(select json_agg(entry order by attachment) from (
-      select a.attachment, json_build_object('networkId', n.id, 'number', n.number, 'mtu', ${sql.raw(String(NETWORK_MTU))},
-        'interface', 'eth' || a.attachment, 'mac', min(a.mac),
-        'addresses', json_agg(host(a.address) || '/' || masklen(b.cidr) order by b.family),
-        'gateways', json_agg(host(b.gateway) order by b.family)) as entry
-      from addresses a join subnets b on b.id = a.subnet_id join networks n on n.id = b.network_id
-      where a.set_id = ${setId} and a.state = 'claimed' group by a.attachment, n.id) each)`;
+export async function listSetAttachments(
+  q: Queryable,
+  hostId: string,
+  setIds: readonly string[],
+): Promise<Map<string, Attachment[]>> {
+  if (setIds.length === 0) return new Map();
+  const rows = await readByKey<{ setId: string; attachments: Attachment[] }>(
+    q,
+    sql`select set_id as "setId", json_agg(entry order by attachment) as attachments from (
+          select a.set_id, a.attachment, json_build_object('networkId', n.id, 'number', n.number, 'mtu', ${NETWORK_MTU}::int,
+            'interface', 'eth' || a.attachment, 'mac', min(a.mac),
+            'addresses', json_agg(host(a.address) || '/' || masklen(b.cidr) order by b.family),
+            'gateways', json_agg(host(b.gateway) order by b.family)) as entry
+          from addresses a join subnets b on b.id = a.subnet_id join networks n on n.id = b.network_id
+          where a.set_id = ${anyOf(setIds)} and a.state = 'claimed'
+            and exists (select 1 from hosts where id = ${hostId} and capabilities->'features' @> ${readsAttachments})
+          group by a.set_id, a.attachment, n.id) each
+        group by set_id`,
+  );
+  return new Map(rows.map(({ setId, attachments }) => [setId, attachments]));
 }
 
 /** Reads the attachments of a template. Null if no host connects sets to networks. */

@@ -146,17 +146,14 @@ const setsAndSpecs = sql`
       'name', s.name, 'placement', s.placement,
       'mayBeRepelled', exists (select 1 from services o where o.tenant_id = s.tenant_id and ${repellingServiceSql("o")}),
       'departing', case when s.placement->'spread' = '[]' then '[]' else ${selectDepartingSets(sql`s.id`)} end,
-      'images', array(select c->>'image' from revisions r, jsonb_array_elements(r.template->'containers') c
-        where r.service_id = w.service_id and r.number = w.revision),
-      'logging', array(select c->'options'->'logging' from revisions r, jsonb_array_elements(r.template->'containers') c
-        where r.service_id = w.service_id and r.number = w.revision),
-      'members', array(select jsonb_object_keys(r.template) from revisions r where r.service_id = w.service_id and r.number = w.revision),
-      'options', array(select distinct jsonb_object_keys(c->'options') from revisions r, jsonb_array_elements(r.template->'containers') c
-        where r.service_id = w.service_id and r.number = w.revision),
-      'networks', (select r.template->'networks' from revisions r where r.service_id = w.service_id and r.number = w.revision),
-      'attachments', case when ${hasNetworkedHostSql} then (select ${selectAttachments(sql`s.tenant_id`, sql`r.template->'networks'`)}
-        from revisions r where r.service_id = w.service_id and r.number = w.revision) end)), '[]')
-    from (select distinct service_id, revision from due) w join services s on s.id = w.service_id) as specs`;
+      'images', array(select c->>'image' from jsonb_array_elements(r.template->'containers') c),
+      'logging', array(select c->'options'->'logging' from jsonb_array_elements(r.template->'containers') c),
+      'members', array(select jsonb_object_keys(r.template)),
+      'options', array(select distinct jsonb_object_keys(c->'options') from jsonb_array_elements(r.template->'containers') c),
+      'networks', r.template->'networks',
+      'attachments', case when ${hasNetworkedHostSql} then ${selectAttachments(sql`s.tenant_id`, sql`r.template->'networks'`)} end)), '[]')
+    from (select distinct service_id, revision from due) w join services s on s.id = w.service_id
+      cross join lateral (select template from revisions where service_id = w.service_id and number = w.revision limit 1) r) as specs`;
 
 /** Reads those of these sets that are pending, due or not, and the specs of their revisions. */
 export async function readPendingSets(q: Queryable, setIds: readonly string[]): Promise<DueSets> {
