@@ -11,6 +11,8 @@ import {
   releaseAddresses,
 } from "../../../src/control/networks/release-addresses.ts";
 import { createMover } from "../../../src/control/operations/move-sets.ts";
+import { deleteHost } from "../../../src/control/hosts/delete-host.ts";
+import { replaceSetsOfLostHosts } from "../../../src/control/hosts/replace-sets-of-lost-hosts.ts";
 import { drainHost } from "../../../src/control/hosts/drain-host.ts";
 import { restoreVolume } from "../../../src/control/volumes/restore-volume.ts";
 import { assert } from "../../../src/lib/assert.ts";
@@ -252,6 +254,43 @@ test("the set of a restored volume gets an address, or the restore says that non
     publicDetail: expect.stringContaining("no free address"),
   });
   expect(await findAddressFaults(f)).toEqual([]);
+});
+
+test("the addresses of a lost host stay with its sets until the host is deleted", async () => {
+  const f = await start({ hostLostGraceMs: 0 });
+  const lost = await enrollNetworked(f, "h1");
+  await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 2 }));
+  await f.placer.placeSets();
+  await obeyOrders(f, lost);
+  const before = await claimed(f);
+  await enrollNetworked(f, "h2");
+  await f.ctx.db.execute(
+    sql`update hosts set lease_expires_at = now() - interval '1 h' where id = ${lost}`,
+  );
+  expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 1, replacedSets: 2 });
+  await f.placer.placeSets();
+  const addresses = (await claimed(f)).map(({ address }) => address);
+  expect(addresses).toEqual([2, 3, 4, 5].map((number) => `10.64.0.${number}`));
+  await deleteHost(f.ctx, lost, { confirm: lost });
+  expect((await claimed(f)).map(({ address }) => address)).toEqual(["10.64.0.4", "10.64.0.5"]);
+  const quarantined = (await listAddresses(f)).filter(({ state }) => state === "quarantined");
+  expect(quarantined).toEqual(before.map((address) => ({ ...address, state: "quarantined" })));
+  expect(await findAddressFaults(f)).toEqual([]);
+});
+
+test("a network stays while a set has a revision that uses it", async () => {
+  const f = await start();
+  await f.enroll("h1");
+  await addNetwork(f, "old", "10.1.0.0/24");
+  await createService(f.ctx, f.tenantId, withNetworks("web", ["old"]));
+  const { template } = withNetworks("web", ["default"]);
+  await patchService(f.ctx, f.tenantId, "web", 1, { template, adopt: "new-sets" });
+  expect(await f.placer.placeSets()).toMatchObject({ rejected: 1 });
+  await expect(deleteNetwork(f.ctx, f.tenantId, "old")).rejects.toMatchObject({
+    code: "state-conflict",
+  });
+  await deleteService(f.ctx, f.tenantId, "web", undefined);
+  await deleteNetwork(f.ctx, f.tenantId, "old");
 });
 
 test("an agent gets the attachments of its sets only if it reads them", async () => {

@@ -161,8 +161,8 @@ export async function deleteNetworkRow(q: Queryable, networkId: string): Promise
 }
 
 /**
- * Names at most `limit` services whose current or target revision uses a network by this name. A
- * template that names no network uses the default one.
+ * Names at most `limit` services of which the current or target revision, or that of a set, uses a
+ * network by this name. A template that names no network uses the default one.
  */
 export async function listServicesOfNetwork(
   q: Queryable,
@@ -173,8 +173,9 @@ export async function listServicesOfNetwork(
   const rows = await queryRows<{ name: string }>(
     q,
     sql`select s.name from services s where s.tenant_id = ${tenantId} and s.deleted_at is null
-          and exists (select 1 from revisions r where r.service_id = s.id and r.number in (s.revision, coalesce(s.target_revision, s.revision))
-            and r.template->'networks' @> ${JSON.stringify([{ network: name }])}::jsonb)
+          and exists (select 1 from revisions r where r.service_id = s.id and r.template->'networks' @> ${JSON.stringify([{ network: name }])}::jsonb
+            and (r.number in (s.revision, s.target_revision)
+              or exists (select 1 from sets x where x.service_id = s.id and x.revision = r.number and x.deleted_at is null)))
         order by s.name limit ${limit}`,
   );
   return rows.map((row) => row.name);
