@@ -1,5 +1,7 @@
 import postgres from "postgres";
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { createNetworkBody } from "../../../src/contracts/api/networks.ts";
+import { createNetwork } from "../../../src/control/networks/create-network.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { createPlacer } from "../../../src/control/placement/place-pending-sets.ts";
 import { createMetrics } from "../../../src/main/compose/metrics.ts";
@@ -30,3 +32,20 @@ it("the age of the most overdue pending set grows without a placer, and is 0 onc
   await sql`update sets set plan_after = now() + interval '1 minute'`;
   expect(await readAge()).toBe(0);
 });
+
+it("shows the free addresses of subnets whose addresses sets have", async () => {
+  const metrics = createMetrics(plane);
+  const read = async () =>
+    /^berth_subnet_free_addresses\{.*$/m.exec(await metrics.render())?.[0] ?? null;
+  await insertNetwork("10.1.0.0/29");
+  expect(await read()).toBeNull();
+  await sql`update subnets set taken = 3`;
+  expect(await read()).toBe(
+    'berth_subnet_free_addresses{tenant="default",network="small",family="4"} 2',
+  );
+});
+
+async function insertNetwork(cidr: string): Promise<void> {
+  const body = createNetworkBody.parse({ name: "small", subnets: [{ cidr }] });
+  await createNetwork(plane.ctx, plane.tenantId, body);
+}
