@@ -17,6 +17,7 @@ import type { DriverContext } from "./endpoints/driver-context.ts";
 import { EndpointRecords } from "./endpoints/endpoint-records.ts";
 import { StoredNetworkState } from "./endpoints/stored-network-state.ts";
 import { SwitchFlows } from "./endpoints/switch-flows.ts";
+import type { Datapath } from "./flows/flow.ts";
 import type { DriverRecordsContent } from "./model/driver-records.ts";
 import { createLinkNames } from "./model/link-names.ts";
 import type { LinkPort } from "./ports/link-port.ts";
@@ -31,6 +32,8 @@ const APPLY_TIMEOUT_MS = 10_000;
 export interface NetworkDriverOptions {
   links: LinkPort;
   switchPort: SwitchPort;
+  /** The datapath of the switch, which decides how the flows treat neighbor discovery. */
+  datapath: Datapath;
   recordStore: StateStore<DriverRecordsContent>;
   networkStateStore: StateStore<NetworkState>;
   /** Prefix of the names of interfaces: see createLinkNames. */
@@ -64,7 +67,13 @@ export async function createNetworkDriver(options: NetworkDriverOptions): Promis
   const content = stored.kind === "valid" ? stored.value : { networks: {}, endpoints: {} };
   const records = new EndpointRecords(recordStore, content, { names, nowMs });
   const state = new StoredNetworkState(networkStateStore, storedNetworks);
-  const flows = new SwitchFlows({ records, names, switchPort, networkState: () => state.current });
+  const flows = new SwitchFlows({
+    records,
+    names,
+    switchPort,
+    datapath: options.datapath,
+    networkState: () => state.current,
+  });
   const limit = createConcurrencyLimit(CHANGES_MAX);
   const lock = new KeyedLock();
   return new NetworkDriver(

@@ -66,6 +66,7 @@ describe("an endpoint of the driver", () => {
     const started = await createNetworkDriver({
       links,
       switchPort,
+      datapath: "netdev",
       recordStore: openJsonState(join(folder, "records.json"), driverRecordsSchema),
       networkStateStore: openJsonState(join(folder, "state.json"), networkStateSchema),
       linkPrefix,

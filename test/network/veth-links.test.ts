@@ -25,6 +25,7 @@ beforeAll(async () => {
     mac,
     addresses: ["10.99.0.2/24"],
     mtu: 1_450,
+    disablesChecksumOffload: false,
   });
 });
 afterAll(async () => {

@@ -42,6 +42,7 @@ export async function startNetworkDriver(
       runFolder: config.BERTH_NETWORK_OVS_RUNDIR,
       tunnel: { udpPort: config.BERTH_NETWORK_TUNNEL_PORT },
     }),
+    datapath: config.BERTH_NETWORK_DATAPATH,
     recordStore: openJsonState(path.join(folder, "records.json"), driverRecordsSchema),
     networkStateStore: openJsonState(path.join(folder, "network-state.json"), networkStateSchema),
     linkPrefix: config.BERTH_NETWORK_LINK_PREFIX,

@@ -2,7 +2,7 @@ import type { NetworkState } from "../../contracts/network-driver/network-state.
 import { coalesce } from "../../lib/async/coalesce.ts";
 import { assignZones } from "../flows/assign-zones.ts";
 import { compileFlows, type FlowNetwork, type LocalPort } from "../flows/compile-flows.ts";
-import { renderFlow } from "../flows/flow.ts";
+import { type Datapath, renderFlow } from "../flows/flow.ts";
 import { withoutPrefix } from "../model/driver-records.ts";
 import type { LinkNames } from "../model/link-names.ts";
 import type { ListedPort, SwitchPort } from "../ports/switch-port.ts";
@@ -15,6 +15,7 @@ interface FlowSources {
   records: EndpointRecords;
   names: LinkNames;
   switchPort: SwitchPort;
+  datapath: Datapath;
   /** The stored network state; undefined before the first one. */
   networkState: () => NetworkState | undefined;
 }
@@ -72,6 +73,7 @@ export class SwitchFlows {
     const numbers = [...networks.values()].map(({ number }) => number);
     this.#zones = assignZones(numbers, this.#zones);
     return compileFlows({
+      datapath: this.#sources.datapath,
       localPorts: this.#listLocalPorts(ports),
       networks: [...networks.values()].map((network) => ({
         ...network,

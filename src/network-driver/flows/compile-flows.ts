@@ -1,7 +1,13 @@
 import { assert } from "../../lib/assert.ts";
-import { constantFlows } from "./constant-flows.ts";
+import { compileConstantFlows } from "./constant-flows.ts";
 import { checkMac, familyOf, linkLocalOf } from "./flow-addresses.ts";
-import { compareFlows, type Flow, flowRegisters as register, flowTables as table } from "./flow.ts";
+import {
+  compareFlows,
+  type Datapath,
+  type Flow,
+  flowRegisters as register,
+  flowTables as table,
+} from "./flow.ts";
 
 /** The MAC address of all gateways. The host answers for them, and forwards no frame to it. */
 export const GATEWAY_MAC = "0a:07:00:00:00:01";
@@ -35,6 +41,12 @@ export interface FlowNetwork {
 }
 
 export interface FlowInput {
+  /**
+   * The kernel's datapath refuses to change the options of neighbor discovery, and with one refused
+   * flow the whole bundle. So the bridge answers neighbor discovery only in the netdev datapath. In
+   * the kernel's, it sends a request to the one port with the address, and that port answers.
+   */
+  datapath: Datapath;
   localPorts: readonly LocalPort[];
   networks: readonly FlowNetwork[];
   /** The number of the tunnel's port. Without it, the host reaches no remote port. */
@@ -49,7 +61,7 @@ export interface FlowInput {
  * If ports of a network have the same address or MAC address, one of them receives. A local port
  * precedes a remote one, and a higher port number a lower one, because it is newer.
  */
-export function compileFlows({ localPorts, networks, tunnelPort }: FlowInput): Flow[] {
+export function compileFlows({ datapath, localPorts, networks, tunnelPort }: FlowInput): Flow[] {
   checkUnique("network", networks, ({ networkId }) => networkId);
   checkUnique("network number", networks, ({ number }) => number);
   checkUnique("zone", networks, ({ zone }) => zone);
@@ -60,15 +72,20 @@ export function compileFlows({ localPorts, networks, tunnelPort }: FlowInput): F
     if (ports) ports.push(port);
     else portsByNetwork.set(port.networkId, [port]);
   }
-  const flows = [...constantFlows];
+  const isForwarding = datapath === "system";
+  const flows = compileConstantFlows(datapath);
   for (const network of networks) {
     const local = portsByNetwork.get(network.networkId) ?? [];
     const remote = network.remotePorts.toSorted(compareRemotePorts);
-    for (const port of local) flows.push(...compileSender(network, port));
-    flows.push(...compileNeighbors(network, [...local, ...remote]));
+    for (const port of local) {
+      flows.push(...compileSender(network, port));
+      if (isForwarding) flows.push(...compileDiscovery(network, port));
+    }
+    flows.push(...compileNeighbors(network, [...local, ...remote], isForwarding));
     flows.push(...compileRules(network));
     flows.push(...compileReceivers(network, { local, remote, tunnelPort }));
-    if (tunnelPort !== undefined) flows.push(...compileTunnel(network, tunnelPort));
+    if (tunnelPort !== undefined)
+      flows.push(...compileTunnel(network, { tunnelPort, isForwarding }));
   }
   return flows.sort(compareFlows);
 }
@@ -92,10 +109,42 @@ function compileSender(network: FlowNetwork, { ofPort, mac, addresses }: LocalPo
   });
 }
 
-/** The bridge answers for each known address once, with the MAC address of its port. */
+/**
+ * A port requests neighbors and advertises itself, in both cases with its own MAC address in the
+ * option. The option may be missing.
+ */
+function compileDiscovery(network: FlowNetwork, { ofPort, mac, addresses }: LocalPort): Flow[] {
+  const load = loadNetwork(network);
+  const sender = `in_port=${ofPort},dl_src=${mac}`;
+  return withLinkLocal(mac, addresses)
+    .filter((address) => familyOf(address) === 6)
+    .flatMap((address) =>
+      [mac, "00:00:00:00:00:00"].flatMap((option) => {
+        const source = `${sender},ipv6_src=${address}`;
+        const request = `icmp6,icmpv6_type=135,${source},nd_sll=${option}`;
+        const advertisement = `icmp6,icmpv6_type=136,${source},nd_target=${address},nd_tll=${option}`;
+        return [
+          toFlow(network, table.classify, 215, request, `${load},goto_table:${table.neighbors}`),
+          toFlow(
+            network,
+            table.classify,
+            215,
+            advertisement,
+            `${load},goto_table:${table.forward}`,
+          ),
+        ];
+      }),
+    );
+}
+
+/**
+ * The bridge answers for each known address once, with the MAC address of its port. If it forwards
+ * neighbor discovery, it sends the request to that port instead, and a gateway has no answer.
+ */
 function compileNeighbors(
   network: FlowNetwork,
   ports: readonly { mac: string; addresses: readonly string[] }[],
+  isForwarding: boolean,
 ): Flow[] {
   const macs = new Map<string, string>();
   const gateways = { mac: GATEWAY_MAC, addresses: network.gateways };
@@ -104,12 +153,11 @@ function compileNeighbors(
       if (!macs.has(address)) macs.set(address, checkMac(mac));
   return [...macs].map(([address, mac]) => {
     const match = `${requestFor(address)},${register.network}=${network.number}`;
-    const actions = [
-      "move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[]",
-      `set_field:${mac}->eth_src`,
-      `goto_table:${table.answer}`,
-    ];
-    return toFlow(network, table.neighbors, 100, match, actions.join(","));
+    const actions =
+      isForwarding && familyOf(address) === 6
+        ? `set_field:${mac}->eth_dst,goto_table:${table.forward}`
+        : `move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[],set_field:${mac}->eth_src,goto_table:${table.answer}`;
+    return toFlow(network, table.neighbors, 100, match, actions);
   });
 }
 
@@ -155,17 +203,26 @@ function compileReceivers(
   return [...flows.values()];
 }
 
-/** The tunnel delivers packets of a network from the hosts of its remote ports, and no requests. */
-function compileTunnel(network: FlowNetwork, tunnelPort: number): Flow[] {
+/** The tunnel delivers packets of a network from the hosts of its remote ports, and no ARP. */
+function compileTunnel(
+  network: FlowNetwork,
+  { tunnelPort, isForwarding }: { tunnelPort: number; isForwarding: boolean },
+): Flow[] {
   const hosts = new Set(network.remotePorts.map(({ tunnelAddress }) => tunnelAddress));
-  const track = `ct(table=${table.forward},zone=${network.zone})`;
-  const actions = `${loadNetwork(network)},${load(1, register.isRemote)},${track}`;
+  const accept = `${loadNetwork(network)},${load(1, register.isRemote)}`;
+  const track = `${accept},ct(table=${table.forward},zone=${network.zone})`;
   return [...hosts].flatMap((host) => {
     const source = familyOf(host) === 4 ? "tun_src" : "tun_ipv6_src";
-    return ["ip", "ipv6"].map((protocol) => {
-      const match = `${protocol},in_port=${tunnelPort},tun_id=${network.number},${source}=${host}`;
-      return toFlow(network, table.classify, 100, match, actions);
+    const from = `in_port=${tunnelPort},tun_id=${network.number},${source}=${host}`;
+    const packets = ["ip", "ipv6"].map((protocol) =>
+      toFlow(network, table.classify, 100, `${protocol},${from}`, track),
+    );
+    if (!isForwarding) return packets;
+    const discovery = [135, 136].map((type) => {
+      const match = `icmp6,icmpv6_type=${type},${from}`;
+      return toFlow(network, table.classify, 215, match, `${accept},goto_table:${table.forward}`);
     });
+    return [...packets, ...discovery];
   });
 }
 

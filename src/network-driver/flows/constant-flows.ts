@@ -1,15 +1,27 @@
-import { type Flow, flowRegisters as register, flowTables as table } from "./flow.ts";
+import {
+  type Datapath,
+  type Flow,
+  flowRegisters as register,
+  flowTables as table,
+} from "./flow.ts";
 
 const zone = `zone=NXM_NX_${register.zone.toUpperCase()}[0..15]`;
 const ports = `output:NXM_NX_${register.port.toUpperCase()}[]`;
 
-/** ICMPv6 types that only routers, or the bridge itself, send: a set with them is an impostor. */
+/**
+ * ICMPv6 types that a set may not send: those of routers, and advertisements of neighbors. In the
+ * kernel's datapath, flows of a higher priority accept honest advertisements.
+ */
 const impostorTypes = { routerAdvertisement: 134, neighborAdvertisement: 136, redirect: 137 };
 /** Ports of DHCP clients, for IPv4 and IPv6: only a DHCP server sends to them. */
 const dhcpClientPorts = ["udp,tp_dst=68", "udp6,tp_dst=546"];
 
-/** The flows of every host. All others depend on its ports and networks. */
-export const constantFlows: readonly Flow[] = [
+/** The flows that do not depend on ports and networks. */
+export function compileConstantFlows(datapath: Datapath): Flow[] {
+  return [...commonFlows, ...(datapath === "netdev" ? answeringFlows : forwardingFlows)];
+}
+
+const commonFlows: readonly Flow[] = [
   ...Object.values(table).map((each) => drop(each, 0, "")),
   // Sets have no use for VLAN tags.
   drop(table.classify, 220, "vlan_tci=0x1000/0x1000"),
@@ -48,6 +60,10 @@ export const constantFlows: readonly Flow[] = [
       "in_port",
     ].join(","),
   ),
+];
+
+/** The bridge answers neighbor discovery. */
+const answeringFlows: readonly Flow[] = [
   flow(
     table.answer,
     100,
@@ -69,6 +85,14 @@ export const constantFlows: readonly Flow[] = [
     100,
     "icmp6,icmpv6_type=136",
     "move:NXM_OF_ETH_SRC[]->NXM_NX_ND_TLL[],in_port",
+  ),
+];
+
+/** Neighbor discovery is not tracked, and table 0 accepts it only with honest addresses. */
+const forwardingFlows: readonly Flow[] = [
+  drop(table.classify, 210, "icmp6,icmpv6_type=135"),
+  ...["icmp6,icmpv6_type=135", "icmp6,icmpv6_type=136"].map((match) =>
+    flow(table.ingress, 120, match, `goto_table:${table.output}`),
   ),
 ];
 

@@ -33,6 +33,9 @@ export const flowRegisters = {
   isRemote: "reg3",
 } as const;
 
+/** The datapath of the kernel module, or the one in the daemon of Open vSwitch. */
+export type Datapath = "system" | "netdev";
+
 /** One OpenFlow flow. Matches and actions are in the syntax of ovs-ofctl. */
 export interface Flow {
   table: number;

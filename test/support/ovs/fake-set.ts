@@ -21,6 +21,8 @@ export interface FakeSetOptions {
   /** With prefix lengths. */
   addresses: readonly string[];
   mtu: number;
+  /** For the netdev datapath, which computes no checksums. */
+  disablesChecksumOffload: boolean;
 }
 
 type Protocol = "tcp" | "udp" | "icmp";
@@ -58,10 +60,14 @@ export async function startFakeSet(options: FakeSetOptions): Promise<FakeSet> {
   };
   try {
     await attachLink(options);
-    // Without it, an address is usable only after a second.
-    await inside("sh", "-c", `echo 0 >/proc/sys/net/ipv6/conf/${interfaceName}/accept_dad`);
-    // The netdev datapath computes no checksums.
-    await inside("ethtool", "-K", interfaceName, "tx", "off");
+    // Addresses are usable immediately, and no timer of the kernel sends requests for neighbors.
+    const settings = [
+      `echo 0 >/proc/sys/net/ipv6/conf/${interfaceName}/accept_dad`,
+      `echo 86400000 >/proc/sys/net/ipv4/neigh/${interfaceName}/base_reachable_time_ms`,
+      `echo 86400000 >/proc/sys/net/ipv6/neigh/${interfaceName}/base_reachable_time_ms`,
+    ];
+    await inside("sh", "-c", settings.join(" && "));
+    if (options.disablesChecksumOffload) await inside("ethtool", "-K", interfaceName, "tx", "off");
     const script = [
       "link set lo up",
       `link set ${interfaceName} mtu ${mtu} up`,

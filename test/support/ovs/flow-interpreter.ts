@@ -25,6 +25,7 @@ export interface FlowResult {
 /** Names of fields in actions that differ from the name in matches. */
 const fieldNames: Readonly<Record<string, string>> = {
   eth_src: "dl_src",
+  eth_dst: "dl_dst",
   NXM_OF_ETH_SRC: "dl_src",
   NXM_OF_ETH_DST: "dl_dst",
   NXM_NX_ARP_SHA: "arp_sha",

@@ -76,6 +76,11 @@ export function arpFrame(arp: ArpFrame): Buffer {
   return Buffer.concat([linkHeader(arp, 0x0806), ...body]);
 }
 
+/** The address for which a neighbor solicitation asks. */
+export function solicitedAddress(frame: Buffer): Buffer {
+  return frame.subarray(62, 78);
+}
+
 /** Puts a VLAN tag into a frame. */
 export function tagFrame(frame: Buffer): Buffer {
   return Buffer.concat([frame.subarray(0, 12), words(0x8100, 100), frame.subarray(12)]);
@@ -127,7 +132,7 @@ function macBytes(mac: string): Buffer {
   return Buffer.from(mac.replaceAll(":", ""), "hex");
 }
 
-function addressBytes(address: string): Buffer {
+export function addressBytes(address: string): Buffer {
   if (!address.includes(":")) return Buffer.from(address.split(".").map(Number));
   const [head = "", tail] = address.split("::");
   const groups = (text = "") => (text === "" ? [] : text.split(":"));

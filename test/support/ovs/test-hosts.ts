@@ -10,6 +10,9 @@ import { type PrivateOvs, startPrivateOvs } from "./private-ovs.ts";
 
 const run = promisify(execFile);
 const { signal } = new AbortController();
+const uplink = "uplink";
+/** The kernel's datapath needs a kernel with the module openvswitch. */
+export const datapath = process.env["BERTH_TEST_DATAPATH"] === "system" ? "system" : "netdev";
 /** The tunnel adds 50 bytes to each packet. */
 const setMtu = 1_450;
 
@@ -52,8 +55,8 @@ export class TestHosts {
     const names = ["a", "b"].map((letter) => `berth-${process.pid}-${letter}`);
     const [first = "", second = ""] = names;
     for (const name of names) await run("ip", ["netns", "add", name]);
-    const peer = ["peer", "name", "uplink", "netns", second];
-    await run("ip", ["-n", first, "link", "add", "uplink", "type", "veth", ...peer]);
+    const peer = ["peer", "name", uplink, "netns", second];
+    await run("ip", ["-n", first, "link", "add", uplink, "type", "veth", ...peer]);
     const hosts = names.map((name, index) => startHost(name, `172.31.0.${index + 1}`));
     const [one, two] = await Promise.all(hosts);
     if (!one || !two) throw new Error("there are two hosts");
@@ -74,6 +77,7 @@ export class TestHosts {
       mac,
       addresses: [`${ipv4}/16`, `${ipv6}/64`],
       mtu: setMtu,
+      disablesChecksumOffload: datapath === "netdev",
     });
     const set = { ...fake, host, network, mac, ipv4, ipv6 };
     this.sets.push(set);
@@ -98,6 +102,7 @@ export class TestHosts {
     const networks = new Map(this.sets.map(({ network }) => [network.number, network]));
     const zones = assignZones([...networks.keys()]);
     return compileFlows({
+      datapath,
       tunnelPort: ports.find(({ name }) => name === TUNNEL_PORT_NAME)?.ofPort,
       localPorts: this.sets.flatMap((set) => {
         const ofPort = set.host === host ? portNumber(set.name) : undefined;
@@ -134,16 +139,23 @@ export class TestHosts {
 async function startHost(namespace: string, tunnelAddress: string): Promise<TestHost> {
   const ovs = await startPrivateOvs({ namespace });
   const { runFolder } = ovs;
-  // The netdev datapath finds routes of the tunnel only among its own bridges.
-  const underlay = "br-tunnel";
-  const database = `--db=unix:${runFolder}/db.sock`;
-  const bridge = ["add-br", underlay, "--", "set", "Bridge", underlay, "datapath_type=netdev"];
-  await ovs.ovs("ovs-vsctl", database, ...bridge, "--", "add-port", underlay, "uplink");
   const ip = (...args: string[]) => run("ip", ["-n", namespace, ...args]);
+  let underlay = uplink;
+  if (datapath === "netdev") {
+    // This datapath finds routes of the tunnel only among its own bridges.
+    underlay = "br-tunnel";
+    const database = `--db=unix:${runFolder}/db.sock`;
+    const bridge = ["add-br", underlay, "--", "set", "Bridge", underlay, "datapath_type=netdev"];
+    await ovs.ovs("ovs-vsctl", database, ...bridge, "--", "add-port", underlay, uplink);
+  }
   await ip("addr", "add", `${tunnelAddress}/24`, "dev", underlay);
-  for (const name of ["lo", "uplink", underlay]) await ip("link", "set", name, "up");
-  const options = { bridge: "berth0", datapath: "netdev", runFolder } as const;
-  const switchPort = createOvsSwitch({ ...options, tunnel: { udpPort: 4789 } });
+  for (const name of new Set(["lo", uplink, underlay])) await ip("link", "set", name, "up");
+  const switchPort = createOvsSwitch({
+    bridge: "berth0",
+    datapath,
+    runFolder,
+    tunnel: { udpPort: 4789 },
+  });
   await switchPort.ensureBridge(signal);
   return { name: namespace, namespace, tunnelAddress, ovs, switchPort };
 }
