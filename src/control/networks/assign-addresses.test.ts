@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import { type AddressNeed, assignAddresses, toMac } from "./assign-addresses.ts";
+import { type AddressNeed, assignAddresses } from "./assign-addresses.ts";
 
 const v4 = { id: "sub_4", family: 4, cidr: "10.0.0.0/24" } as const;
 const v6 = { id: "sub_6", family: 6, cidr: "fd00::/64" } as const;
@@ -11,12 +11,6 @@ const need = (setId: string, ...attachments: AddressNeed["attachments"]): Addres
   setId,
   hostId: "host_1",
   attachments,
-});
-
-it("derives the MAC address from the IPv4 address, or from the end of the IPv6 address", () => {
-  expect(toMac(["10.64.0.9"])).toBe("0a:00:0a:40:00:09");
-  expect(toMac(["fd00::9", "10.64.0.9"])).toBe("0a:00:0a:40:00:09");
-  expect(toMac(["fd00::abcd:9"])).toBe("0a:06:ab:cd:00:09");
 });
 
 it("gives a set an address of each subnet, and one MAC address for each interface", () => {

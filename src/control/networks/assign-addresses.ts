@@ -1,3 +1,4 @@
+import { deriveMac } from "../../contracts/common/mac-address.ts";
 import { readSubnet } from "../../contracts/common/subnet-addresses.ts";
 import type { AttachmentRow } from "../../db/queries/networks/attachments.ts";
 import type {
@@ -8,7 +9,7 @@ import type {
   SubnetPosition,
 } from "../../db/queries/networks/take-addresses.ts";
 import { assert } from "../../lib/assert.ts";
-import { formatAddress, parseAddress, toBytes } from "../../lib/ip/ip-address.ts";
+import { formatAddress } from "../../lib/ip/ip-address.ts";
 
 /** A set that needs an address of each subnet of its networks on this host. */
 export interface AddressNeed {
@@ -88,7 +89,8 @@ function chooseForSet(
       if (!address) return undefined;
       found.push({ subnetId, ...address });
     }
-    const mac = toMac(found.map(({ address }) => address));
+    const mac = deriveMac(found.map(({ address }) => address));
+    assert(mac, "an interface has an address");
     chosen.push(...found.map((address) => ({ setId, hostId, attachment, mac, ...address })));
   }
   return chosen;
@@ -96,18 +98,4 @@ function chooseForSet(
 
 function toAddress({ family, cidr }: LockedSubnet, offset: number): string {
   return formatAddress({ family, value: readSubnet(cidr).first + BigInt(offset) });
-}
-
-/**
- * The MAC address of an interface with these addresses: 0a:00 and the IPv4 address, or 0a:06 and
- * the last four bytes of the IPv6 address. It is unique in a network, because Berth takes addresses
- * from the first 2^32 of a subnet only.
- */
-export function toMac(addresses: readonly string[]): string {
-  const parsed = addresses.flatMap((text) => parseAddress(text) ?? []);
-  const address = parsed.find(({ family }) => family === 4) ?? parsed[0];
-  assert(address, "an interface has an address");
-  const bytes = [0x0a, address.family === 4 ? 0 : 6];
-  bytes.push(...toBytes(address.family, address.value).slice(-4));
-  return bytes.map((byte) => byte.toString(16).padStart(2, "0")).join(":");
 }

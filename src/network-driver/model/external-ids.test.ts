@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
 import { newId } from "../../lib/ids.ts";
-import { deriveMac, type Endpoint } from "./driver-records.ts";
+import type { Endpoint } from "./driver-records.ts";
 import { readExternalIds, toExternalIds } from "./external-ids.ts";
 import { createLinkNames } from "./link-names.ts";
 
@@ -42,15 +42,6 @@ it("external ids with anything missing or changed are never read as a record", (
       if (read) expect(toExternalIds(read.endpointId, read.endpoint)[key]).toBe(text);
     }),
   );
-});
-
-it.each([
-  [["10.64.0.9/16"], "0a:00:0a:40:00:09"],
-  [["fd00::1:2:9/64", "10.64.0.9/16"], "0a:00:0a:40:00:09"],
-  [["fd00::1:2:9/64"], "0a:06:00:02:00:09"],
-  [["255.255.255.254/8"], "0a:00:ff:ff:ff:fe"],
-])("the MAC address of %j is %s", (addresses, mac) => {
-  expect(deriveMac(addresses)).toBe(mac);
 });
 
 it("names of interfaces have at most 15 characters and belong to one prefix", () => {
