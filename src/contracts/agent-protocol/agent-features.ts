@@ -30,14 +30,19 @@ export type NetworksFeature = "networks";
 export const NETWORKS_FEATURE: NetworksFeature = "networks";
 
 /**
- * The feature of an agent that reads the attachments of desired sets. It depends on the build
- * alone. If a network driver does not answer for a while, the sets of its host keep their
- * attachments.
+ * The feature of an agent that connects sets to the networks of their attachments. It depends on
+ * the build alone. An agent without it starts only sets of the default network without attachments.
+ * On Docker's bridge, sets of other tenants could reach the others.
  */
 export const ATTACHMENTS_FEATURE = "attachments" satisfies AgentFeature;
 
-/** The features of the agent of this build, except NETWORKS_FEATURE. */
-export const ownFeatures: readonly string[] = agentFeatures;
+/**
+ * The features of the agent of this build, except NETWORKS_FEATURE. It connects no sets to networks
+ * yet.
+ */
+export const ownFeatures: readonly string[] = agentFeatures.filter(
+  (feature) => feature !== ATTACHMENTS_FEATURE,
+);
 
 /** Each option of a container: the feature that it needs, or null if every agent knows it. */
 const optionFeatures: Readonly<

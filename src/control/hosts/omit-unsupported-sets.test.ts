@@ -29,6 +29,13 @@ describe("an answer for an agent of an earlier release", () => {
     expect(omitUnsupportedSets(answer)).toEqual({ ...answerWith(other), full: false });
   });
 
+  it("lacks running sets with attachments, which the agent would start on Docker's bridge", () => {
+    const set = { template: known, attachments: [] };
+    const answer = answerWith({ ...set, desired: "running" }, { ...set, desired: "deleted" });
+    const ordered = answerWith({ template: known, desired: "deleted" });
+    expect(omitUnsupportedSets(answer)).toEqual({ ...ordered, full: false });
+  });
+
   it.each(["stopped", "deleted"])("orders %s without the new members", (desired) => {
     const answer = answerWith({ desired, template: newer });
     expect(omitUnsupportedSets(answer)).toEqual(answerWith({ desired, template: known }));

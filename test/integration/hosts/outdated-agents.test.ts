@@ -5,6 +5,7 @@ import { createService } from "../../../src/control/services/create-service.ts";
 import { controlSet } from "../../../src/control/sets/control-set.ts";
 import { getTenantByName } from "../../../src/control/tenancy/get-tenant-by-name.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
+import { newId } from "../../../src/lib/ids.ts";
 import { type SimulatedAgent, startSimulatedAgent } from "../../support/agent/simulated-agent.ts";
 import { type ProxiedApi, startProxiedApi } from "../../support/api/proxied-api.ts";
 import { serviceBody } from "../../support/fleet/fleet-context.ts";
@@ -62,16 +63,24 @@ async function run(service: string): Promise<void> {
 const isReady = (service: string) =>
   waitUntil(`${service} is ready`, async () => (await setOf(service))?.ready === true);
 
-/** Adds a field to the template of each set of the service in the answers. */
-function addField(service: string): void {
+/** Changes each set of the service in the answers. */
+function changeSets(service: string, change: (set: { template: object }) => object): void {
   proxy.rewrite = (text) => {
     const body = JSON.parse(text) as { sets?: { service: string; template: object }[] };
-    for (const set of body.sets ?? []) {
-      if (set.service === service) set.template = { ...set.template, holograms: true };
-    }
+    for (const set of body.sets ?? []) if (set.service === service) Object.assign(set, change(set));
     return JSON.stringify(body);
   };
 }
+
+/** Adds a field to the template of each set of the service in the answers. */
+const addField = (service: string) =>
+  changeSets(service, ({ template }) => ({ template: { ...template, holograms: true } }));
+
+const dockerIds = () =>
+  agent.engine
+    .observe(agent.hostId)
+    .flatMap(({ infra, containers }) => [infra, ...containers])
+    .map((container) => [container?.dockerId, container?.state]);
 
 test("I17: a set with an unknown field is reported, and the other sets run, stop and are deleted", async () => {
   await run("menu");
@@ -98,11 +107,6 @@ test("I17: a running set with an unknown field runs on, and stops when it should
   await isReady("menu");
   const setId = (await setOf("menu"))?.id ?? "";
   addField("menu");
-  const dockerIds = () =>
-    agent.engine
-      .observe(agent.hostId)
-      .flatMap(({ infra, containers }) => [infra, ...containers])
-      .map((container) => [container?.dockerId, container?.state]);
   const before = dockerIds();
   // The agent starts without its state, as after a downgrade.
   await agent.restart({ losesState: true });
@@ -114,4 +118,35 @@ test("I17: a running set with an unknown field runs on, and stops when it should
   proxy.rewrite = undefined; // as after an upgrade of the agent
   await controlSet(api.ctx, null, setId, "start");
   await isReady("menu");
+});
+
+test("I17: after a rollback, an agent that connects no sets starts no set of a network", async () => {
+  await run("menu");
+  await isReady("menu");
+  const setId = (await setOf("menu"))?.id ?? "";
+  const attachment = {
+    networkId: newId("net"),
+    number: 4_097,
+    mtu: 1_450,
+    interface: "eth0",
+    mac: "0a:00:0a:40:00:02",
+    addresses: ["10.64.0.2/16"],
+    gateways: ["10.64.0.1"],
+  };
+  changeSets("menu", () => ({ attachments: [attachment] }));
+  const before = dockerIds();
+  await agent.restart({ losesState: true });
+  await waitUntil("the set is reported", async () => (await setOf("menu"))?.state === "failed");
+  expect((await setOf("menu"))?.reason).toMatchObject({ code: "agent-too-old" });
+  // A new infra would be on Docker's bridge, beside the sets of other tenants.
+  await controlSet(api.ctx, null, setId, "restart");
+  await waitUntil("the restart is accepted", async () => {
+    const rows = await queryRows(
+      api.ctx.db,
+      sql`select 1 from sets s join hosts h on h.id = s.host_id
+          where s.id = ${setId} and h.accepted_generation >= s.host_generation`,
+    );
+    return rows.length === 1;
+  });
+  expect(dockerIds()).toEqual(before);
 });

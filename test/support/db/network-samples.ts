@@ -55,8 +55,8 @@ export const networkSamples: Samples = {
   ],
   dropAddressesOutside: (q) => [addresses.dropAddressesOutside(q, "sub", [[2, 254]])],
   listSetAttachments: (q) => [
-    attachments.listSetAttachments(q, "host", ["set"]),
-    attachments.listSetAttachments(q, "host", ids),
+    attachments.listSetAttachments(q, ["set"]),
+    attachments.listSetAttachments(q, ids),
   ],
   listAttachments: (q) => [attachments.listAttachments(q, "tnt", [{ network: "web" }])],
   listNetworkNames: (q) => [

@@ -384,7 +384,7 @@ export async function listDesiredSets(
   );
   // Sets without addresses cost no second statement.
   const addressed = rows.flatMap(({ setId, hasAddresses }) => (hasAddresses ? setId : []));
-  const attachments = await listSetAttachments(q, hostId, addressed);
+  const attachments = await listSetAttachments(q, addressed);
   return rows.map(({ size, hasAddresses: _hasAddresses, ...row }) => ({
     ...row,
     template: templateWithSize(row.template, size),

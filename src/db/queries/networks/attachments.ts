@@ -1,10 +1,7 @@
 import { type SQL, sql } from "drizzle-orm";
 import type { SetTemplate } from "../../../contracts/api/set-template.ts";
 import { type Attachment, NETWORK_MTU } from "../../../contracts/agent-protocol/attachment.ts";
-import {
-  ATTACHMENTS_FEATURE,
-  NETWORKS_FEATURE,
-} from "../../../contracts/agent-protocol/agent-features.ts";
+import { NETWORKS_FEATURE } from "../../../contracts/agent-protocol/agent-features.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { anyOf, queryRows, readByKey } from "../runtime/query.ts";
 
@@ -17,7 +14,6 @@ export interface AttachmentRow {
 }
 
 const features = sql.raw(`'["${NETWORKS_FEATURE}"]'`);
-const readsAttachments = sql.raw(`'["${ATTACHMENTS_FEATURE}"]'`);
 
 /**
  * SQL condition: a host connects sets to networks. Postgres evaluates it once in a statement. Uses
@@ -35,12 +31,12 @@ export function selectAttachments(tenantId: SQL, networks: SQL): SQL {
 }
 
 /**
- * Lists the attachments of sets on a host, by set. Empty if the agent of the host does not read
+ * Lists the attachments of sets, by set. The agent gets them even if it cannot connect sets. A host
+ * that could do so got the set, so its agent was rolled back, and must not start the set without
  * them. Uses addresses_set_subnet_unique.
  */
 export async function listSetAttachments(
   q: Queryable,
-  hostId: string,
   setIds: readonly string[],
 ): Promise<Map<string, Attachment[]>> {
   if (setIds.length === 0) return new Map();
@@ -53,7 +49,6 @@ export async function listSetAttachments(
             'gateways', json_agg(host(b.gateway) order by b.family)) as entry
           from addresses a join subnets b on b.id = a.subnet_id join networks n on n.id = b.network_id
           where a.set_id = ${anyOf(setIds)} and a.state = 'claimed'
-            and exists (select 1 from hosts where id = ${hostId} and capabilities->'features' @> ${readsAttachments})
           group by a.set_id, a.attachment, n.id) each
         group by set_id`,
   );
