@@ -1,7 +1,7 @@
 -- Why: an agent subtracted Docker's memory and logs for the containers that it had, so a burst of placements overbooked its
 -- host (I2). Each set now books this overhead. The hosts have sums of it, which each usage report computes again.
--- The previous release runs on this schema: it places sets without overhead, so the trigger adds it to them. It neither adds
--- the overhead to the sums nor subtracts it. The next report to an API of this release corrects them.
+-- The previous release runs on this schema. It places sets without overhead, and the trigger adds the overhead to them. That
+-- release does not maintain the hosts' sums: the next usage report to an API of this release corrects them.
 -- Locks: ACCESS EXCLUSIVE on hosts and sets for an instant. The defaults are constants, so no row is rewritten.
 -- Rollback: create the trigger of 0037 again, drop the trigger on sets and both functions, then the columns.
 ALTER TABLE "hosts" ADD COLUMN "overhead_memory_bytes" bigint DEFAULT 0 NOT NULL;--> statement-breakpoint

@@ -1,5 +1,5 @@
--- Why: sets on hosts that connect them to networks have addresses. A trigger quarantines them when a set leaves its host, also
--- if a process of the previous release stores the report.
+-- Why: sets on networked hosts have addresses. A trigger quarantines them when a set leaves its host, even if a process of the
+-- previous release stores the report.
 -- Locks: SHARE on hosts while it builds the index, and SHARE ROW EXCLUSIVE on sets for an instant. The table addresses is empty.
 -- Rollback: drop the trigger on sets, its function and the index hosts_networked. The previous release runs on this schema.
 DROP INDEX "addresses_set_unique";--> statement-breakpoint

@@ -50,7 +50,7 @@ test.each([
   [
     "an address without a subnet of its family",
     ["network", "create", "web", "--subnet", "10.0.0.0/24", "--reserve", "fd00::9"],
-    "No --subnet is of the family of fd00::9",
+    "fd00::9 is an IPv6 address, but no --subnet is. Add an IPv6 --subnet.",
   ],
   [
     "two gateways of one subnet",

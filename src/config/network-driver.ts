@@ -37,7 +37,10 @@ const schema = z.object({
   BERTH_NETWORK_OVS_RUNDIR: path.default("/run/openvswitch"),
   /** The UDP port of the VXLAN tunnels between hosts. All hosts have the same one. */
   BERTH_NETWORK_TUNNEL_PORT: wholeNumber(1, 65_535).default(4_789),
-  /** MTU of networks whose creator names none. The default and the 50 bytes of VXLAN are 1,500. */
+  /**
+   * MTU of networks whose creator names none. The default and the 50 bytes of VXLAN add up to
+   * 1,500.
+   */
   BERTH_NETWORK_MTU: wholeNumber(1_280, 65_535).default(1_450),
   /** systemd sets it: the socket for the message that the process serves. */
   NOTIFY_SOCKET: path.optional(),

@@ -151,7 +151,10 @@ export class NetworkDriver {
     });
   }
 
-  /** True if records, links and ports probably differ, so that no convergence should wait. */
+  /**
+   * True if records, links and ports probably differ, so the next convergence should run
+   * immediately.
+   */
   get wantsConvergence(): boolean {
     return this.#wantsConvergence;
   }

@@ -159,7 +159,7 @@ describe("the driver's process", () => {
       Err: "Docker sent a call whose body is not JSON.",
     });
     expect(await host.call("NetworkDriver.Join", { NetworkID: "x".repeat(64) })).toEqual({
-      Err: "The call of Docker is invalid. EndpointID: Invalid input: expected string, received undefined.",
+      Err: "Docker sent an invalid call: `EndpointID`: Invalid input: expected string, received undefined.",
     });
     const large = { NetworkID: "a".repeat(2 ** 20) };
     expect(await host.call("NetworkDriver.CreateNetwork", large)).toEqual({

@@ -38,7 +38,7 @@ export function addNetworkCommand(program: Command, cli: Cli): void {
       .command("update")
       .summary("replace the subnets of a network")
       .description(
-        "Replaces the subnets of a network, with their gateways, pools and reservations. A subnet that you name again stays, with the addresses of its sets.",
+        "Replaces all subnets of a network, with their gateways, pools and reservations: repeat those that you want to keep. A subnet that you name again stays, with the addresses of its sets.",
       ),
   ).action(async (name: string, options: SubnetOptions) => {
     const api = await cli.api();
@@ -86,10 +86,14 @@ function withSubnets(command: Command): Command {
       "subnet such as 10.64.0.0/16 or fd00:64::/64 (repeatable: one of each family)",
       addTo,
     )
-    .option("--gateway <address>", "gateway, by default the first address (repeatable)", addTo)
+    .option(
+      "--gateway <address>",
+      "gateway (default: the second address of the subnet; repeatable)",
+      addTo,
+    )
     .option(
       "--pool <range>",
-      "addresses that Berth takes, such as 10.64.1.0-10.64.1.99 (repeatable)",
+      "addresses from which Berth takes those of sets, such as 10.64.1.0-10.64.1.99 (repeatable)",
       addTo,
     )
     .option("--reserve <range>", "addresses that Berth never takes (repeatable)", addTo);
@@ -101,7 +105,9 @@ function toSubnets(options: SubnetOptions) {
   const families = cidrs.map(isIpv6);
   for (const text of [options.gateway, options.pool, options.reserve].flatMap((list) => list ?? []))
     if (!families.includes(isIpv6(text)))
-      throw usageError(`No --subnet is of the family of ${text}.`);
+      throw usageError(
+        `${text} is an IPv${isIpv6(text) ? 6 : 4} address, but no --subnet is. Add an IPv${isIpv6(text) ? 6 : 4} --subnet.`,
+      );
   return cidrs.map((cidr) => {
     const ofFamily = (texts: readonly string[] = []) =>
       texts.filter((text) => isIpv6(text) === isIpv6(cidr));

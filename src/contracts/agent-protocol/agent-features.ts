@@ -82,7 +82,9 @@ const memberFeatures: Readonly<Record<keyof Required<SetTemplate>, AgentFeature 
   containers: null,
 };
 
-/** The members of a template and the options of all its containers without values, and networks. */
+/**
+ * The names of a template's members and of its containers' options (no values), and its networks.
+ */
 export interface TemplateMembers {
   members: readonly string[];
   options: readonly string[];
@@ -99,8 +101,8 @@ export function listNeededFeatures(template: SetTemplate): string[] {
 }
 
 /**
- * Whether a template has the default network only. Such a set also runs on hosts that connect no
- * sets to networks. There it has an address of Docker's bridge.
+ * Whether the default network is the only one of a template. Such a set can also run on hosts that
+ * connect no sets to networks. There it has an address of Docker's bridge.
  */
 export function hasDefaultNetworkOnly(networks: SetTemplate["networks"]): boolean {
   return networks.length === 1 && networks[0]?.network === DEFAULT_NETWORK;

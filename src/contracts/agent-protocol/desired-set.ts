@@ -19,9 +19,9 @@ export const desiredSetSchema = z
     restoreVolumeId: orNull(idSchema("vol")).default(null),
     template: setTemplateSchema,
     /**
-     * The interfaces of the set, in the order of the networks of its template. A set without an
-     * address of a network has none, and uses Docker's bridge. Agents without ATTACHMENTS_FEATURE
-     * get them too, after a rollback: they must not start the set.
+     * The interfaces of the set, in the order of the networks of its template. Undefined if the set
+     * has no network address and uses Docker's bridge. Only agents with ATTACHMENTS_FEATURE get
+     * them.
      */
     attachments: z.array(attachmentSchema).min(1).max(NETWORKS_PER_SET_MAX).optional(),
   })

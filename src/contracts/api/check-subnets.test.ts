@@ -47,14 +47,14 @@ describe("subnets of a request", () => {
     ["10.0/16", "expected a subnet such as"],
     ["fd00::%eth0/64", "expected a subnet such as"],
     ["::ffff:10.0.0.0/120", "expected a subnet such as"],
-    ["10.64.0.7/16", "bits after the prefix; the subnet is 10.64.0.0/16"],
-    ["fd00::1/64", "bits after the prefix; the subnet is fd00::/64"],
+    ["10.64.0.7/16", "has host bits set; use 10.64.0.0/16"],
+    ["fd00::1/64", "has host bits set; use fd00::/64"],
     ["10.64.0.0/30", "too small; expected a prefix of at most /29"],
     ["10.64.0.0/32", "too small"],
     ["fd00::/121", "too small; expected a prefix of at most /120"],
     ["10.0.0.0/7", "too large; expected a prefix of at least /8"],
     ["fc00::/7", "too large; expected a prefix of at least /32"],
-    ["0.0.0.0/8", "addresses of this host"],
+    ["0.0.0.0/8", "unspecified addresses"],
     ["127.1.0.0/16", "loopback addresses"],
     ["169.254.3.0/24", "link-local addresses"],
     ["192.0.0.0/16", "reserved addresses (192.0.0.0/24)"],
@@ -82,8 +82,8 @@ describe("subnets of a request", () => {
   it.each([
     [{ gateway: "10.65.0.1" }, "gateway", "is outside of 10.64.0.0/24"],
     [{ gateway: "fd00::1" }, "gateway", "is outside of"],
-    [{ gateway: "10.64.0.0" }, "gateway", "that no host can have"],
-    [{ gateway: "10.64.0.255" }, "gateway", "that no host can have"],
+    [{ gateway: "10.64.0.0" }, "gateway", "is the network or broadcast address of the subnet"],
+    [{ gateway: "10.64.0.255" }, "gateway", "is the network or broadcast address of the subnet"],
     [{ gateway: "10.64.0.1/24" }, "gateway", "expected an address"],
     [{ pools: ["10.64.0.9-10.64.1.9"] }, "pools/0", "is outside of 10.64.0.0/24"],
     [{ pools: ["10.64.0.20-10.64.0.9"] }, "pools/0", "expected an address, a range"],
@@ -103,16 +103,20 @@ describe("subnets of a request", () => {
   it("have at most one subnet of each family, and name an overlap", () => {
     expect(faultOf({ cidr }, { cidr: "10.64.0.128/25" })).toEqual([
       "subnets/1/cidr",
-      "overlaps 10.64.0.0/24, the subnet at position 0",
+      "overlaps 10.64.0.0/24 of subnets[0]",
     ]);
     expect(faultOf({ cidr }, { cidr: "10.65.0.0/24" })).toEqual([
       "subnets/1/cidr",
-      "a network has at most one IPv4 subnet, and 10.64.0.0/24 is one",
+      "a network has at most one IPv4 subnet, and 10.64.0.0/24 is already one",
     ]);
   });
 
   it("take pools of IPv6 from the first 2^32 addresses, which have different MAC addresses", () => {
     const large = "fd00::/64";
+    expect(faultOf({ cidr: large, gateway: "fd00::" })).toEqual([
+      "subnets/0/gateway",
+      "is the subnet-router anycast address",
+    ]);
     expect(faultOf({ cidr: large, pools: ["fd00::1:0:0"] })).toEqual([
       "subnets/0/pools/0",
       expect.stringContaining("fd00::-fd00::ffff:ffff"),

@@ -26,7 +26,7 @@ interface SubnetTexts {
   reservations?: readonly string[] | undefined;
 }
 
-/** A valid subnet. Its texts have one form for each value. */
+/** A valid subnet. Its texts are in canonical form. */
 export interface CheckedSubnet {
   family: IpFamily;
   cidr: string;
@@ -42,7 +42,7 @@ const prefixLengths = { 4: { least: 8, most: 29 }, 6: { least: 32, most: 120 } }
 
 /** Addresses that have a meaning of their own, or that no router forwards. */
 const specialRanges = [
-  ["0.0.0.0/8", "addresses of this host"],
+  ["0.0.0.0/8", "unspecified addresses"],
   ["127.0.0.0/8", "loopback addresses"],
   ["169.254.0.0/16", "link-local addresses"],
   ["192.0.0.0/24", "reserved addresses"],
@@ -80,8 +80,8 @@ export function checkSubnets(subnets: readonly SubnetTexts[], addIssue: AddIssue
       addHere(
         ["cidr"],
         overlaps(rival.subnet, subnet)
-          ? `overlaps ${cidr}, the subnet at position ${rival.position}`
-          : `a network has at most one IPv${subnet.family} subnet, and ${cidr} is one`,
+          ? `overlaps ${cidr} of subnets[${rival.position}]`
+          : `a network has at most one IPv${subnet.family} subnet, and ${cidr} is already one`,
       );
       continue;
     }
@@ -99,8 +99,7 @@ function checkCidr(text: string, addIssue: AddIssue): IpSubnet | undefined {
     return undefined;
   }
   const { least, most } = prefixLengths[subnet.family];
-  if (subnet.hasHostBits)
-    fail(`the address has bits after the prefix; the subnet is ${formatSubnet(subnet)}`);
+  if (subnet.hasHostBits) fail(`has host bits set; use ${formatSubnet(subnet)}`);
   else if (subnet.prefixLength > most)
     fail(`the subnet is too small; expected a prefix of at most /${most}`);
   else if (subnet.prefixLength < least)
@@ -138,7 +137,7 @@ function checkAddresses(
   };
 }
 
-/** Returns the gateway: by default the first address that a host can have. */
+/** Returns the gateway: by default the second address of the subnet. */
 function checkGateway(
   subnet: IpSubnet,
   text: string | undefined,
@@ -154,7 +153,11 @@ function checkGateway(
   const own: IpRange = { family, first: value, last: value };
   if (!contains(subnet, own)) return fail(`is outside of ${formatSubnet(subnet)}`);
   if (listUnusable(subnet).some((unusable) => overlaps(unusable, own)))
-    return fail("is an address of the subnet that no host can have");
+    return fail(
+      family === 4
+        ? "is the network or broadcast address of the subnet"
+        : "is the subnet-router anycast address",
+    );
   return value;
 }
 
@@ -176,7 +179,9 @@ function checkRanges(
     const range = parseRange(text);
     const twin = range && ranges.find((other) => overlaps(other, range));
     if (!range)
-      fail("expected an address, a range such as 10.64.0.10-10.64.0.20, or a subnet inside");
+      fail(
+        "expected an address, a range such as 10.64.0.10-10.64.0.20, or a smaller subnet such as 10.64.1.0/24",
+      );
     else if (!contains(subnet, range)) fail(`is outside of ${formatSubnet(subnet)}`);
     else if (twin) fail(`overlaps ${formatRange(twin)} of the same list`);
     else if (member === "pools" && !contains(berthRange, range))

@@ -28,7 +28,9 @@ const subnetInput = z
       .string()
       .max(64)
       .optional()
-      .describe("The address of the gateway. By default the first one after the subnet's own."),
+      .describe(
+        "The address of the gateway. By default the second address of the subnet, such as 10.64.0.1.",
+      ),
     pools: z
       .array(rangeText)
       .min(1)
@@ -119,8 +121,10 @@ export const networkAddressSchema = z
     attachment: z.number().int(),
     state: z
       .enum(addressStates)
-      .describe("A set has a claimed address. Berth gives a quarantined one to no set."),
-    /** The time at which the set had left its host. */
+      .describe(
+        "`claimed`: a set has the address. `quarantined`: its set left recently, and only that set can get it again.",
+      ),
+    /** When the set left its host. */
     releasedAt: timestamp.nullable(),
   })
   .meta({ id: "NetworkAddress" });

@@ -7,8 +7,8 @@ import { listNetworkNames } from "../../db/queries/networks/networks.ts";
 
 /**
  * Checks that the tenant has the networks that a template names. With `isLocking`, no other
- * transaction can delete them before the end of this one. A template with the default network only
- * costs no statement. Throws invalid-request with pointers.
+ * transaction can delete them before the end of this one. If the template names only the default
+ * network, this runs no statement. Throws invalid-request with pointers.
  */
 export async function assertNetworksExist(
   q: Queryable,

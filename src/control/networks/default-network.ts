@@ -15,8 +15,8 @@ export async function ensureDefaultNetwork(ctx: ControlContext, tenantId: string
 }
 
 /**
- * Creates the missing default networks of the tenants of due sets, and reads these sets again then.
- * Without a host that connects sets to networks it does nothing.
+ * Creates the missing default networks of the tenants of due sets, and then reads these sets again.
+ * Without a networked host it does nothing.
  */
 export async function withDefaultNetworks(
   tx: UnitOfWork,
@@ -35,7 +35,7 @@ export async function withDefaultNetworks(
 
 /**
  * Reads the attachments of a template, and creates the default network that it needs. Returns null
- * without a host that connects sets to networks.
+ * without a networked host.
  */
 export async function readAttachments(
   tx: UnitOfWork,

@@ -14,8 +14,9 @@ const SERVICES_NAMED_MAX = 5;
 /**
  * Deletes a network that no set and no service uses. Throws not-found and state-conflict.
  *
- * The locks of its subnets exclude placements, which take addresses under the same locks. A service
- * that begins to use the network meanwhile waits for its sets: see attachments in the planner.
+ * The locks of its subnets exclude placements, which take addresses under the same locks. If a
+ * service starts to use the network meanwhile, its sets stay pending: see `listSubnets` in
+ * placement-requests.ts.
  */
 export async function deleteNetwork(
   ctx: ControlContext,
@@ -27,9 +28,15 @@ export async function deleteNetwork(
     if (!network) throw notFound("network");
     await lockSubnetsOf(tx, network.id);
     const services = await listServicesOfNetwork(tx, tenantId, name, SERVICES_NAMED_MAX + 1);
-    if (services.length > 0) throw inUse(`services use it: ${describe(services)}`);
+    if (services.length > 0)
+      throw inUse(
+        `The network is in use by the services ${describe(services)}. Remove it from their templates first, and delete the sets that use it.`,
+      );
     const setId = await findSetOfNetwork(tx, network.id);
-    if (setId !== undefined) throw inUse(`set ${setId} has not left its host yet`);
+    if (setId !== undefined)
+      throw inUse(
+        `The network is in use: set ${setId} has not left its host yet. Try again later.`,
+      );
     await deleteNetworkRow(tx, network.id);
     tx.emit({ kind: "network-deleted", tenantId, data: { network: name } });
   });
@@ -40,6 +47,6 @@ function describe(names: readonly string[]): string {
   return names.length > SERVICES_NAMED_MAX ? `${named} and more` : named;
 }
 
-function inUse(why: string): AppError {
-  return new AppError("state-conflict", { detail: `The network cannot be deleted: ${why}.` });
+function inUse(detail: string): AppError {
+  return new AppError("state-conflict", { detail });
 }

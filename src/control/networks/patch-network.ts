@@ -1,8 +1,6 @@
 import { DEFAULT_NETWORK, type Network, type PatchNetwork } from "../../contracts/api/networks.ts";
 import type { CheckedSubnet } from "../../contracts/api/check-subnets.ts";
 import { AppError, notFound } from "../../contracts/common/app-error.ts";
-import type { OffsetRange } from "../../contracts/common/subnet-addresses.ts";
-import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import { dropAddressesOutside } from "../../db/queries/networks/addresses.ts";
 import {
   findNetwork,
@@ -20,11 +18,11 @@ import { ensureDefaultNetwork } from "./default-network.ts";
 import { toNewSubnet } from "./new-subnet.ts";
 
 /**
- * Replaces the subnets of a network at the given generation. A subnet with an equal range of
- * addresses stays, with the addresses of sets.
+ * Replaces the subnets of a network at the given generation. A subnet with the same `cidr` keeps
+ * its id and the addresses of its sets.
  *
- * Throws not-found, generation-mismatch, and state-conflict if a set has an address that the change
- * excludes, or the gateway that it changes.
+ * Throws not-found and generation-mismatch. Throws state-conflict if a set has an address that the
+ * change excludes, or if the change gives a subnet with sets another gateway.
  */
 export async function patchNetwork(
   ctx: ControlContext,
@@ -43,8 +41,13 @@ export async function patchNetwork(
     for (const subnet of known) {
       const position = stored.findIndex(({ id }) => id === subnet.id);
       const after = stored[position];
-      const ranges = after?.gateway === subnet.gateway ? after.ranges : [];
-      await assertUnused(tx, subnet, ranges, toPointer(position, after, subnet));
+      const hasNewGateway = after !== undefined && after.gateway !== subnet.gateway;
+      const ranges = hasNewGateway ? [] : (after?.ranges ?? []);
+      const taken = await dropAddressesOutside(tx, subnet.id, ranges);
+      if (!taken) continue;
+      const detail = describeConflict(taken, subnet.cidr, hasNewGateway);
+      const pointer = toPointer(position, hasNewGateway);
+      throw new AppError("state-conflict", { detail, errors: [{ pointer, detail }] });
     }
     await replaceSubnets(tx, before.id, stored);
     const data = { network: name, subnets: subnets.map(({ cidr }) => cidr) };
@@ -61,25 +64,18 @@ function toStored(subnet: CheckedSubnet, known: readonly SubnetRow[]): NewSubnet
   return same ? { ...changed, id: same.id } : changed;
 }
 
-/** The member of the request that excludes an address. */
-function toPointer(
-  position: number,
-  after: CheckedSubnet | undefined,
-  before: { gateway: string },
-): string {
-  if (!after) return "/subnets";
-  return after.gateway === before.gateway ? `/subnets/${position}` : `/subnets/${position}/gateway`;
+/** The member of the request that excludes an address. The position is -1 without the subnet. */
+function toPointer(position: number, hasNewGateway: boolean): string {
+  if (position < 0) return "/subnets";
+  return hasNewGateway ? `/subnets/${position}/gateway` : `/subnets/${position}`;
 }
 
-/** Throws state-conflict if a set has an address of the subnet outside of these ranges. */
-async function assertUnused(
-  tx: Queryable,
-  subnet: SubnetRow,
-  ranges: readonly OffsetRange[],
-  pointer: string,
-): Promise<void> {
-  const taken = await dropAddressesOutside(tx, subnet.id, ranges);
-  if (!taken) return;
-  const detail = `Set ${taken.setId} has the address ${taken.address} of subnet ${subnet.cidr}. Move or remove the set first.`;
-  throw new AppError("state-conflict", { detail, errors: [{ pointer, detail }] });
+function describeConflict(
+  { setId, address }: { setId: string; address: string },
+  cidr: string,
+  hasNewGateway: boolean,
+): string {
+  return hasNewGateway
+    ? `Subnet ${cidr} has sets, so its gateway cannot change. Delete its sets first: set ${setId} has the address ${address}.`
+    : `Set ${setId} has the address ${address} of subnet ${cidr}, which this change excludes. Delete the set first, or keep the address in the pools and out of the reservations.`;
 }

@@ -12,7 +12,7 @@ const ROUNDS_MAX = 20;
 /** Bounds the series of the metric. */
 const SUBNETS_LISTED_MAX = 500;
 
-/** Ends the quarantines of addresses, in bounded rounds. Other sets can get the addresses then. */
+/** Ends the quarantines of addresses, in bounded rounds. Afterwards other sets can get them. */
 export async function releaseAddresses(
   { db }: Pick<ControlContext, "db">,
   signal?: AbortSignal,

@@ -138,7 +138,7 @@ export class FleetCache {
     return this.#loaded?.hosts.get(hostId)?.version;
   }
 
-  /** Whether a host connects sets to networks, by the last refresh. */
+  /** Whether a host is networked, by the last refresh. */
   hasNetworks(hostId: string): boolean {
     const host = this.#loaded?.fleet.getHost(hostId);
     return host?.features.includes(NETWORKS_FEATURE) ?? false;

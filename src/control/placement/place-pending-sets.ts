@@ -186,7 +186,7 @@ interface BatchOutcome {
  * 1. Read what changed in the fleet, and the due sets. This shares one round trip with the lock.
  * 2. Plan, without the database.
  * 3. Admit the placements that fit on the locked hosts, by the planner's own function (I2). Choose
- *    addresses for sets on hosts that connect them to networks.
+ *    addresses for sets on networked hosts.
  * 4. Book them, and store the rejections. This shares one round trip with the commit.
  *
  * A plan with one placement on a host without networks skips step 3. The booking locks the host,

@@ -136,7 +136,7 @@ async function chooseForSet(
   );
   if (placements.length === 0)
     throw volumeConflict(
-      "A network of the service has no free address. Remove sets of the network, or add addresses to it.",
+      "A network of the service has no free address. Remove sets from the network, or widen its pools.",
     );
   return addresses;
 }

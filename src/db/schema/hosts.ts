@@ -76,8 +76,9 @@ export const hosts = pgTable(
     allocatedVolumeBytes: int8("allocated_volume_bytes").notNull().default(0),
     allocatedRootfsBytes: int8("allocated_rootfs_bytes").notNull().default(0),
     /**
-     * The booked overhead of the host's sets, which `allocated` does not contain. The previous
-     * release does not maintain these sums, so each usage report computes them again.
+     * The booked overhead of the host's sets, which the columns `allocated_*` do not include. The
+     * `allocated` of the API adds it: see bookedMemorySql. The previous release does not maintain
+     * these sums, so each usage report computes them again.
      */
     overheadMemoryBytes: int8("overhead_memory_bytes").notNull().default(0),
     overheadRootfsBytes: int8("overhead_rootfs_bytes").notNull().default(0),

@@ -103,7 +103,7 @@ export const addresses = pgTable(
     attachment: smallint("attachment").notNull(),
     mac: text("mac").notNull(),
     state: text("state").$type<AddressState>().notNull().default("claimed"),
-    /** The time at which the set had left its host. */
+    /** When the set left its host. */
     releasedAt: timestamptz("released_at"),
   },
   (table) => [

@@ -18,7 +18,7 @@ export interface VethLinksOptions {
   disablesChecksumOffload: boolean;
 }
 
-/** Links by `ip` and `ethtool` of this machine. */
+/** Links of this machine, changed by the programs `ip` and `ethtool`. */
 export function createVethLinks({ disablesChecksumOffload }: VethLinksOptions): LinkPort {
   return {
     async ensure(link, signal) {
@@ -85,7 +85,7 @@ async function list(signal: AbortSignal): Promise<ListedLink[]> {
 
 /**
  * Excludes the host from the link. With the netdev datapath the kernel processes each frame as
- * well, and past all flows. So a set would reach every address and service of the host.
+ * well, bypassing all flows. So a set would reach every address and service of the host.
  *
  * Without IPv6 the host neither sends nor receives it. For IPv4 the end has no address and no
  * route, so the check of the reverse path refuses all packets, and `arp_ignore` all requests.

@@ -17,8 +17,8 @@ const appctl = "/usr/bin/ovs-appctl";
 const changeTimeoutMs = 10_000;
 const listTimeoutMs = 5_000;
 /**
- * The daemon sometimes opens an interface, and does not store its number while clients change other
- * ports. Only a new port gets a number then.
+ * While clients change other ports, the daemon sometimes opens an interface without storing its
+ * port number. Such a port never gets one, so the adapter removes it and adds it again.
  */
 const openAttemptsMax = 3;
 /** 10,000 new flows take less than a second on an idle machine. */
@@ -40,9 +40,9 @@ export interface OvsSwitchOptions {
 }
 
 /**
- * An integration bridge of Open vSwitch, by its command line programs. The datapath and the tunnel
- * of an existing bridge follow the options when `ensureBridge` is called. The tunnel's port is in
- * the list of ports, without external ids.
+ * An integration bridge of Open vSwitch, driven through `ovs-vsctl` and `ovs-ofctl`. The datapath
+ * and the tunnel of an existing bridge follow the options when `ensureBridge` is called. The
+ * tunnel's port is in the list of ports, without external ids.
  */
 export function createOvsSwitch(options: OvsSwitchOptions): SwitchPort {
   return new OvsSwitch(options);

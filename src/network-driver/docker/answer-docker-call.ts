@@ -16,7 +16,7 @@ const CALLS_MAX = 512;
  * endpoint it was. Docker gives the error to its caller, except when it removes an endpoint.
  */
 const LOST_CALL =
-  "Docker repeated a call without its content, because the network driver ended during the call. Try again.";
+  "Docker repeated a call without its content, because the network driver stopped during the first attempt. Try again.";
 
 export type AnswerDockerCall = (
   path: string,

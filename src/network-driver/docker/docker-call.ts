@@ -24,7 +24,7 @@ export function defineCall(
     perform: async (body, signal) => {
       const parsed = schema.safeParse(body);
       if (parsed.success) return perform(parsed.data, signal);
-      throw new DriverError(`The call of Docker is invalid. ${describeIssue(parsed.error)}.`);
+      throw new DriverError(`Docker sent an invalid call: ${describeIssue(parsed.error)}.`);
     },
   };
 }
@@ -32,7 +32,7 @@ export function defineCall(
 /** Names the first invalid member, but no value. */
 function describeIssue({ issues }: z.ZodError): string {
   const [issue] = issues;
-  if (!issue) return "it has an unknown form";
+  if (!issue) return "its form is unknown";
   const member = issue.path.map(String).join(".");
-  return member === "" ? issue.message : `${member}: ${issue.message}`;
+  return member === "" ? issue.message : `\`${member}\`: ${issue.message}`;
 }

@@ -36,7 +36,7 @@ export const ipamCalls: Readonly<Record<string, DockerCall>> = {
     const subnet = PoolID.startsWith(POOL_PREFIX) ? PoolID.slice(POOL_PREFIX.length) : "";
     if (Address === undefined)
       throw new DriverError(
-        `The driver chooses no address. Name one of ${subnet}: --gateway for a network, --ip or --ip6 for a container.`,
+        `The driver chooses no address. Specify an address in ${subnet}: --gateway for a network, --ip or --ip6 for a container.`,
       );
     if (!isAddressIn(Address, subnet))
       throw new DriverError(`${Address} is not in the subnet ${subnet}.`);

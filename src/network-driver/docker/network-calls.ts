@@ -133,7 +133,7 @@ async function createEndpoint(
   );
   const mac = Interface?.MacAddress ?? deriveMac(addresses.map(withoutPrefix));
   if (mac === undefined)
-    throw new DriverError("The endpoint has no address. Name one with --ip or --ip6.");
+    throw new DriverError("The endpoint has no address. Specify one with --ip or --ip6.");
   const endpoint: Endpoint = { dockerNetworkId: NetworkID, ...network, mac, addresses };
   const { "berth.set": set, "berth.tenant": tenant, "berth.host": host } = Options ?? {};
   if (set !== undefined) endpoint.set = set;
@@ -163,7 +163,7 @@ function rebuildNetwork(
   };
 }
 
-/** Two networks with one number would exchange frames. */
+/** Two networks with the same number would exchange frames. */
 function checkNumber(ctx: DriverContext, { networkId, number }: DockerNetwork): void {
   const others = [...ctx.records.networks.values(), ...ctx.records.endpoints.values()];
   const other = others.find((each) => (each.number === number) !== (each.networkId === networkId));

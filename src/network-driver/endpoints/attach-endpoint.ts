@@ -5,9 +5,9 @@ import { toExternalIds } from "../model/external-ids.ts";
 import type { LinkEnds } from "../model/link-names.ts";
 import type { DriverContext } from "./driver-context.ts";
 
-/** A removal after a failure has this time, because the failed call may have none left. */
+/** The deadline for the cleanup after a failed call, which may have used up its own. */
 const CLEANUP_TIMEOUT_MS = 5_000;
-/** The removal of a port may wait for Open vSwitch this long, and the link is removed meanwhile. */
+/** How long to wait for Open vSwitch to remove a port. The link is removed in parallel. */
 const REMOVE_PORT_TIMEOUT_MS = 4_000;
 
 /**
@@ -141,7 +141,7 @@ export async function addPort(
 
 /**
  * Removes the port and the link. If the switch does not answer, the link is removed all the same,
- * because it belongs to a container that ends. The next convergence removes the port then. The
+ * because it belongs to a container that ends. Then the next convergence removes the port. The
  * caller holds the lock of the endpoint.
  */
 async function removeLink(

@@ -8,7 +8,7 @@ import type { DriverContext } from "./driver-context.ts";
 /**
  * Docker joins an endpoint within milliseconds of its creation, or within 30 s if the driver dies
  * in between. It removes the endpoint when its container ends. So an endpoint without a container
- * after this time is the remainder of a crash. If Docker joins it all the same, the start fails and
+ * after this time is stale after a crash. If Docker joins it all the same, the start fails and
  * the next one succeeds.
  */
 const UNUSED_ENDPOINT_MS = 60_000;
@@ -19,9 +19,9 @@ interface Observed {
 }
 
 /**
- * Brings records, links and switch ports in agreement, and returns the interfaces of containers
- * that it can neither identify nor remove. The links are the truth: the kernel removes a link with
- * its container's namespace.
+ * Brings records, links and switch ports into agreement, and returns the interfaces of containers
+ * that it can neither identify nor remove. The links are the source of truth: the kernel removes a
+ * link with its container's namespace.
  *
  * - It adds the missing port of a link whose container's end is in a container.
  * - It removes the port of a link that has vanished, and endpoints that stay without a container.

@@ -13,7 +13,10 @@ export interface DriverContext {
   links: LinkPort;
   switchPort: SwitchPort;
   flows: SwitchFlows;
-  /** By endpoint id: changes of one endpoint and its link never overlap. Other keys have spaces. */
+  /**
+   * Serializes the changes of one endpoint and its link, by endpoint id. Other keys contain a space
+   * or a hyphen, so they never equal an endpoint id.
+   */
   lock: KeyedLock;
   /** Bounds the changes of links and ports that run at the same time. */
   limit: ConcurrencyLimit;

@@ -67,7 +67,7 @@ export class EndpointRecords {
     const previous = this.#endpoints.get(endpointId);
     if (!previous && this.#endpoints.size >= ENDPOINTS_MAX)
       throw new DriverError(
-        `This host has ${ENDPOINTS_MAX} endpoints of the driver, which is the maximum.`,
+        `This host has ${ENDPOINTS_MAX} endpoints of the driver, which is the maximum. Remove unused containers.`,
       );
     this.#endpoints.set(endpointId, endpoint);
     this.#knownSinceMs.set(endpointId, this.#nowMs());

@@ -17,8 +17,8 @@ export class StoredNetworkState {
   }
 
   /**
-   * Resolves once the state is durable. Returns a higher version than that of `state` if it is
-   * stored, and then changes nothing. If the store rejects, the previous state stays.
+   * Resolves once the state is durable. If a newer version is stored, returns that version and
+   * changes nothing. If the store rejects, the previous state stays.
    */
   async accept(state: NetworkState): Promise<number | undefined> {
     const previous = this.#current;

@@ -22,7 +22,7 @@ interface FlowSources {
 
 /**
  * Compiles the flows of the records and of the network state, and replaces those of the switch.
- * Applications do not overlap: callers during one share the next.
+ * Only one `apply` runs at a time. Calls that arrive meanwhile share the next run.
  */
 export class SwitchFlows {
   readonly #sources: FlowSources;
@@ -36,7 +36,7 @@ export class SwitchFlows {
     this.#apply = coalesce((signal) => this.#replace(signal));
   }
 
-  /** The number of flows that the last application wrote. */
+  /** The number of flows that the last `apply` wrote. */
   get applied(): number {
     return this.#applied;
   }

@@ -9,7 +9,10 @@ import {
   flowTables as table,
 } from "./flow.ts";
 
-/** The MAC address of all gateways. The host answers for them, and forwards no frame to it. */
+/**
+ * The MAC address of all gateways. The bridge answers requests for them with it, and drops frames
+ * that are sent to it.
+ */
 export const GATEWAY_MAC = "0a:07:00:00:00:01";
 
 /** An interface of a set on this host. */
@@ -42,9 +45,10 @@ export interface FlowNetwork {
 
 export interface FlowInput {
   /**
-   * The kernel's datapath refuses to change the options of neighbor discovery, and with one refused
-   * flow the whole bundle. So the bridge answers neighbor discovery only in the netdev datapath. In
-   * the kernel's, it sends a request to the one port with the address, and that port answers.
+   * The kernel's datapath refuses to change the options of neighbor discovery, and one rejected
+   * flow makes Open vSwitch reject the whole bundle. So the bridge answers neighbor discovery only
+   * in the netdev datapath. In the kernel's, it sends a solicitation to the one port with the
+   * address, and that port answers.
    */
   datapath: Datapath;
   localPorts: readonly LocalPort[];
@@ -103,7 +107,7 @@ function compileSender(network: FlowNetwork, { ofPort, mac, addresses }: LocalPo
         : [`ipv6,${sender},ipv6_src=${address}`];
     return [
       ...matches.map((match) => toFlow(network, table.classify, 100, match, accept)),
-      // An answer to a request for the own address would look like a duplicate of it.
+      // The kernel would treat an answer for the port's own address as a conflict of duplicates.
       toFlow(network, table.neighbors, 110, requestOwn, "drop"),
     ];
   });

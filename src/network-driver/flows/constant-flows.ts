@@ -40,7 +40,7 @@ const commonFlows: readonly Flow[] = [
   ...compileStates(table.egress, table.forward),
   ...compileStates(table.ingress, table.output),
 
-  // Both tables of rules have permitted the packet: only now its connection is established.
+  // Both tables of rules have permitted the packet: only now is its connection established.
   ...["ip", "ipv6"].map((protocol) =>
     flow(table.output, 100, `${protocol},ct_state=+trk+new`, `ct(commit,${zone}),${ports}`),
   ),

@@ -34,7 +34,7 @@ const labelSchema = z
   .max(64)
   .regex(/^[\x21-\x7e]+$/, "expected printable ASCII without spaces");
 
-/** A Docker network with the driver. */
+/** A Docker network that uses the driver. */
 const dockerNetworkSchema = z.strictObject({
   networkId: networkIdSchema,
   number: networkNumberSchema,

@@ -1,6 +1,9 @@
 import { dockerIdSchema, type Endpoint, endpointSchema } from "./driver-records.ts";
 
-/** The external ids of a port: a complete record of its endpoint, of which the driver rebuilds. */
+/**
+ * The external ids of a port: a complete record of its endpoint, from which the driver rebuilds the
+ * record.
+ */
 export function toExternalIds(endpointId: string, endpoint: Endpoint): Record<string, string> {
   const { set, tenant, host } = endpoint;
   return {

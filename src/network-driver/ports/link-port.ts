@@ -3,7 +3,7 @@
  * the switch, and Docker moves the container's end into the network namespace of a container.
  *
  * Every call is idempotent, has a deadline of its own and ends when its signal is aborted. Calls
- * for one link never overlap. A call rejects with LinkError, and may have taken effect then.
+ * for one link never overlap. A call rejects with LinkError, even if it may have taken effect.
  */
 export interface LinkPort {
   /**

@@ -13,8 +13,7 @@ export const getNetworkRoute = createRoute({
   operationId: "getNetwork",
   tags: ["networks"],
   summary: "Read a network",
-  description:
-    "Includes its subnets with the numbers of their addresses. The ETag is the generation.",
+  description: "Includes the address counts of each subnet. The ETag is the generation.",
   security: readers,
   request: { params: networkParameters },
   responses: { 200: jsonResponse(networkSchema, "The network."), ...commonProblems },

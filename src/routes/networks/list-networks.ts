@@ -10,7 +10,7 @@ export const listNetworksRoute = createRoute({
   path: "/v1/networks",
   operationId: "listNetworks",
   tags: ["networks"],
-  summary: "List networks, with the numbers of their addresses",
+  summary: "List networks, with the address counts of each subnet",
   security: readers,
   request: { query: pageQuery },
   responses: {

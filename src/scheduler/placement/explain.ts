@@ -53,7 +53,7 @@ const remedies: Record<RejectReason, Remedy> = {
   "too-many-sets":
     "add hosts; if the host has the reason sets-limited (berth get hosts HOST), raise the limit of the machine that it names",
   "subnet-exhausted":
-    "remove sets of the network, or add addresses to it (berth network update NETWORK); released ones are free after ten minutes",
+    "remove sets of the network, or change its pools and reservations (berth network update NETWORK); an address is free ten minutes after its set left",
   "insufficient-cpu": { raise: "overcommit", part: "cpu" },
   "insufficient-memory": { raise: "overcommit", part: "memory" },
   "insufficient-volume": { raise: "overcommit", part: "volume" },

@@ -89,10 +89,10 @@ export interface SpreadConstraint {
   maxSkew: number;
 }
 
-/** The hosts with this feature connect sets to networks. Elsewhere a set needs no address. */
+/** The feature of a networked host. On other hosts a set needs no address. */
 export const NETWORKS_FEATURE: NetworksFeature = "networks";
 
-/** A subnet from which a set gets an address on each host that connects sets to networks. */
+/** A subnet from which a set gets an address on each networked host. */
 export interface SubnetSupply {
   id: string;
   /** The number of free addresses: the same in all requests of a plan that name the subnet. */

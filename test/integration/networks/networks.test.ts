@@ -159,18 +159,21 @@ it("excludes no address and changes no gateway of a set, but ends quarantines", 
   await create("used", [{ cidr: "10.4.0.0/24" }, { cidr: "fd04::/64" }]);
   const setId = await takeAddress("used", "10.4.0.9");
   const both = (members: object) => [{ cidr: "10.4.0.0/24", ...members }, { cidr: "fd04::/64" }];
-  for (const [subnets, pointer] of [
-    [both({ reservations: ["10.4.0.9"] }), "/subnets/0"],
-    [both({ pools: ["10.4.0.10-10.4.0.20"] }), "/subnets/0"],
-    [both({ gateway: "10.4.0.254" }), "/subnets/0/gateway"],
-    [[{ cidr: "fd04::/64" }], "/subnets"],
-    [[{ cidr: "10.4.0.0/25" }], "/subnets"],
+  const excluded = `Set ${setId} has the address 10.4.0.9 of subnet 10.4.0.0/24, which this change excludes.`;
+  const gateway = "Subnet 10.4.0.0/24 has sets, so its gateway cannot change.";
+  for (const [subnets, pointer, text] of [
+    [both({ reservations: ["10.4.0.9"] }), "/subnets/0", excluded],
+    [both({ pools: ["10.4.0.10-10.4.0.20"] }), "/subnets/0", excluded],
+    [both({ gateway: "10.4.0.254" }), "/subnets/0/gateway", gateway],
+    [[{ cidr: "fd04::/64" }], "/subnets", excluded],
+    [[{ cidr: "10.4.0.0/25" }], "/subnets", excluded],
   ] as const) {
     const refused = await patch("used", subnets as unknown[]);
     expect(refused).toMatchObject({ status: 409, body: { code: "state-conflict" } });
     expect(refused.body.errors).toMatchObject([
       { pointer, detail: expect.stringContaining(setId) },
     ]);
+    expect(refused.body.errors).toMatchObject([{ detail: expect.stringContaining(text) }]);
   }
   expect((await patch("used", both({ reservations: ["10.4.0.10"] }))).status).toBe(200);
   await quarantine(setId);

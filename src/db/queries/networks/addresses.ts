@@ -24,8 +24,8 @@ export async function listNetworkAddresses(
 }
 
 /**
- * Finds one claimed address of a locked subnet whose offset is in none of these ranges. It deletes
- * such addresses that are quarantined, because no set can get them again.
+ * Deletes the quarantined addresses of a locked subnet outside of these ranges of offsets, because
+ * no set can get them again. Returns a claimed one outside of them, if any.
  */
 export async function dropAddressesOutside(
   q: Queryable,

@@ -16,7 +16,7 @@ export interface AttachmentRow {
 const features = sql.raw(`'["${NETWORKS_FEATURE}"]'`);
 
 /**
- * SQL condition: a host connects sets to networks. Postgres evaluates it once in a statement. Uses
+ * SQL condition: a host is networked. Postgres evaluates it once in a statement. Uses
  * hosts_networked.
  */
 export const hasNetworkedHostSql = sql`exists (select 1 from hosts where capabilities->'features' @> ${features})`;
@@ -55,7 +55,7 @@ export async function listSetAttachments(
   return new Map(rows.map(({ setId, attachments }) => [setId, attachments]));
 }
 
-/** Reads the attachments of a template. Null if no host connects sets to networks. */
+/** Reads the attachments of a template. Null without a networked host. */
 export async function listAttachments(
   q: Queryable,
   tenantId: string,

@@ -33,11 +33,11 @@ export interface FreeAddresses {
 }
 
 /**
- * Finds free addresses of locked subnets: at most `count` of each. It starts after the last address
- * that Berth took, so that an address stays free for long.
+ * Finds free addresses of locked subnets: at most `count` of each. It searches from the last taken
+ * address, so that a freed address is reused late.
  *
- * It reads the taken addresses in order from there, and takes the gaps between them. So it reads
- * few of them in a subnet with many free addresses, and each at most once in a full one.
+ * It scans the taken addresses in order and returns the gaps. So it reads few of them in a subnet
+ * with many free addresses, and each at most once in a full one.
  */
 export async function findFreeAddresses(
   q: Queryable,
@@ -118,8 +118,8 @@ export interface SubnetPosition {
 }
 
 /**
- * Stores addresses for those of the sets that the transaction has placed before on their hosts. The
- * others were deleted meanwhile. A violated key fails the transaction: no address has two sets.
+ * Stores the addresses of the sets that this transaction has just placed, and skips sets that were
+ * deleted meanwhile. A violated key fails the transaction: no address has two sets.
  */
 export async function insertAddresses(
   q: Queryable,
@@ -180,7 +180,7 @@ export interface SubnetSupplyRow {
   free: number;
 }
 
-/** Lists the subnets with sets that have the fewest free addresses. */
+/** Lists the subnets in use, fewest free addresses first. */
 export async function listScarcestSubnets(q: Queryable, limit: number): Promise<SubnetSupplyRow[]> {
   return queryRows(
     q,

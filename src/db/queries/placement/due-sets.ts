@@ -43,7 +43,7 @@ export interface PlacementSpecRow extends TemplateMembers {
   images: string[];
   /** The option of each business container. Null for the default. */
   logging: (ContainerTemplate["options"]["logging"] | null)[];
-  /** The networks of its sets. Null if no host connects sets to networks. */
+  /** The networks of its sets. Null without a networked host. */
   attachments: AttachmentRow[] | null;
 }
 
