@@ -36,6 +36,10 @@ const rejections: Record<string, Pick<Rejection, "reasons" | "hostsTotal">> = {
     hostsTotal: 3,
     reasons: [{ reason: "agent-too-old", hosts: 3 }],
   },
+  "no host that connects sets to networks": {
+    hostsTotal: 2,
+    reasons: [{ reason: "networks-unavailable", hosts: 2 }],
+  },
   "a failed self test on the only host": {
     hostsTotal: 1,
     reasons: [{ reason: "host-self-test-failed", hosts: 1 }],

@@ -10,6 +10,7 @@ const findings: Record<RejectReason, string> = {
   "host-self-test-failed": "self test of the agent failed",
   "report-stale": "no recent usage report",
   "agent-too-old": "agent too old for an option of the template",
+  "networks-unavailable": "host connects no sets to networks",
   "other-pool": "other pool",
   "label-mismatch": "required label missing",
   "taint-not-tolerated": "taint not tolerated",
@@ -45,6 +46,8 @@ const remedies: Record<RejectReason, Remedy> = {
   "report-stale": "check that the agent runs and reaches the API (its log is on the host)",
   "agent-too-old":
     "upgrade the agents (berth get hosts -o wide shows their versions), or omit the new options",
+  "networks-unavailable":
+    "install or start berth-network-driver on a host (docs/internals/network-driver.md), or name only the network `default` in the template",
   "other-pool": "add a host to the service's pool, or choose another pool in its placement",
   "label-mismatch": "label a host (berth label HOST KEY=VALUE), or change the service's hostLabels",
   "taint-not-tolerated":

@@ -1,11 +1,12 @@
 import { type Bitmap, clearBit, countBits, newBitmap, setBit } from "./bitmap.ts";
 import type { Fleet } from "./fleet.ts";
 import type { Eligible, HostTable } from "./host-table.ts";
-import type {
-  HostSnapshot,
-  PlacementConstraints,
-  PlacementRequest,
-  RejectReason,
+import {
+  type HostSnapshot,
+  NETWORKS_FEATURE,
+  type PlacementConstraints,
+  type PlacementRequest,
+  type RejectReason,
 } from "./model.ts";
 import {
   createSpreadRule,
@@ -213,7 +214,7 @@ export function hasFeatures(
 function permanentReasons(host: HostSnapshot, constraints: PlacementConstraints): RejectReason[] {
   const reasons: RejectReason[] = [];
   if (host.readiness !== "ready") reasons.push(`host-${host.readiness}`);
-  if (!hasFeatures(host, constraints.features)) reasons.push("agent-too-old");
+  reasons.push(...featureReasons(host, constraints.features));
   if (host.pool !== constraints.pool) reasons.push("other-pool");
   if (Object.entries(constraints.hostLabels).some(([key, value]) => host.labels[key] !== value)) {
     reasons.push("label-mismatch");
@@ -222,4 +223,14 @@ function permanentReasons(host: HostSnapshot, constraints: PlacementConstraints)
     constraints.tolerations.some(({ key, value }) => key === taint.key && value === taint.value);
   if (!host.taints.every(isTolerated)) reasons.push("taint-not-tolerated");
   return reasons;
+}
+
+/** The feature of networks depends on the network driver of the host, the others on its agent. */
+function featureReasons(host: HostSnapshot, needed: readonly string[]): RejectReason[] {
+  if (hasFeatures(host, needed)) return [];
+  const missing = needed.filter((feature) => !host.features.includes(feature));
+  return [
+    ...(missing.some((feature) => feature !== NETWORKS_FEATURE) ? ["agent-too-old" as const] : []),
+    ...(missing.includes(NETWORKS_FEATURE) ? ["networks-unavailable" as const] : []),
+  ];
 }

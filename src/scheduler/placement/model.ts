@@ -167,6 +167,7 @@ export const rejectReasons = [
   "host-self-test-failed",
   "report-stale",
   "agent-too-old",
+  "networks-unavailable",
   "other-pool",
   "label-mismatch",
   "taint-not-tolerated",

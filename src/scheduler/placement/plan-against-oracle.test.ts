@@ -6,6 +6,7 @@ import {
   type Dimension,
   dimensions,
   type HostSnapshot,
+  NETWORKS_FEATURE,
   type PlacedSet,
   type PlacementConstraints,
   type PlacementRequest,
@@ -371,7 +372,8 @@ function createOracle(world: World) {
       if (host.labels[key] !== value) reasons.add("label-mismatch");
     }
     for (const feature of constraints.features) {
-      if (!host.features.includes(feature)) reasons.add("agent-too-old");
+      if (!host.features.includes(feature))
+        reasons.add(feature === NETWORKS_FEATURE ? "networks-unavailable" : "agent-too-old");
     }
     for (const { key, value } of host.taints) {
       const isTolerated = constraints.tolerations.some((t) => t.key === key && t.value === value);

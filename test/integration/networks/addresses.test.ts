@@ -156,7 +156,7 @@ test("an exhausted subnet is a counted reason, and its sets go elsewhere if they
   const again = await explainSet(f.ctx, f.tenantId, waiting?.id ?? "");
   expect(again.rejection?.reasons).toEqual([
     { reason: "subnet-exhausted", hosts: 2 },
-    { reason: "agent-too-old", hosts: 1 },
+    { reason: "networks-unavailable", hosts: 1 },
   ]);
 });
 
