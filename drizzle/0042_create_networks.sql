@@ -7,13 +7,13 @@ CREATE TABLE "addresses" (
 	"subnet_id" text NOT NULL,
 	"address" "inet" NOT NULL,
 	"set_id" text NOT NULL,
-	"attachment" smallint NOT NULL,
+	"network_index" smallint NOT NULL,
 	"mac" text NOT NULL,
-	"state" text DEFAULT 'claimed' NOT NULL,
-	"released_at" timestamp with time zone,
+	"state" text DEFAULT 'assigned' NOT NULL,
+	"quarantined_at" timestamp with time zone,
 	CONSTRAINT "addresses_pkey" PRIMARY KEY("subnet_id","address"),
-	CONSTRAINT "addresses_state_known" CHECK ("addresses"."state" in ('claimed', 'quarantined')),
-	CONSTRAINT "addresses_released_if_quarantined" CHECK (("addresses"."state" = 'quarantined') = ("addresses"."released_at" is not null))
+	CONSTRAINT "addresses_state_known" CHECK ("addresses"."state" in ('assigned', 'quarantined')),
+	CONSTRAINT "addresses_time_if_quarantined" CHECK (("addresses"."state" = 'quarantined') = ("addresses"."quarantined_at" is not null))
 );
 --> statement-breakpoint
 CREATE TABLE "networks" (
@@ -35,18 +35,18 @@ CREATE TABLE "subnets" (
 	"reservations" jsonb NOT NULL,
 	"ranges" jsonb NOT NULL,
 	"usable" bigint NOT NULL,
-	"taken" bigint DEFAULT 0 NOT NULL,
+	"unavailable" bigint DEFAULT 0 NOT NULL,
 	"last_offset" bigint DEFAULT 0 NOT NULL,
 	"created_at" timestamp with time zone DEFAULT now() NOT NULL,
 	CONSTRAINT "subnets_family_known" CHECK ("subnets"."family" in (4, 6)),
-	CONSTRAINT "subnets_taken_within_usable" CHECK ("subnets"."taken" between 0 and "subnets"."usable")
+	CONSTRAINT "subnets_unavailable_within_usable" CHECK ("subnets"."unavailable" between 0 and "subnets"."usable")
 );
 --> statement-breakpoint
 ALTER TABLE "addresses" ADD CONSTRAINT "addresses_subnet_id_subnets_id_fk" FOREIGN KEY ("subnet_id") REFERENCES "public"."subnets"("id") ON DELETE cascade ON UPDATE no action;--> statement-breakpoint
 ALTER TABLE "networks" ADD CONSTRAINT "networks_tenant_id_tenants_id_fk" FOREIGN KEY ("tenant_id") REFERENCES "public"."tenants"("id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
 ALTER TABLE "subnets" ADD CONSTRAINT "subnets_network_id_networks_id_fk" FOREIGN KEY ("network_id") REFERENCES "public"."networks"("id") ON DELETE cascade ON UPDATE no action;--> statement-breakpoint
-CREATE UNIQUE INDEX "addresses_set_unique" ON "addresses" USING btree ("set_id","attachment","subnet_id") WHERE state = 'claimed';--> statement-breakpoint
-CREATE INDEX "addresses_quarantined" ON "addresses" USING btree ("subnet_id","released_at") WHERE state = 'quarantined';--> statement-breakpoint
+CREATE UNIQUE INDEX "addresses_set_unique" ON "addresses" USING btree ("set_id","network_index","subnet_id") WHERE state = 'assigned';--> statement-breakpoint
+CREATE INDEX "addresses_quarantined" ON "addresses" USING btree ("subnet_id","quarantined_at") WHERE state = 'quarantined';--> statement-breakpoint
 CREATE UNIQUE INDEX "networks_name_unique" ON "networks" USING btree ("tenant_id","name");--> statement-breakpoint
 CREATE UNIQUE INDEX "networks_number_unique" ON "networks" USING btree ("number");--> statement-breakpoint
 CREATE UNIQUE INDEX "subnets_family_unique" ON "subnets" USING btree ("network_id","family");

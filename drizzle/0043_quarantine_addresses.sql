@@ -7,7 +7,7 @@ CREATE INDEX "hosts_networked" ON "hosts" USING btree ("id") WHERE capabilities-
 CREATE UNIQUE INDEX "addresses_set_subnet_unique" ON "addresses" USING btree ("set_id","subnet_id");--> statement-breakpoint
 CREATE FUNCTION quarantine_addresses() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-  UPDATE addresses SET state = 'quarantined', released_at = now() WHERE set_id = NEW.id AND state = 'claimed';
+  UPDATE addresses SET state = 'quarantined', quarantined_at = now() WHERE set_id = NEW.id AND state = 'assigned';
   RETURN NULL;
 END
 $$;--> statement-breakpoint

@@ -16,7 +16,7 @@ const network = {
       gateway: "10.64.0.1",
       pools: [],
       reservations: ["10.64.0.9"],
-      addresses: { usable: 65_532, used: 3, quarantined: 1, free: 65_528 },
+      addresses: { usable: 65_532, assigned: 3, quarantined: 1, free: 65_528 },
     },
   ],
   createdAt: "2026-01-05T10:00:00.000Z",
@@ -92,15 +92,15 @@ test("addresses lists the addresses of a network", async () => {
     mac: "0a:00:0a:40:00:02",
     setId: "set_01jd0000000000000000000001",
     service: "menu-web",
-    attachment: 0,
-    state: "claimed",
-    releasedAt: null,
+    networkIndex: 0,
+    state: "assigned",
+    quarantinedAt: null,
   };
   const run = await berth(
     ["network", "addresses", "web"],
     options(() => page([address])),
   );
-  expect(run.stdout).toMatch(/10\.64\.0\.2 +claimed +set_01jd0000000000000000000001 +menu-web/);
+  expect(run.stdout).toMatch(/10\.64\.0\.2 +assigned +set_01jd0000000000000000000001 +menu-web/);
 });
 
 test("get shows one network, and delete deletes it", async () => {

@@ -146,7 +146,7 @@ export class NetworkDriver {
     const { flows, switchPort } = this.#ctx;
     await this.#noteProblem("switch", async () => {
       const count = await switchPort.countFlows(signal);
-      if (count !== flows.applied) flows.markOutdated();
+      if (count !== flows.appliedFlowCount) flows.markOutdated();
       if (flows.isOutdated) await flows.apply(signal);
     });
   }
@@ -168,7 +168,7 @@ export class NetworkDriver {
       reason: reason === "" ? null : reason,
       networks: records.networks.size,
       endpoints: records.endpoints.size,
-      flows: flows.applied,
+      flows: flows.appliedFlowCount,
       networkStateVersion: this.#state.current?.version ?? null,
       unknownInterfaces: this.#unknownInterfaces,
     };

@@ -148,7 +148,7 @@ describe("an endpoint of the driver", () => {
     await moveToContainer(id);
     expect(await join_(id)).not.toHaveProperty("Err");
     const link = (await links.list(signal)).find(({ name }) => name === names.nameEnds(id).hostEnd);
-    expect(link?.isOtherEndElsewhere).toBe(false);
+    expect(link?.isPeerInOtherNamespace).toBe(false);
     expect(await exists(id)).toEqual({ record: true, link: true, port: true });
   });
 

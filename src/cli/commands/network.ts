@@ -93,10 +93,10 @@ function withSubnets(command: Command): Command {
     )
     .option(
       "--pool <range>",
-      "addresses from which Berth takes those of sets, such as 10.64.1.0-10.64.1.99 (repeatable)",
+      "range from which Berth assigns addresses, such as 10.64.1.0-10.64.1.99 (repeatable)",
       addTo,
     )
-    .option("--reserve <range>", "addresses that Berth never takes (repeatable)", addTo);
+    .option("--reserve <range>", "addresses that Berth never assigns (repeatable)", addTo);
 }
 
 /** Each address belongs to the subnet of its family, so no option names the subnet. */
@@ -109,12 +109,12 @@ function toSubnets(options: SubnetOptions) {
         `${text} is an IPv${isIpv6(text) ? 6 : 4} address, but no --subnet is. Add an IPv${isIpv6(text) ? 6 : 4} --subnet.`,
       );
   return cidrs.map((cidr) => {
-    const ofFamily = (texts: readonly string[] = []) =>
+    const withFamily = (texts: readonly string[] = []) =>
       texts.filter((text) => isIpv6(text) === isIpv6(cidr));
-    const [gateway, ...others] = ofFamily(options.gateway);
+    const [gateway, ...others] = withFamily(options.gateway);
     if (others.length > 0) throw usageError(`Subnet ${cidr} has more than one --gateway.`);
-    const pools = ofFamily(options.pool);
-    const reservations = ofFamily(options.reserve);
+    const pools = withFamily(options.pool);
+    const reservations = withFamily(options.reserve);
     return {
       cidr,
       ...(gateway === undefined ? {} : { gateway }),

@@ -297,7 +297,7 @@ export const networkColumns: readonly Column<Network>[] = [
   { head: "TENANT", wide: true, cell: ({ tenant }) => tenant },
   { head: "NUMBER", cell: ({ number }) => String(number) },
   { head: "SUBNETS", cell: ({ subnets }) => subnets.map(({ cidr }) => cidr).join(" ") },
-  { head: "USED", cell: ({ subnets }) => listCounts(subnets, "used") },
+  { head: "ASSIGNED", cell: ({ subnets }) => listCounts(subnets, "assigned") },
   { head: "FREE", cell: ({ subnets }) => listCounts(subnets, "free") },
   { head: "QUARANTINED", wide: true, cell: ({ subnets }) => listCounts(subnets, "quarantined") },
   {
@@ -321,15 +321,16 @@ export const networkAddressColumns: readonly Column<NetworkAddress>[] = [
   {
     head: "STATE",
     cell: ({ state }) => state,
-    tone: ({ state }) => (state === "claimed" ? "good" : "warn"),
+    tone: ({ state }) => (state === "assigned" ? "good" : "warn"),
   },
   { head: "SET", cell: ({ setId }) => setId },
   { head: "SERVICE", cell: ({ service }) => service ?? "" },
   { head: "MAC", wide: true, cell: ({ mac }) => mac },
   {
-    head: "RELEASED",
+    head: "QUARANTINED",
     wide: true,
-    cell: ({ releasedAt }, nowMs) => (releasedAt === null ? "" : formatAge(releasedAt, nowMs)),
+    cell: ({ quarantinedAt }, nowMs) =>
+      quarantinedAt === null ? "" : formatAge(quarantinedAt, nowMs),
   },
 ];
 

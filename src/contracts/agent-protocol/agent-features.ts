@@ -104,14 +104,14 @@ export function listNeededFeatures(template: SetTemplate): string[] {
  * Whether the default network is the only one of a template. Such a set can also run on hosts that
  * connect no sets to networks. There it has an address of Docker's bridge.
  */
-export function hasDefaultNetworkOnly(networks: SetTemplate["networks"]): boolean {
+export function usesOnlyDefaultNetwork(networks: SetTemplate["networks"]): boolean {
   return networks.length === 1 && networks[0]?.network === DEFAULT_NETWORK;
 }
 
 /** The features that a template with these members needs, in alphabetical order. */
 export function listFeaturesOf({ members, options, networks }: TemplateMembers): string[] {
   const needed = [
-    hasDefaultNetworkOnly(networks) ? null : NETWORKS_FEATURE,
+    usesOnlyDefaultNetwork(networks) ? null : NETWORKS_FEATURE,
     ...members.map((name) => memberFeatures[name as keyof SetTemplate]),
     ...options.map((name) => optionFeatures[name as keyof ContainerTemplate["options"]]),
   ];

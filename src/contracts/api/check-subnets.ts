@@ -31,7 +31,7 @@ export interface CheckedSubnet {
   family: IpFamily;
   cidr: string;
   gateway: string;
-  /** Empty if Berth takes addresses from the whole subnet. */
+  /** Empty if Berth assigns addresses of the whole subnet. */
   pools: string[];
   reservations: string[];
 }
@@ -74,13 +74,13 @@ export function checkSubnets(subnets: readonly SubnetTexts[], addIssue: AddIssue
     const addHere: AddIssue = (path, message) => addIssue([position, ...path], message);
     const subnet = checkCidr(texts.cidr, addHere);
     if (!subnet) continue;
-    const rival = checked.find((other) => other.subnet.family === subnet.family);
-    if (rival) {
-      const { cidr } = rival.result;
+    const conflicting = checked.find((other) => other.subnet.family === subnet.family);
+    if (conflicting) {
+      const { cidr } = conflicting.result;
       addHere(
         ["cidr"],
-        overlaps(rival.subnet, subnet)
-          ? `overlaps ${cidr} of subnets[${rival.position}]`
+        overlaps(conflicting.subnet, subnet)
+          ? `overlaps ${cidr} of subnets[${conflicting.position}]`
           : `a network has at most one IPv${subnet.family} subnet, and ${cidr} is already one`,
       );
       continue;
@@ -177,13 +177,13 @@ function checkRanges(
   for (const [index, text] of texts.entries()) {
     const fail = (message: string) => addIssue([member, index], message);
     const range = parseRange(text);
-    const twin = range && ranges.find((other) => overlaps(other, range));
+    const conflicting = range && ranges.find((other) => overlaps(other, range));
     if (!range)
       fail(
         "expected an address, a range such as 10.64.0.10-10.64.0.20, or a smaller subnet such as 10.64.1.0/24",
       );
     else if (!contains(subnet, range)) fail(`is outside of ${formatSubnet(subnet)}`);
-    else if (twin) fail(`overlaps ${formatRange(twin)} of the same list`);
+    else if (conflicting) fail(`overlaps ${formatRange(conflicting)} of the same list`);
     else if (member === "pools" && !contains(berthRange, range))
       fail(`is outside of the first 2^32 addresses of the subnet: ${formatRange(berthRange)}`);
     else ranges.push(range);

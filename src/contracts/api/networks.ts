@@ -37,13 +37,13 @@ const subnetInput = z
       .max(POOLS_PER_SUBNET_MAX)
       .optional()
       .describe(
-        "Addresses, ranges or subnets from which Berth takes addresses. By default the whole subnet; of a larger IPv6 subnet its first 2^32 addresses.",
+        "Addresses, ranges or subnets from which Berth assigns addresses. By default the whole subnet; of a larger IPv6 subnet its first 2^32 addresses.",
       ),
     reservations: z
       .array(rangeText)
       .max(RESERVATIONS_PER_SUBNET_MAX)
       .optional()
-      .describe("Addresses, ranges or subnets that Berth never takes."),
+      .describe("Addresses, ranges or subnets that Berth never assigns."),
   })
   .meta({ id: "SubnetInput" });
 
@@ -75,13 +75,13 @@ const subnetSchema = z
     family: z.union([z.literal(4), z.literal(6)]),
     cidr: z.string(),
     gateway: z.string(),
-    pools: z.array(z.string()).describe("Empty if Berth takes addresses from the whole subnet."),
+    pools: z.array(z.string()).describe("Empty if Berth assigns addresses of the whole subnet."),
     reservations: z.array(z.string()),
     addresses: z.strictObject({
-      /** The number of addresses that Berth may take. */
+      /** The number of addresses that Berth may assign. */
       usable: z.number().int(),
       /** Sets have these. */
-      used: z.number().int(),
+      assigned: z.number().int(),
       /** Sets had these until recently. */
       quarantined: z.number().int(),
       free: z.number().int(),
@@ -107,7 +107,7 @@ export const networkSchema = z
   .meta({ id: "Network" });
 export type Network = z.infer<typeof networkSchema>;
 
-export const addressStates = ["claimed", "quarantined"] as const;
+export const addressStates = ["assigned", "quarantined"] as const;
 export type AddressState = (typeof addressStates)[number];
 
 /** An address of a network that a set has, or had until recently. */
@@ -118,14 +118,14 @@ export const networkAddressSchema = z
     setId: idSchema("set"),
     service: nameSchema.nullable(),
     /** The position of the network in the template of the set, from 0. */
-    attachment: z.number().int(),
+    networkIndex: z.number().int(),
     state: z
       .enum(addressStates)
       .describe(
-        "`claimed`: a set has the address. `quarantined`: its set left recently, and only that set can get it again.",
+        "`assigned`: a set has the address. `quarantined`: its set left recently, and only that set can get it again.",
       ),
     /** When the set left its host. */
-    releasedAt: timestamp.nullable(),
+    quarantinedAt: timestamp.nullable(),
   })
   .meta({ id: "NetworkAddress" });
 export type NetworkAddress = z.infer<typeof networkAddressSchema>;

@@ -2,8 +2,8 @@ import { type IpRange, type IpSubnet, parseSubnet } from "../../lib/ip/ip-addres
 import { assert } from "../../lib/assert.ts";
 
 /**
- * Berth takes addresses from the first 2^32 of a subnet. So offsets are exact numbers, and the last
- * four bytes of an IPv6 address, of which its MAC address consists, are unique in a subnet.
+ * Berth assigns only the first 2^32 addresses of a subnet. So offsets are exact numbers, and the
+ * last four bytes of an IPv6 address, of which its MAC address consists, are unique in a subnet.
  */
 export const OFFSETS_PER_SUBNET_MAX = 2 ** 32;
 
@@ -11,8 +11,8 @@ export const OFFSETS_PER_SUBNET_MAX = 2 ** 32;
 export type OffsetRange = readonly [first: number, last: number];
 
 /**
- * The offsets that Berth takes addresses from, in ascending order: those of the pools, without
- * reservations and without addresses that no set can have. No pools means the whole subnet.
+ * The offsets of the addresses that Berth may assign, in ascending order: those of the pools
+ * without reservations and unusable addresses. No pools means the whole subnet.
  */
 export function listUsableRanges(
   subnet: IpSubnet,

@@ -1,4 +1,4 @@
-import { hasDefaultNetworkOnly } from "../../contracts/agent-protocol/agent-features.ts";
+import { usesOnlyDefaultNetwork } from "../../contracts/agent-protocol/agent-features.ts";
 import { DEFAULT_NETWORK } from "../../contracts/api/networks.ts";
 import type { SetTemplate } from "../../contracts/api/set-template.ts";
 import { AppError } from "../../contracts/common/app-error.ts";
@@ -16,7 +16,7 @@ export async function assertNetworksExist(
   { networks }: Pick<SetTemplate, "networks">,
   { isLocking = true }: { isLocking?: boolean } = {},
 ): Promise<void> {
-  if (hasDefaultNetworkOnly(networks)) return;
+  if (usesOnlyDefaultNetwork(networks)) return;
   const names = networks.map(({ network }) => network);
   const known = new Set([
     DEFAULT_NETWORK,

@@ -7,15 +7,18 @@ const v6 = { id: "sub_6", family: 6, cidr: "fd00::/64" } as const;
 const supplyOf = ({ id, family }: { id: string; family: 4 | 6 }) => ({ id, family, free: 9 });
 const dual = { networkId: "net_1", subnets: [supplyOf(v4), supplyOf(v6)] };
 const single = { networkId: "net_2", subnets: [supplyOf(v4)] };
-const need = (setId: string, ...attachments: AddressNeed["attachments"]): AddressNeed => ({
+const need = (
+  setId: string,
+  ...templateNetworks: AddressNeed["templateNetworks"]
+): AddressNeed => ({
   setId,
   hostId: "host_1",
-  attachments,
+  templateNetworks,
 });
 
 it("gives a set an address of each subnet, and one MAC address for each interface", () => {
   const other = { id: "sub_x", family: 4, cidr: "10.9.0.0/24" } as const;
-  const { chosen, positions } = assignAddresses(
+  const { chosen, cursors } = assignAddresses(
     [need("set_1", dual, { networkId: "net_3", subnets: [supplyOf(other)] })],
     {
       subnets: [v4, v6, other],
@@ -24,15 +27,15 @@ it("gives a set an address of each subnet, and one MAC address for each interfac
         { subnetId: "sub_6", offsets: [8] },
         { subnetId: "sub_x", offsets: [9] },
       ],
-      own: [],
+      previous: [],
     },
   );
   expect(chosen).toMatchObject([
-    { attachment: 0, address: "10.0.0.7", mac: "0a:00:0a:00:00:07", isOwn: false },
-    { attachment: 0, address: "fd00::8", mac: "0a:00:0a:00:00:07" },
-    { attachment: 1, address: "10.9.0.9", mac: "0a:00:0a:09:00:09" },
+    { networkIndex: 0, address: "10.0.0.7", mac: "0a:00:0a:00:00:07", isReused: false },
+    { networkIndex: 0, address: "fd00::8", mac: "0a:00:0a:00:00:07" },
+    { networkIndex: 1, address: "10.9.0.9", mac: "0a:00:0a:09:00:09" },
   ]);
-  expect(positions).toEqual([
+  expect(cursors).toEqual([
     { subnetId: "sub_4", lastOffset: 7 },
     { subnetId: "sub_6", lastOffset: 8 },
     { subnetId: "sub_x", lastOffset: 9 },
@@ -43,24 +46,24 @@ it("gives a set the address that it had last, and leaves the position of the sub
   const supply = {
     subnets: [v4],
     free: [{ subnetId: "sub_4", offsets: [2, 3] }],
-    own: [{ setId: "set_1", subnetId: "sub_4", address: "10.0.0.200" }],
+    previous: [{ setId: "set_1", subnetId: "sub_4", address: "10.0.0.200" }],
   };
   expect(assignAddresses([need("set_1", single)], supply)).toMatchObject({
-    chosen: [{ address: "10.0.0.200", isOwn: true }],
-    positions: [],
+    chosen: [{ address: "10.0.0.200", isReused: true }],
+    cursors: [],
   });
   expect(assignAddresses([need("set_2", single)], supply).chosen).toMatchObject([
-    { address: "10.0.0.2", isOwn: false },
+    { address: "10.0.0.2", isReused: false },
   ]);
 });
 
 it("gives nothing of a network that the tenant lacks or that was deleted", () => {
-  const supply = { subnets: [], free: [{ subnetId: "sub_4", offsets: [2] }], own: [] };
+  const supply = { subnets: [], free: [{ subnetId: "sub_4", offsets: [2] }], previous: [] };
   expect(assignAddresses([need("set_1", single)], supply).chosen).toEqual([]);
   const lacking = { networkId: null, subnets: [] };
   expect(assignAddresses([need("set_1", single, lacking)], { ...supply, subnets: [v4] })).toEqual({
     chosen: [],
-    positions: [],
+    cursors: [],
   });
 });
 
@@ -73,13 +76,13 @@ it("gives no address twice, all or none to a set, and as many sets as the scarce
       fc.array(fc.constantFrom(dual, single), { maxLength: 20 }),
       (free4, free6, kinds) => {
         const needs = kinds.map((kind, index) => need(`set_${index}`, kind));
-        const { chosen, positions } = assignAddresses(needs, {
+        const { chosen, cursors } = assignAddresses(needs, {
           subnets: [v4, v6],
           free: [
             { subnetId: "sub_4", offsets: free4 },
             { subnetId: "sub_6", offsets: free6 },
           ],
-          own: [],
+          previous: [],
         });
         const used = chosen.map(({ subnetId, address }) => `${subnetId} ${address}`);
         expect(new Set(used).size).toBe(used.length);
@@ -94,7 +97,7 @@ it("gives no address twice, all or none to a set, and as many sets as the scarce
           if (isServed) left4--;
           if (isServed && isDual) left6--;
         }
-        for (const { subnetId, lastOffset } of positions) {
+        for (const { subnetId, lastOffset } of cursors) {
           const free = subnetId === "sub_4" ? free4 : free6;
           const taken = chosen.filter((each) => each.subnetId === subnetId).length;
           expect(lastOffset).toBe(free[taken - 1]);

@@ -1,13 +1,13 @@
 import { deriveMac } from "../../contracts/common/mac-address.ts";
 import { readSubnet } from "../../contracts/common/subnet-addresses.ts";
-import type { AttachmentRow } from "../../db/queries/networks/attachments.ts";
+import type { TemplateNetwork } from "../../db/queries/networks/template-networks.ts";
 import type {
   ChosenAddress,
-  FreeAddresses,
+  FreeOffsets,
   LockedSubnet,
   QuarantinedAddress,
-  SubnetPosition,
-} from "../../db/queries/networks/take-addresses.ts";
+  SearchCursor,
+} from "../../db/queries/networks/assign-addresses.ts";
 import { assert } from "../../lib/assert.ts";
 import { formatAddress } from "../../lib/ip/ip-address.ts";
 
@@ -15,19 +15,19 @@ import { formatAddress } from "../../lib/ip/ip-address.ts";
 export interface AddressNeed {
   setId: string;
   hostId: string;
-  attachments: readonly Pick<AttachmentRow, "networkId" | "subnets">[];
+  templateNetworks: readonly Pick<TemplateNetwork, "networkId" | "subnets">[];
 }
 
 /** The addresses from which sets get theirs. */
 export interface AddressSupply {
   subnets: readonly LockedSubnet[];
-  free: readonly FreeAddresses[];
-  own: readonly QuarantinedAddress[];
+  free: readonly FreeOffsets[];
+  previous: readonly QuarantinedAddress[];
 }
 
 export interface AssignedAddresses {
   chosen: ChosenAddress[];
-  positions: SubnetPosition[];
+  cursors: SearchCursor[];
 }
 
 /**
@@ -41,47 +41,49 @@ export function assignAddresses(
 ): AssignedAddresses {
   const subnets = new Map(supply.subnets.map((subnet) => [subnet.id, subnet]));
   const offsets = new Map(supply.free.map(({ subnetId, offsets }) => [subnetId, offsets]));
-  const own = new Map(supply.own.map((row) => [`${row.setId} ${row.subnetId}`, row.address]));
+  const previous = new Map(
+    supply.previous.map((row) => [`${row.setId} ${row.subnetId}`, row.address]),
+  );
   const used = new Map<string, number>();
   const chosen: ChosenAddress[] = [];
   for (const need of needs) {
-    const taken = new Map<string, number>();
+    const usedHere = new Map<string, number>();
     const findAddress = (subnetId: string): Omit<FoundAddress, "subnetId"> | undefined => {
       const subnet = subnets.get(subnetId);
       if (!subnet) return undefined; // deleted since it was read
-      const before = own.get(`${need.setId} ${subnetId}`);
-      if (before !== undefined) return { address: before, isOwn: true };
-      const place = (used.get(subnetId) ?? 0) + (taken.get(subnetId) ?? 0);
+      const before = previous.get(`${need.setId} ${subnetId}`);
+      if (before !== undefined) return { address: before, isReused: true };
+      const place = (used.get(subnetId) ?? 0) + (usedHere.get(subnetId) ?? 0);
       const offset = offsets.get(subnetId)?.[place];
       if (offset === undefined) return undefined;
-      taken.set(subnetId, (taken.get(subnetId) ?? 0) + 1);
-      return { address: toAddress(subnet, offset), isOwn: false };
+      usedHere.set(subnetId, (usedHere.get(subnetId) ?? 0) + 1);
+      return { address: toAddress(subnet, offset), isReused: false };
     };
     const addresses = chooseForSet(need, findAddress);
     if (!addresses) continue;
     chosen.push(...addresses);
-    for (const [subnetId, count] of taken) used.set(subnetId, (used.get(subnetId) ?? 0) + count);
+    for (const [subnetId, count] of usedHere) used.set(subnetId, (used.get(subnetId) ?? 0) + count);
   }
-  const positions = [...used].flatMap(([subnetId, count]) => {
+  const cursors = [...used].flatMap(([subnetId, count]) => {
     const lastOffset = offsets.get(subnetId)?.[count - 1];
     return lastOffset === undefined ? [] : { subnetId, lastOffset };
   });
-  return { chosen, positions };
+  return { chosen, cursors };
 }
 
 interface FoundAddress {
   subnetId: string;
   address: string;
-  isOwn: boolean;
+  isReused: boolean;
 }
 
 /** The addresses of a set, or undefined if a subnet has none. */
 function chooseForSet(
-  { setId, hostId, attachments }: AddressNeed,
+  { setId, hostId, templateNetworks }: AddressNeed,
   findAddress: (subnetId: string) => Omit<FoundAddress, "subnetId"> | undefined,
 ): ChosenAddress[] | undefined {
   const chosen: ChosenAddress[] = [];
-  for (const [attachment, { networkId, subnets }] of attachments.entries()) {
+  for (const [networkIndex, { networkId, subnets }] of templateNetworks.entries()) {
     if (networkId === null || subnets.length === 0) return undefined;
     const found: FoundAddress[] = [];
     for (const { id: subnetId } of subnets) {
@@ -89,13 +91,26 @@ function chooseForSet(
       if (!address) return undefined;
       found.push({ subnetId, ...address });
     }
-    const mac = deriveMac(found.map(({ address }) => address));
-    assert(mac, "an interface has an address");
-    chosen.push(...found.map((address) => ({ setId, hostId, attachment, mac, ...address })));
+    const mac = toMac(found.map(({ address }) => address));
+    chosen.push(...found.map((address) => ({ setId, hostId, networkIndex, mac, ...address })));
   }
   return chosen;
 }
 
 function toAddress({ family, cidr }: LockedSubnet, offset: number): string {
   return formatAddress({ family, value: readSubnet(cidr).first + BigInt(offset) });
+}
+
+/**
+ * The MAC address of an interface with these addresses: 0a:00 and the IPv4 address, or 0a:06 and
+ * the last four bytes of the IPv6 address. It is unique in a network, because Berth assigns
+ * only the first 2^32 addresses of a subnet.
+ */
+export function toMac(addresses: readonly string[]): string {
+  const parsed = addresses.flatMap((text) => parseAddress(text) ?? []);
+  const address = parsed.find(({ family }) => family === 4) ?? parsed[0];
+  assert(address, "an interface has an address");
+  const bytes = [0x0a, address.family === 4 ? 0 : 6];
+  bytes.push(...toBytes(address.family, address.value).slice(-4));
+  return bytes.map((byte) => byte.toString(16).padStart(2, "0")).join(":");
 }

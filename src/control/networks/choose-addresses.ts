@@ -1,10 +1,10 @@
-import type { AttachmentRow } from "../../db/queries/networks/attachments.ts";
+import type { TemplateNetwork } from "../../db/queries/networks/template-networks.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import {
   findFreeAddresses,
-  findOwnAddresses,
+  findPreviousAddresses,
   lockSubnets,
-} from "../../db/queries/networks/take-addresses.ts";
+} from "../../db/queries/networks/assign-addresses.ts";
 import { type HostSnapshot, NETWORKS_FEATURE } from "../../scheduler/placement/model.ts";
 import { type AddressNeed, assignAddresses, type AssignedAddresses } from "./assign-addresses.ts";
 
@@ -18,17 +18,17 @@ async function chooseAddresses(
   needs: readonly AddressNeed[],
 ): Promise<AssignedAddresses> {
   const counts = countPerSubnet(needs);
-  if (counts.size === 0) return { chosen: [], positions: [] };
+  if (counts.size === 0) return { chosen: [], cursors: [] };
   const ids = [...counts.keys()];
   const wanted = [...counts].map(([subnetId, count]) => ({ subnetId, count }));
   const setIds = needs.map(({ setId }) => setId);
   // Postgres runs them in this order, so the reads see all that earlier holders of the locks wrote.
-  const [subnets, own, free] = await Promise.all([
+  const [subnets, previous, free] = await Promise.all([
     lockSubnets(tx, ids),
-    findOwnAddresses(tx, setIds, ids),
+    findPreviousAddresses(tx, setIds, ids),
     findFreeAddresses(tx, wanted),
   ]);
-  return assignAddresses(needs, { subnets, own, free });
+  return assignAddresses(needs, { subnets, previous, free });
 }
 
 /**
@@ -38,16 +38,16 @@ async function chooseAddresses(
 export async function chooseForPlacements<P extends { setId: string; hostId: string }>(
   tx: Queryable,
   placements: readonly P[],
-  requests: ReadonlyMap<string, { attachments: readonly AttachmentRow[] | null }>,
+  requests: ReadonlyMap<string, { templateNetworks: readonly TemplateNetwork[] | null }>,
   hosts: ReadonlyMap<string, Pick<HostSnapshot, "features">>,
 ): Promise<{ placements: P[]; addresses: AssignedAddresses }> {
   const isNetworked = ({ hostId }: P) =>
     hosts.get(hostId)?.features.includes(NETWORKS_FEATURE) ?? false;
   const networked = placements.filter(isNetworked);
-  // A set without attachments was read before a host gained the feature. It is planned again.
+  // A set without template networks was read before a host gained the feature. It is planned again.
   const needs = networked.flatMap(({ setId, hostId }) => {
-    const attachments = requests.get(setId)?.attachments;
-    return attachments ? { setId, hostId, attachments } : [];
+    const templateNetworks = requests.get(setId)?.templateNetworks;
+    return templateNetworks ? { setId, hostId, templateNetworks } : [];
   });
   const addresses = await chooseAddresses(tx, needs);
   const complete = new Set(addresses.chosen.map(({ setId }) => setId));
@@ -59,8 +59,8 @@ export async function chooseForPlacements<P extends { setId: string; hostId: str
 
 function countPerSubnet(needs: readonly AddressNeed[]): Map<string, number> {
   const counts = new Map<string, number>();
-  for (const { attachments } of needs)
-    for (const { subnets } of attachments)
+  for (const { templateNetworks } of needs)
+    for (const { subnets } of templateNetworks)
       for (const { id } of subnets) counts.set(id, (counts.get(id) ?? 0) + 1);
   return counts;
 }

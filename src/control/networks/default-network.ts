@@ -1,6 +1,9 @@
 import type { SetTemplate } from "../../contracts/api/set-template.ts";
 import { DEFAULT_NETWORK } from "../../contracts/api/networks.ts";
-import { type AttachmentRow, listAttachments } from "../../db/queries/networks/attachments.ts";
+import {
+  type TemplateNetwork,
+  listTemplateNetworks,
+} from "../../db/queries/networks/template-networks.ts";
 import { type DueSets, readPendingSets } from "../../db/queries/placement/due-sets.ts";
 import { hasNetwork, insertNetworks } from "../../db/queries/networks/networks.ts";
 import { newId } from "../../lib/ids.ts";
@@ -18,12 +21,14 @@ export async function ensureDefaultNetwork(ctx: ControlContext, tenantId: string
  * Creates the missing default networks of the tenants of due sets, and then reads these sets again.
  * Without a networked host it does nothing.
  */
-export async function withDefaultNetworks(
+export async function ensureDefaultNetworks(
   tx: UnitOfWork,
   ctx: Pick<ControlContext, "settings">,
   due: DueSets,
 ): Promise<DueSets> {
-  const lacking = due.specs.filter(({ attachments }) => attachments?.some(isMissingDefault));
+  const lacking = due.specs.filter(({ templateNetworks }) =>
+    templateNetworks?.some(isMissingDefault),
+  );
   if (lacking.length === 0) return due;
   await insertDefaultNetworks(tx, ctx, [...new Set(lacking.map(({ tenantId }) => tenantId))]);
   const { sets, specs } = await readPendingSets(
@@ -34,22 +39,22 @@ export async function withDefaultNetworks(
 }
 
 /**
- * Reads the attachments of a template, and creates the default network that it needs. Returns null
+ * Lists the networks of a template, and creates the default network that it needs. Returns null
  * without a networked host.
  */
-export async function readAttachments(
+export async function ensureTemplateNetworks(
   tx: UnitOfWork,
   ctx: Pick<ControlContext, "settings">,
   tenantId: string,
   networks: SetTemplate["networks"],
-): Promise<AttachmentRow[] | null> {
-  const attachments = await listAttachments(tx, tenantId, networks);
-  if (!attachments?.some(isMissingDefault)) return attachments;
+): Promise<TemplateNetwork[] | null> {
+  const templateNetworks = await listTemplateNetworks(tx, tenantId, networks);
+  if (!templateNetworks?.some(isMissingDefault)) return templateNetworks;
   await insertDefaultNetworks(tx, ctx, [tenantId]);
-  return listAttachments(tx, tenantId, networks);
+  return listTemplateNetworks(tx, tenantId, networks);
 }
 
-function isMissingDefault({ network, networkId }: AttachmentRow): boolean {
+function isMissingDefault({ network, networkId }: TemplateNetwork): boolean {
   return network === DEFAULT_NETWORK && networkId === null;
 }
 
@@ -59,15 +64,15 @@ export async function insertDefaultNetworks(
   { settings }: Pick<ControlContext, "settings">,
   tenantIds: readonly string[],
 ): Promise<void> {
-  const created = tenantIds.map((tenantId) => ({
+  const added = tenantIds.map((tenantId) => ({
     id: newId("net"),
     tenantId,
     name: DEFAULT_NETWORK,
     subnets: settings.defaultNetworkSubnets.map(toNewSubnet),
   }));
-  const inserted = new Set(await insertNetworks(tx, created));
+  const inserted = new Set(await insertNetworks(tx, added));
   const subnets = settings.defaultNetworkSubnets.map(({ cidr }) => cidr);
-  for (const { id, tenantId } of created) {
+  for (const { id, tenantId } of added) {
     if (!inserted.has(id)) continue; // a concurrent transaction was first
     tx.emit({ kind: "network-created", tenantId, data: { network: DEFAULT_NETWORK, subnets } });
   }

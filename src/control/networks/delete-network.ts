@@ -14,7 +14,7 @@ const SERVICES_NAMED_MAX = 5;
 /**
  * Deletes a network that no set and no service uses. Throws not-found and state-conflict.
  *
- * The locks of its subnets exclude placements, which take addresses under the same locks. If a
+ * The locks of its subnets exclude placements, which assign addresses under the same locks. If a
  * service starts to use the network meanwhile, its sets stay pending: see `listSubnets` in
  * placement-requests.ts.
  */

@@ -9,7 +9,7 @@ import { assert } from "../../lib/assert.ts";
 import { newId } from "../../lib/ids.ts";
 import { type IpRange, parseAddress, parseRange } from "../../lib/ip/ip-address.ts";
 
-/** A valid subnet with the addresses that Berth may take from it, for the database. */
+/** A valid subnet with the addresses that Berth may assign, for the database. */
 export function toNewSubnet(subnet: CheckedSubnet): NewSubnet {
   const gateway = parseAddress(subnet.gateway)?.value;
   assert(gateway !== undefined, "a checked gateway is an address");

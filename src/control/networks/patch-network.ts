@@ -43,9 +43,9 @@ export async function patchNetwork(
       const after = stored[position];
       const hasNewGateway = after !== undefined && after.gateway !== subnet.gateway;
       const ranges = hasNewGateway ? [] : (after?.ranges ?? []);
-      const taken = await dropAddressesOutside(tx, subnet.id, ranges);
-      if (!taken) continue;
-      const detail = describeConflict(taken, subnet.cidr, hasNewGateway);
+      const assigned = await dropAddressesOutside(tx, subnet.id, ranges);
+      if (!assigned) continue;
+      const detail = describeConflict(assigned, subnet.cidr, hasNewGateway);
       const pointer = toPointer(position, hasNewGateway);
       throw new AppError("state-conflict", { detail, errors: [{ pointer, detail }] });
     }

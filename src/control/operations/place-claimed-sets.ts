@@ -1,5 +1,5 @@
 import { endClaims, planSetsNow } from "../../db/queries/operations/claims.ts";
-import { insertAddresses } from "../../db/queries/networks/take-addresses.ts";
+import { insertAddresses } from "../../db/queries/networks/assign-addresses.ts";
 import { readPendingSets } from "../../db/queries/placement/due-sets.ts";
 import { lockFleetHosts } from "../../db/queries/placement/fleet.ts";
 import { commitPlacements } from "../../db/queries/placement/placements.ts";
@@ -12,7 +12,7 @@ import { toHostSnapshot } from "../placement/host-snapshot.ts";
 import { buildPlacementRequests } from "../placement/placement-requests.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { chooseForPlacements } from "../networks/choose-addresses.ts";
-import { withDefaultNetworks } from "../networks/default-network.ts";
+import { ensureDefaultNetworks } from "../networks/default-network.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 
 /**
@@ -47,7 +47,7 @@ async function placeOnHost(
   const sets = await endClaims(tx, hostId);
   if (sets.length === 0) return;
   const setIds = sets.map(({ id }) => id);
-  const due = await withDefaultNetworks(tx, ctx, await readPendingSets(tx, setIds));
+  const due = await ensureDefaultNetworks(tx, ctx, await readPendingSets(tx, setIds));
   const requests = await buildPlacementRequests(tx, due);
   const [row] = await lockFleetHosts(tx, [hostId]);
   if (!row) return;
@@ -69,7 +69,7 @@ async function placeOnHost(
   const hosts = new Map([[hostId, host]]);
   const { placements, addresses } = await chooseForPlacements(tx, inputs, requestBySetId, hosts);
   const placed = await commitPlacements(tx, placements, policy.version);
-  await insertAddresses(tx, addresses.chosen, addresses.positions);
+  await insertAddresses(tx, addresses.chosen, addresses.cursors);
   for (const { setId, serviceId } of placed) tx.signal(`set:${setId}`, `service:${serviceId}`);
   if (placed.length > 0) tx.signal(`host:${hostId}`, "events");
   const placedIds = new Set(placed.map(({ setId }) => setId));

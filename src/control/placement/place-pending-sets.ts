@@ -14,7 +14,7 @@ import {
   type RejectionInput,
   tryLockPlacement,
 } from "../../db/queries/placement/placements.ts";
-import { insertAddresses } from "../../db/queries/networks/take-addresses.ts";
+import { insertAddresses } from "../../db/queries/networks/assign-addresses.ts";
 import { useCustomPlans } from "../../db/transaction.ts";
 import { assert } from "../../lib/assert.ts";
 import { watchWork } from "../../lib/async/watch-work.ts";
@@ -27,7 +27,7 @@ import type { ControlContext, SignalChannel, UnitOfWork } from "../runtime/conte
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { type AssignedAddresses } from "../networks/assign-addresses.ts";
 import { chooseForPlacements } from "../networks/choose-addresses.ts";
-import { withDefaultNetworks } from "../networks/default-network.ts";
+import { ensureDefaultNetworks } from "../networks/default-network.ts";
 import { FleetCache, type RefreshedFleet } from "./fleet-cache.ts";
 import { reserveIfFits } from "./growth.ts";
 import { toHostSnapshot } from "./host-snapshot.ts";
@@ -203,7 +203,7 @@ async function placeBatch(
     if (isContended && !(await tryLockPlacement(tx))) return "locked";
     const read = await readBatch(tx, cache, setsMax);
     if (read === "locked" || read.due.sets.length === 0) return read === "locked" ? read : "idle";
-    const due = await withDefaultNetworks(tx, ctx, read.due);
+    const due = await ensureDefaultNetworks(tx, ctx, read.due);
     const requests = await buildPlacementRequests(tx, due);
     const planned = planBatch({ ...read, due }, requests);
     const hostVersion = hasConflicted ? undefined : findOnlyHostVersion(planned.placements, cache);
@@ -252,7 +252,7 @@ interface AdmittedPlacements {
   addresses: AssignedAddresses;
 }
 
-const noAddresses: AssignedAddresses = { chosen: [], positions: [] };
+const noAddresses: AssignedAddresses = { chosen: [], cursors: [] };
 
 function planBatch(
   { fleet, policy, nowMs, due }: ReadBatch,
@@ -279,7 +279,7 @@ function commitBatch(
     const [, placed] = await Promise.all([
       isLarge && useCustomPlans(tx),
       commitAll(tx, placements, policyVersion, hostVersion),
-      insertAddresses(tx, addresses.chosen, addresses.positions),
+      insertAddresses(tx, addresses.chosen, addresses.cursors),
       recordRejections(tx, rejections, policyVersion),
     ]);
     return placed;

@@ -12,7 +12,10 @@ import { DEFAULT_NETWORK } from "../../contracts/api/networks.ts";
 import type { PlacementSpec } from "../../contracts/api/services.ts";
 import type { SetTemplate } from "../../contracts/api/set-template.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
-import { type AttachmentRow, listAttachments } from "../../db/queries/networks/attachments.ts";
+import {
+  type TemplateNetwork,
+  listTemplateNetworks,
+} from "../../db/queries/networks/template-networks.ts";
 import type { DueSets, PlacementSpecRow } from "../../db/queries/placement/due-sets.ts";
 import {
   type DepartingSets,
@@ -31,7 +34,7 @@ import type {
 /** A request for the planner, whose amounts contain the overhead. */
 export interface PendingRequest extends PlacementRequest {
   overhead: ContainerOverhead;
-  attachments: PlacementSpecRow["attachments"];
+  templateNetworks: PlacementSpecRow["templateNetworks"];
 }
 
 /**
@@ -60,7 +63,7 @@ export async function buildPlacementRequests(
           constraints: toConstraints(rules, serviceIds, listFeaturesOf(spec)),
           images: spec.images,
           overhead: computeOverhead(spec.logging),
-          attachments: spec.attachments,
+          templateNetworks: spec.templateNetworks,
         },
       ];
     }),
@@ -78,7 +81,7 @@ export async function buildPlacementRequests(
       serviceId: set.serviceId,
       resources: addOverhead(set, spec.overhead),
       overhead: spec.overhead,
-      attachments: spec.attachments,
+      templateNetworks: spec.templateNetworks,
       priority: set.priority,
       constraints: withoutSubnets(spec.constraints, set.ownSubnetIds),
       images: spec.images,
@@ -118,14 +121,14 @@ export async function buildServiceRequests(
   const departing = placement.spread.length === 0 ? [] : await listDepartingSets(q, serviceId);
   // Sets of one template share the object, because the planner caches by it.
   const byTemplate = new Map<SetTemplate, PlacementConstraints>();
-  const byNetworks = new Map<string, AttachmentRow[] | null>();
+  const byNetworks = new Map<string, TemplateNetwork[] | null>();
   for (const { template } of sets) {
     if (byTemplate.has(template)) continue;
     const key = JSON.stringify(template.networks);
-    const attachments =
-      byNetworks.get(key) ?? (await listAttachments(q, tenantId, template.networks));
-    byNetworks.set(key, attachments);
-    const rules = { tenantId, placement, repelledBy, departing, attachments };
+    const templateNetworks =
+      byNetworks.get(key) ?? (await listTemplateNetworks(q, tenantId, template.networks));
+    byNetworks.set(key, templateNetworks);
+    const rules = { tenantId, placement, repelledBy, departing, templateNetworks };
     byTemplate.set(template, toConstraints(rules, ids, listNeededFeatures(template)));
   }
   const constraintsOf = ({ template, ownSubnetIds }: WantedSet): PlacementConstraints => {
@@ -184,7 +187,7 @@ export function toConstraints(
   spec: PlacementRules & {
     repelledBy: readonly string[];
     departing: readonly DepartingSets[];
-    attachments: readonly AttachmentRow[] | null;
+    templateNetworks: readonly TemplateNetwork[] | null;
   },
   serviceIds: ReadonlyMap<string, string>,
   features: readonly string[],
@@ -201,17 +204,17 @@ export function toConstraints(
     tolerations: placement.tolerations,
     pool: placement.pool,
     features,
-    subnets: listSubnets(spec.attachments ?? []),
+    subnets: listSubnets(spec.templateNetworks ?? []),
     uncountedSets: sumUncountedSets(spec.departing),
   };
 }
 
 /**
- * The subnets of all attachments. A network that the tenant lacks is like one without addresses,
- * except the default network, which the first placement creates.
+ * The subnets of all networks of a template. A network that the tenant lacks is like one without
+ * addresses, except the default network, which the first placement creates.
  */
-function listSubnets(attachments: readonly AttachmentRow[]): SubnetSupply[] {
-  return attachments.flatMap(({ network, networkId, subnets }) => {
+function listSubnets(templateNetworks: readonly TemplateNetwork[]): SubnetSupply[] {
+  return templateNetworks.flatMap(({ network, networkId, subnets }) => {
     if (networkId !== null) return subnets;
     return network === DEFAULT_NETWORK ? [] : { id: network, free: 0 };
   });

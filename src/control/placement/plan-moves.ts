@@ -1,6 +1,6 @@
 import type { SetTemplate } from "../../contracts/api/set-template.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
-import { listSubnetsOfSets } from "../../db/queries/networks/take-addresses.ts";
+import { listSubnetsOfSets } from "../../db/queries/networks/assign-addresses.ts";
 import type { ServiceRow } from "../../db/queries/services/write-services.ts";
 import { explainRejection } from "../../scheduler/placement/explain.ts";
 import { planPlacements } from "../../scheduler/placement/plan.ts";

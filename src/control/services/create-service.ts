@@ -4,7 +4,7 @@ import {
   type Service,
   type ServiceChange,
 } from "../../contracts/api/services.ts";
-import { hasDefaultNetworkOnly } from "../../contracts/agent-protocol/agent-features.ts";
+import { usesOnlyDefaultNetwork } from "../../contracts/agent-protocol/agent-features.ts";
 import type { SetTemplate } from "../../contracts/api/set-template.ts";
 import {
   insertServices,
@@ -97,7 +97,7 @@ async function insertService(
 ): Promise<StoredService> {
   const { tolerations, hostLabels } = service.placement;
   if (tolerations.length > 0 || Object.keys(hostLabels).length > 0) return insertChecked();
-  if (!hasDefaultNetworkOnly(service.template.networks)) return insertChecked();
+  if (!usesOnlyDefaultNetwork(service.template.networks)) return insertChecked();
   const isSmall = service.setIds.length <= BATCHED_SETS_MAX;
   if (isSmall && !ctx.unit) return ctx.serviceInserter.insert(service, insertChecked);
   const growthWithAmpleQuota = computeSetAmounts(service.template, service.desiredReplicas);

@@ -6,7 +6,7 @@ import type { SetTemplate } from "../../contracts/api/set-template.ts";
 import type { BerthSet } from "../../contracts/api/sets.ts";
 import type { Volume } from "../../contracts/api/volumes.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
-import { insertAddresses } from "../../db/queries/networks/take-addresses.ts";
+import { insertAddresses } from "../../db/queries/networks/assign-addresses.ts";
 import { listAllHostPools, lockFleetHosts } from "../../db/queries/placement/fleet.ts";
 import { commitPlacements } from "../../db/queries/placement/placements.ts";
 import {
@@ -29,7 +29,7 @@ import { fitsHost } from "../../scheduler/placement/fits.ts";
 import type { HostSnapshot, Resources } from "../../scheduler/placement/model.ts";
 import type { AssignedAddresses } from "../networks/assign-addresses.ts";
 import { chooseForPlacements } from "../networks/choose-addresses.ts";
-import { readAttachments } from "../networks/default-network.ts";
+import { ensureTemplateNetworks } from "../networks/default-network.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { findPoolsWithIgnoredSelfTest } from "../placement/ignore-self-tests.ts";
@@ -91,9 +91,14 @@ export async function restoreVolume(
     const placement = { placementId: newId("plc"), setId: id, hostId: host.id };
     const because = { score: 0, because: { volume: 1 } };
     const placements = [{ ...placement, ...because, overhead, generation: 1 }];
-    const addresses = await chooseForSet(tx, ctx, { ...placement, tenantId, host, template });
+    const addresses = await chooseAddressesOfSet(tx, ctx, {
+      ...placement,
+      tenantId,
+      host,
+      template,
+    });
     await commitPlacements(tx, placements, host.policyVersion);
-    await insertAddresses(tx, addresses.chosen, addresses.positions);
+    await insertAddresses(tx, addresses.chosen, addresses.cursors);
     tx.emit({
       kind: "service-scaled",
       tenantId,
@@ -116,7 +121,7 @@ export async function restoreVolume(
 }
 
 /** Chooses the addresses of the set. Throws state-conflict if a subnet has none. */
-async function chooseForSet(
+async function chooseAddressesOfSet(
   tx: UnitOfWork,
   ctx: ControlContext,
   set: {
@@ -127,11 +132,16 @@ async function chooseForSet(
     template: SetTemplate;
   },
 ): Promise<AssignedAddresses> {
-  const attachments = await readAttachments(tx, ctx, set.tenantId, set.template.networks);
+  const templateNetworks = await ensureTemplateNetworks(
+    tx,
+    ctx,
+    set.tenantId,
+    set.template.networks,
+  );
   const { placements, addresses } = await chooseForPlacements(
     tx,
     [set],
-    new Map([[set.setId, { attachments }]]),
+    new Map([[set.setId, { templateNetworks }]]),
     new Map([[set.hostId, set.host]]),
   );
   if (placements.length === 0)

@@ -68,20 +68,23 @@ export const subnets = pgTable(
     /** Empty for the whole subnet. */
     pools: jsonb("pools").$type<string[]>().notNull(),
     reservations: jsonb("reservations").$type<string[]>().notNull(),
-    /** The addresses that Berth may take, from the columns above: see listUsableRanges. */
+    /** The addresses that Berth may assign, from the columns above: see listUsableRanges. */
     ranges: jsonb("ranges").$type<OffsetRange[]>().notNull(),
     /** The number of addresses in `ranges`. */
     usable: int8("usable").notNull(),
-    /** The number of rows in `addresses`. All of them are in `ranges`. */
-    taken: int8("taken").notNull().default(0),
-    /** The offset of the last address that Berth took. The search for the next one starts here. */
+    /** The number of rows in `addresses`, assigned or quarantined. All of them are in `ranges`. */
+    unavailable: int8("unavailable").notNull().default(0),
+    /** The offset of the last assigned address. The search for the next one starts here. */
     lastOffset: int8("last_offset").notNull().default(0),
     createdAt: timestamptz("created_at").notNull().defaultNow(),
   },
   (table) => [
     uniqueIndex("subnets_family_unique").on(table.networkId, table.family),
     check("subnets_family_known", sql`${table.family} in (4, 6)`),
-    check("subnets_taken_within_usable", sql`${table.taken} between 0 and ${table.usable}`),
+    check(
+      "subnets_unavailable_within_usable",
+      sql`${table.unavailable} between 0 and ${table.usable}`,
+    ),
   ],
 );
 
@@ -100,23 +103,23 @@ export const addresses = pgTable(
     /** The set that has it, or that had it last. A trigger quarantines it when the set leaves. */
     setId: text("set_id").notNull(),
     /** The position of the network in the template of the set, from 0. */
-    attachment: smallint("attachment").notNull(),
+    networkIndex: smallint("network_index").notNull(),
     mac: text("mac").notNull(),
-    state: text("state").$type<AddressState>().notNull().default("claimed"),
-    /** When the set left its host. */
-    releasedAt: timestamptz("released_at"),
+    state: text("state").$type<AddressState>().notNull().default("assigned"),
+    /** When the set left its host. Null for an assigned address. */
+    quarantinedAt: timestamptz("quarantined_at"),
   },
   (table) => [
     primaryKey({ name: "addresses_pkey", columns: [table.subnetId, table.address] }),
     // A set that is placed again gets its own quarantined address, so it has one in each subnet.
     uniqueIndex("addresses_set_subnet_unique").on(table.setId, table.subnetId),
     index("addresses_quarantined")
-      .on(table.subnetId, table.releasedAt)
+      .on(table.subnetId, table.quarantinedAt)
       .where(sql`state = 'quarantined'`),
     check("addresses_state_known", sql`${table.state} in (${quoted(addressStates)})`),
     check(
-      "addresses_released_if_quarantined",
-      sql`(${table.state} = 'quarantined') = (${table.releasedAt} is not null)`,
+      "addresses_time_if_quarantined",
+      sql`(${table.state} = 'quarantined') = (${table.quarantinedAt} is not null)`,
     ),
   ],
 );

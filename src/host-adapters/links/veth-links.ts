@@ -25,7 +25,7 @@ export function createVethLinks({ disablesChecksumOffload }: VethLinksOptions): 
       for (const name of [link.hostEnd, link.containerEnd]) checkName(name);
       if (!(await addPair(link, signal))) {
         const found = (await list(signal)).find(({ name }) => name === link.hostEnd);
-        if (!found || found.isOtherEndElsewhere) {
+        if (!found || found.isPeerInOtherNamespace) {
           await remove(link.hostEnd, signal);
           if (!(await addPair(link, signal)))
             throw new LinkError(`Another program has created ${link.containerEnd}. Remove it.`);
@@ -78,7 +78,9 @@ async function list(signal: AbortSignal): Promise<ListedLink[]> {
   const links = listSchema.parse(text.trim() === "" ? [] : JSON.parse(text));
   return links
     .flatMap(({ ifname, link_netnsid: namespace }) =>
-      ifname === undefined ? [] : [{ name: ifname, isOtherEndElsewhere: namespace !== undefined }],
+      ifname === undefined
+        ? []
+        : [{ name: ifname, isPeerInOtherNamespace: namespace !== undefined }],
     )
     .sort((a, b) => (a.name < b.name ? -1 : 1));
 }

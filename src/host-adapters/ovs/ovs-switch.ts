@@ -156,10 +156,10 @@ class OvsSwitch implements SwitchPort {
     const names = new Set(lines.slice(0, -1));
     return readInterfaces(lines.at(-1) ?? "")
       .filter(({ name }) => names.has(name))
-      .map(({ name, externalIds, ofPort, isReplaced }) => ({
+      .map(({ name, externalIds, ofPort, isStale }) => ({
         name,
         externalIds,
-        ofPort: isReplaced ? undefined : ofPort,
+        ofPort: isStale ? undefined : ofPort,
       }))
       .sort((a, b) => (a.name < b.name ? -1 : 1));
   }
@@ -247,7 +247,7 @@ function readInterfaces(json: string) {
         interfaceIndex: index,
         isOpened: index > 0 && opened === String(index),
         /** The interface that the daemon has opened has vanished. */
-        isReplaced: opened !== undefined && opened !== String(index),
+        isStale: opened !== undefined && opened !== String(index),
         error: typeof error === "string" ? error : undefined,
       };
     });

@@ -8,7 +8,7 @@ import {
   replaceSetsOfLostHosts,
   watchFleet,
 } from "../../control/hosts/replace-sets-of-lost-hosts.ts";
-import { releaseAddresses } from "../../control/networks/release-addresses.ts";
+import { endQuarantines } from "../../control/networks/end-quarantines.ts";
 import { claimLease } from "../../control/runtime/leases.ts";
 import { continueResizes } from "../../control/services/resize-round.ts";
 import { closeServices } from "../../control/services/close-services.ts";
@@ -63,7 +63,7 @@ function listSweeps(deps: SweepDeps): Sweep[] {
     sweep("resizes", 2_000, (signal) => continueResizes(ctx, signal)),
     sweep("service-deletion", 5_000, () => closeServices(ctx)),
     sweep("replicas", 30_000, (signal) => auditReplicas(ctx, signal)),
-    sweep("addresses", 10_000, (signal) => releaseAddresses(ctx, signal)),
+    sweep("addresses", 10_000, (signal) => endQuarantines(ctx, signal)),
     sweep("event-lag", 30_000, () => watchEventStreamLag(ctx)),
     sweep("retention", 60_000, (signal) => retention.run(signal)),
   ];

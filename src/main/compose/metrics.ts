@@ -10,7 +10,7 @@ import {
   countHostsWithFailedSelfTest,
   countHostsWithIgnoredSelfTest,
 } from "../../control/hosts/list-hosts.ts";
-import { listFreeAddresses } from "../../control/networks/release-addresses.ts";
+import { listFreeAddressCounts } from "../../control/networks/end-quarantines.ts";
 import { findLongestOverdueMs } from "../../control/placement/retry-pending.ts";
 import { readOutboxState } from "../../control/runtime/outbox.ts";
 import { withTimeout } from "../../lib/async/with-timeout.ts";
@@ -89,7 +89,7 @@ export function createMetrics({
         countHostsWithFailedSelfTest(ctx).then(hosts.setFailedSelfTests),
         countHostsWithIgnoredSelfTest(ctx).then(hosts.setIgnoredSelfTests),
         findLongestOverdueMs(ctx).then(dueWork.setPending),
-        listFreeAddresses(ctx).then((subnets) => freeAddresses.set(subnets)),
+        listFreeAddressCounts(ctx).then((subnets) => freeAddresses.set(subnets)),
         readOutboxState(ctx).then(dueWork.setOutbox),
         readEventStreamLag(ctx).then(dueWork.setHorizon),
       ];
@@ -138,7 +138,7 @@ function createAddressMetric(registers: Registry[]) {
     registers,
   });
   return {
-    set(subnets: Awaited<ReturnType<typeof listFreeAddresses>>): void {
+    set(subnets: Awaited<ReturnType<typeof listFreeAddressCounts>>): void {
       free.reset();
       for (const { free: count, family, ...labels } of subnets)
         free.set({ ...labels, family: String(family) }, count);

@@ -17,7 +17,7 @@ const USER_OPTIONS = "com.docker.network.generic";
 const optionText = z.string().max(1_024);
 
 const subnetSchema = z.string().max(49).refine(isSubnet, "expected a subnet such as 10.64.0.0/16");
-const emptyAs = <T extends z.ZodType>(schema: T) =>
+const emptyToUndefined = <T extends z.ZodType>(schema: T) =>
   z
     .union([z.literal(""), z.null(), schema])
     .optional()
@@ -39,7 +39,7 @@ const networkOptionsSchema = z.object({
 const ipDataSchema = z.object({
   Pool: subnetSchema,
   /** With the prefix length of the pool. */
-  Gateway: emptyAs(interfaceAddressSchema),
+  Gateway: emptyToUndefined(interfaceAddressSchema),
 });
 const ipDataList = z.array(ipDataSchema).max(1).nullish();
 
@@ -56,7 +56,7 @@ export const createNetworkSchema = z.object({
 export const networkSchema = z.object({ NetworkID: dockerIdSchema });
 export const endpointCallSchema = networkSchema.extend({ EndpointID: dockerIdSchema });
 
-const label = emptyAs(z.string().max(64));
+const label = emptyToUndefined(z.string().max(64));
 const endpointOptionsSchema = z.object({
   "berth.set": label,
   "berth.tenant": label,
@@ -74,9 +74,9 @@ const endpointOptionsSchema = z.object({
 export const createEndpointSchema = endpointCallSchema.extend({
   Interface: z
     .object({
-      Address: emptyAs(interfaceAddressSchema),
-      AddressIPv6: emptyAs(interfaceAddressSchema),
-      MacAddress: emptyAs(z.string().max(17).toLowerCase().pipe(macSchema)),
+      Address: emptyToUndefined(interfaceAddressSchema),
+      AddressIPv6: emptyToUndefined(interfaceAddressSchema),
+      MacAddress: emptyToUndefined(z.string().max(17).toLowerCase().pipe(macSchema)),
     })
     .nullish(),
   Options: endpointOptionsSchema.nullish(),
@@ -84,14 +84,14 @@ export const createEndpointSchema = endpointCallSchema.extend({
 
 export const requestPoolSchema = z.object({
   AddressSpace: optionText.optional(),
-  Pool: emptyAs(subnetSchema),
-  SubPool: emptyAs(optionText),
+  Pool: emptyToUndefined(subnetSchema),
+  SubPool: emptyToUndefined(optionText),
   Options: z.record(optionText, optionText).nullish(),
   V6: z.boolean().optional(),
 });
 export const requestAddressSchema = z.object({
   PoolID: optionText,
-  Address: emptyAs(addressSchema),
+  Address: emptyToUndefined(addressSchema),
   Options: z.record(optionText, optionText).nullish(),
 });
 

@@ -8,7 +8,12 @@ import {
 } from "../endpoints/attach-endpoint.ts";
 import type { DriverContext } from "../endpoints/driver-context.ts";
 import { DriverError } from "../model/driver-error.ts";
-import { type DockerNetwork, type Endpoint, withoutPrefix } from "../model/driver-records.ts";
+import {
+  deriveMac,
+  type DockerNetwork,
+  type Endpoint,
+  stripPrefixLength,
+} from "../model/driver-records.ts";
 import {
   createEndpointSchema,
   createNetworkSchema,
@@ -73,7 +78,7 @@ async function createNetwork(
   mtu: number,
 ): Promise<void> {
   const gateways = [...(IPv4Data ?? []), ...(IPv6Data ?? [])].flatMap(({ Gateway }) =>
-    Gateway === undefined ? [] : [withoutPrefix(Gateway)],
+    Gateway === undefined ? [] : [stripPrefixLength(Gateway)],
   );
   const { "berth.network": networkId, "berth.number": number, ...options } = Options ?? {};
   if (networkId === undefined || number === undefined)

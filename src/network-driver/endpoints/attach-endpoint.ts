@@ -1,6 +1,6 @@
 import { runAbortable } from "../../lib/async/abort.ts";
 import { DriverError } from "../model/driver-error.ts";
-import { type DockerNetwork, type Endpoint, withoutPrefix } from "../model/driver-records.ts";
+import { type DockerNetwork, type Endpoint, stripPrefixLength } from "../model/driver-records.ts";
 import { toExternalIds } from "../model/external-ids.ts";
 import type { LinkEnds } from "../model/link-names.ts";
 import type { DriverContext } from "./driver-context.ts";
@@ -36,7 +36,7 @@ export async function recordEndpoint(
       await replaceEndpoint(ctx, otherId, signal);
     if (await ctx.lock.run(endpointId, record, signal)) return;
     throw new DriverError(
-      `Another endpoint has just taken the address ${endpoint.addresses.join(" and ")}. Start the container again.`,
+      `Another endpoint just got the address ${endpoint.addresses.join(" and ")}. Start the container again.`,
     );
   };
   // One after the other: two endpoints that replace each other would both vanish.
@@ -53,7 +53,7 @@ async function replaceEndpoint(
   const link = (await ctx.links.list(signal)).find(({ name }) => name === hostEnd);
   const endpoint = ctx.records.endpoints.get(endpointId);
   if (!endpoint) return;
-  if (link?.isOtherEndElsewhere) {
+  if (link?.isPeerInOtherNamespace) {
     const owner = endpoint.set === undefined ? "" : ` of ${endpoint.set}`;
     throw new DriverError(
       `The address ${endpoint.addresses.join(" and ")} with the MAC address ${endpoint.mac} belongs to a running container${owner} in the same network. Remove that container, or choose another address.`,
@@ -170,7 +170,7 @@ async function removeLink(
 }
 
 function checkAddresses({ addresses, gateways }: DockerNetwork & Endpoint): void {
-  const used = addresses.map(withoutPrefix).find((address) => gateways.includes(address));
+  const used = addresses.map(stripPrefixLength).find((address) => gateways.includes(address));
   if (used === undefined) return;
   throw new DriverError(`${used} is the gateway of its network. Choose another address.`);
 }

@@ -62,7 +62,7 @@ function decide(ctx: DriverContext, endpointId: string, { ports, links }: Observ
   const { hostEnd } = ctx.names.nameEnds(endpointId);
   const link = links.get(hostEnd);
   const port = ports.get(hostEnd);
-  if (link?.isOtherEndElsewhere) return port?.ofPort === undefined ? "add-port" : "none";
+  if (link?.isPeerInOtherNamespace) return port?.ofPort === undefined ? "add-port" : "none";
   if (ctx.records.ageMs(endpointId) >= UNUSED_ENDPOINT_MS) return "remove-endpoint";
   return link === undefined && port ? "remove-port" : "none";
 }
@@ -126,7 +126,7 @@ async function adoptOrRemove(
         if (listed && ctx.records.endpoints.has(listed.endpointId)) return undefined;
         const { ports, links } = await observe(ctx, signal);
         const found = readExternalIds(ports.get(hostEnd)?.externalIds ?? {});
-        if (!links.get(hostEnd)?.isOtherEndElsewhere) {
+        if (!links.get(hostEnd)?.isPeerInOtherNamespace) {
           await ctx.switchPort.removePort(hostEnd, signal);
           await ctx.links.remove(hostEnd, signal);
           ctx.log.warn({ port: hostEnd }, "removed a port or link without an endpoint");

@@ -1,5 +1,5 @@
 import type { DockerNetwork, DriverRecordsContent, Endpoint } from "../model/driver-records.ts";
-import { DOCKER_NETWORKS_MAX, ENDPOINTS_MAX, withoutPrefix } from "../model/driver-records.ts";
+import { DOCKER_NETWORKS_MAX, ENDPOINTS_MAX, stripPrefixLength } from "../model/driver-records.ts";
 import { DriverError } from "../model/driver-error.ts";
 import type { LinkNames } from "../model/link-names.ts";
 import type { StateStore } from "../ports/state-store.ts";
@@ -90,13 +90,13 @@ export class EndpointRecords {
 
   /** Lists other endpoints with an address, the MAC address or the interface names of this one. */
   findConflicts(endpointId: string, wanted: Endpoint): string[] {
-    const addresses = new Set(wanted.addresses.map(withoutPrefix));
+    const addresses = new Set(wanted.addresses.map(stripPrefixLength));
     const { hostEnd } = this.#names.nameEnds(endpointId);
     const conflicts = ([otherId, other]: [string, Endpoint]): boolean =>
       this.#names.nameEnds(otherId).hostEnd === hostEnd ||
       (other.number === wanted.number &&
         (other.mac === wanted.mac ||
-          other.addresses.some((address) => addresses.has(withoutPrefix(address)))));
+          other.addresses.some((address) => addresses.has(stripPrefixLength(address)))));
     return [...this.#endpoints]
       .filter((entry) => entry[0] !== endpointId && conflicts(entry))
       .map(([otherId]) => otherId);

@@ -1,9 +1,9 @@
 import type { NetworkState } from "../../contracts/network-driver/network-state.ts";
 import { coalesce } from "../../lib/async/coalesce.ts";
-import { assignZones } from "../flows/assign-zones.ts";
+import { assignConntrackZones } from "../flows/assign-conntrack-zones.ts";
 import { compileFlows, type FlowNetwork, type LocalPort } from "../flows/compile-flows.ts";
 import { type Datapath, renderFlow } from "../flows/flow.ts";
-import { withoutPrefix } from "../model/driver-records.ts";
+import { stripPrefixLength } from "../model/driver-records.ts";
 import type { LinkNames } from "../model/link-names.ts";
 import type { ListedPort, SwitchPort } from "../ports/switch-port.ts";
 import type { EndpointRecords } from "./endpoint-records.ts";
@@ -28,7 +28,7 @@ export class SwitchFlows {
   readonly #sources: FlowSources;
   readonly #apply: (signal?: AbortSignal) => Promise<void>;
   #zones = new Map<number, number>();
-  #applied = 0;
+  #appliedFlowCount = 0;
   #isOutdated = true;
 
   constructor(sources: FlowSources) {
@@ -37,8 +37,8 @@ export class SwitchFlows {
   }
 
   /** The number of flows that the last `apply` wrote. */
-  get applied(): number {
-    return this.#applied;
+  get appliedFlowCount(): number {
+    return this.#appliedFlowCount;
   }
 
   /** True if the flows of the switch may differ from those that it should have. */
@@ -61,7 +61,7 @@ export class SwitchFlows {
     try {
       const flows = this.#compile(await this.#sources.switchPort.listPorts(signal));
       await this.#sources.switchPort.replaceFlows(flows, signal);
-      this.#applied = flows.length;
+      this.#appliedFlowCount = flows.length;
     } catch (error) {
       this.#isOutdated = true;
       throw error;
@@ -71,13 +71,13 @@ export class SwitchFlows {
   #compile(ports: readonly ListedPort[]): string[] {
     const networks = this.#listNetworks();
     const numbers = [...networks.values()].map(({ number }) => number);
-    this.#zones = assignZones(numbers, this.#zones);
+    this.#zones = assignConntrackZones(numbers, this.#zones);
     return compileFlows({
       datapath: this.#sources.datapath,
       localPorts: this.#listLocalPorts(ports),
       networks: [...networks.values()].map((network) => ({
         ...network,
-        zone: this.#zones.get(network.number) ?? 0,
+        conntrackZone: this.#zones.get(network.number) ?? 0,
       })),
       tunnelPort: ports.find(({ name }) => name === TUNNEL_PORT)?.ofPort,
     }).map(renderFlow);
@@ -87,11 +87,11 @@ export class SwitchFlows {
    * The networks of the network state, and those that only Docker knows so far. The containers of
    * the latter reach each other on this host before the agent has sent their network.
    */
-  #listNetworks(): Map<string, Omit<FlowNetwork, "zone">> {
+  #listNetworks(): Map<string, Omit<FlowNetwork, "conntrackZone">> {
     const { records, networkState } = this.#sources;
-    const networks = new Map<string, Omit<FlowNetwork, "zone">>();
+    const networks = new Map<string, Omit<FlowNetwork, "conntrackZone">>();
     const numbers = new Set<number>();
-    const add = (network: Omit<FlowNetwork, "zone">): void => {
+    const add = (network: Omit<FlowNetwork, "conntrackZone">): void => {
       if (networks.has(network.networkId) || numbers.has(network.number)) return;
       networks.set(network.networkId, network);
       numbers.add(network.number);
@@ -113,7 +113,7 @@ export class SwitchFlows {
       const ofPort = ofPorts.get(this.#sources.names.nameEnds(endpointId).hostEnd);
       if (ofPort === undefined) return [];
       const { networkId, mac } = endpoint;
-      return [{ ofPort, networkId, mac, addresses: endpoint.addresses.map(withoutPrefix) }];
+      return [{ ofPort, networkId, mac, addresses: endpoint.addresses.map(stripPrefixLength) }];
     });
   }
 }

@@ -57,7 +57,7 @@ const inputArbitrary = fc
         else remotePorts.push({ ...member(number, families), tunnelAddress: place });
       }
       const number = 4097 + index;
-      return { networkId, number, zone: 7 + index, gateways: [GATEWAY], remotePorts };
+      return { networkId, number, conntrackZone: 7 + index, gateways: [GATEWAY], remotePorts };
     });
     return { datapath, localPorts, networks, tunnelPort: TUNNEL };
   });
@@ -185,7 +185,7 @@ describe("the compiled flows", () => {
   it("pass neighbor discovery only with honest addresses, in the kernel's datapath", () => {
     check((input) => {
       const bridge = interpretFlows(compileFlows(input));
-      const isForwarding = input.datapath === "system";
+      const forwardsDiscovery = input.datapath === "system";
       for (const port of input.localPorts)
         for (const address of ownAddresses(port).filter(isIpv6)) {
           const to = input.localPorts.find(
@@ -198,14 +198,14 @@ describe("the compiled flows", () => {
             const fields = { ...frame.fields, ...nd, ...change };
             return bridge({ protocols: ["ipv6", "icmp6"], fields }).outputs;
           };
-          const delivered = isForwarding ? [{ port: String(to.ofPort) }] : [];
+          const delivered = forwardsDiscovery ? [{ port: String(to.ofPort) }] : [];
           expect(advertise({})).toMatchObject(delivered);
           expect(advertise({ nd_tll: "00:00:00:00:00:00" })).toMatchObject(delivered);
           expect(advertise({ nd_tll: to.mac })).toEqual([]);
           expect(advertise({ nd_target: "fd00::63" })).toEqual([]);
           expect(advertise({ ipv6_src: "fd00::63" })).toEqual([]);
           const known = ownAddresses(to).find(isIpv6);
-          if (known === undefined || !isForwarding) continue;
+          if (known === undefined || !forwardsDiscovery) continue;
           const solicitation = request(port.ofPort, port.mac, address, known);
           const fields = { ...solicitation.fields, nd_sll: to.mac };
           expect(bridge(solicitation).outputs).toHaveLength(1);
@@ -279,7 +279,7 @@ describe("the compiled flows", () => {
               },
             ]);
           else expect(outputs).toEqual([]);
-          const zone = String(network.zone);
+          const zone = String(network.conntrackZone);
           expect(zones.zonesTracked).toEqual([zone]);
           expect(zones.zonesCommitted).toEqual(outputs.length === 0 ? [] : [zone]);
         }
@@ -334,7 +334,13 @@ describe("the compiled flows", () => {
 
 describe("the flow compiler", () => {
   const datapath = "netdev";
-  const network = { networkId: "net_a", number: 4097, zone: 7, gateways: [], remotePorts: [] };
+  const network = {
+    networkId: "net_a",
+    number: 4097,
+    conntrackZone: 7,
+    gateways: [],
+    remotePorts: [],
+  };
   const port = { ...member(1, 46), networkId: "net_a", ofPort: 2 };
 
   it("gives no flow to a port whose network is unknown", () => {
@@ -383,7 +389,7 @@ describe("the flow compiler", () => {
   );
 
   it("refuses two networks with one number or zone", () => {
-    for (const change of [{ number: 4098 }, { zone: 8 }]) {
+    for (const change of [{ number: 4098 }, { conntrackZone: 8 }]) {
       const networks = [network, { ...network, networkId: "net_b", ...change }];
       expect(() => compileFlows({ datapath, localPorts: [], networks })).toThrow("the same");
     }

@@ -37,8 +37,8 @@ export interface FlowNetwork {
   networkId: string;
   /** The number of the network in the tunnel: unique in the fleet, from 1 to 2^24 - 1. */
   number: number;
-  /** Unique on this host (see assignZones). */
-  zone: number;
+  /** Unique on this host (see assignConntrackZones). */
+  conntrackZone: number;
   gateways: readonly string[];
   remotePorts: readonly RemotePort[];
 }
@@ -68,7 +68,7 @@ export interface FlowInput {
 export function compileFlows({ datapath, localPorts, networks, tunnelPort }: FlowInput): Flow[] {
   checkUnique("network", networks, ({ networkId }) => networkId);
   checkUnique("network number", networks, ({ number }) => number);
-  checkUnique("zone", networks, ({ zone }) => zone);
+  checkUnique("conntrack zone", networks, ({ conntrackZone }) => conntrackZone);
   checkUnique("port", localPorts, ({ ofPort }) => ofPort);
   const portsByNetwork = new Map<string, LocalPort[]>();
   for (const port of localPorts.toSorted((a, b) => b.ofPort - a.ofPort)) {
@@ -76,20 +76,20 @@ export function compileFlows({ datapath, localPorts, networks, tunnelPort }: Flo
     if (ports) ports.push(port);
     else portsByNetwork.set(port.networkId, [port]);
   }
-  const isForwarding = datapath === "system";
+  const forwardsDiscovery = datapath === "system";
   const flows = compileConstantFlows(datapath);
   for (const network of networks) {
     const local = portsByNetwork.get(network.networkId) ?? [];
     const remote = network.remotePorts.toSorted(compareRemotePorts);
     for (const port of local) {
       flows.push(...compileSender(network, port));
-      if (isForwarding) flows.push(...compileDiscovery(network, port));
+      if (forwardsDiscovery) flows.push(...compileDiscovery(network, port));
     }
-    flows.push(...compileNeighbors(network, [...local, ...remote], isForwarding));
+    flows.push(...compileNeighbors(network, [...local, ...remote], forwardsDiscovery));
     flows.push(...compileRules(network));
     flows.push(...compileReceivers(network, { local, remote, tunnelPort }));
     if (tunnelPort !== undefined)
-      flows.push(...compileTunnel(network, { tunnelPort, isForwarding }));
+      flows.push(...compileTunnel(network, { tunnelPort, forwardsDiscovery }));
   }
   return flows.sort(compareFlows);
 }
@@ -148,7 +148,7 @@ function compileDiscovery(network: FlowNetwork, { ofPort, mac, addresses }: Loca
 function compileNeighbors(
   network: FlowNetwork,
   ports: readonly { mac: string; addresses: readonly string[] }[],
-  isForwarding: boolean,
+  forwardsDiscovery: boolean,
 ): Flow[] {
   const macs = new Map<string, string>();
   const gateways = { mac: GATEWAY_MAC, addresses: network.gateways };
@@ -158,7 +158,7 @@ function compileNeighbors(
   return [...macs].map(([address, mac]) => {
     const match = `${requestFor(address)},${register.network}=${network.number}`;
     const actions =
-      isForwarding && familyOf(address) === 6
+      forwardsDiscovery && familyOf(address) === 6
         ? `set_field:${mac}->eth_dst,goto_table:${table.forward}`
         : `move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[],set_field:${mac}->eth_src,goto_table:${table.answer}`;
     return toFlow(network, table.neighbors, 100, match, actions);
@@ -210,18 +210,18 @@ function compileReceivers(
 /** The tunnel delivers packets of a network from the hosts of its remote ports, and no ARP. */
 function compileTunnel(
   network: FlowNetwork,
-  { tunnelPort, isForwarding }: { tunnelPort: number; isForwarding: boolean },
+  { tunnelPort, forwardsDiscovery }: { tunnelPort: number; forwardsDiscovery: boolean },
 ): Flow[] {
   const hosts = new Set(network.remotePorts.map(({ tunnelAddress }) => tunnelAddress));
   const accept = `${loadNetwork(network)},${load(1, register.isRemote)}`;
-  const track = `${accept},ct(table=${table.forward},zone=${network.zone})`;
+  const track = `${accept},ct(table=${table.forward},zone=${network.conntrackZone})`;
   return [...hosts].flatMap((host) => {
     const source = familyOf(host) === 4 ? "tun_src" : "tun_ipv6_src";
     const from = `in_port=${tunnelPort},tun_id=${network.number},${source}=${host}`;
     const packets = ["ip", "ipv6"].map((protocol) =>
       toFlow(network, table.classify, 100, `${protocol},${from}`, track),
     );
-    if (!isForwarding) return packets;
+    if (!forwardsDiscovery) return packets;
     const discovery = [135, 136].map((type) => {
       const match = `icmp6,icmpv6_type=${type},${from}`;
       return toFlow(network, table.classify, 215, match, `${accept},goto_table:${table.forward}`);
@@ -243,8 +243,8 @@ function withLinkLocal(mac: string, addresses: readonly string[]): string[] {
   return [...new Set(hasIpv6 ? [...addresses, linkLocalOf(mac)] : addresses)];
 }
 
-function loadNetwork({ number, zone }: FlowNetwork): string {
-  return `${load(number, register.network)},${load(zone, register.zone)}`;
+function loadNetwork({ number, conntrackZone }: FlowNetwork): string {
+  return `${load(number, register.network)},${load(conntrackZone, register.zone)}`;
 }
 
 function load(value: number, into: string): string {
@@ -253,12 +253,12 @@ function load(value: number, into: string): string {
 
 function toFlow(
   network: FlowNetwork,
-  of: number,
+  tableId: number,
   priority: number,
   match: string,
   actions: string,
 ): Flow {
-  return { table: of, priority, cookie: network.number, match, actions };
+  return { table: tableId, priority, cookie: network.number, match, actions };
 }
 
 function compareRemotePorts(a: RemotePort, b: RemotePort): number {

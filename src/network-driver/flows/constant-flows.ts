@@ -10,9 +10,13 @@ const ports = `output:NXM_NX_${register.port.toUpperCase()}[]`;
 
 /**
  * ICMPv6 types that a set may not send: those of routers, and advertisements of neighbors. In the
- * kernel's datapath, flows of a higher priority accept honest advertisements.
+ * kernel's datapath, flows of a higher priority accept advertisements that are not spoofed.
  */
-const impostorTypes = { routerAdvertisement: 134, neighborAdvertisement: 136, redirect: 137 };
+const forbiddenIcmpv6Types = {
+  routerAdvertisement: 134,
+  neighborAdvertisement: 136,
+  redirect: 137,
+};
 /** Ports of DHCP clients, for IPv4 and IPv6: only a DHCP server sends to them. */
 const dhcpClientPorts = ["udp,tp_dst=68", "udp6,tp_dst=546"];
 
@@ -25,7 +29,7 @@ const commonFlows: readonly Flow[] = [
   ...Object.values(table).map((each) => drop(each, 0, "")),
   // Sets have no use for VLAN tags.
   drop(table.classify, 220, "vlan_tci=0x1000/0x1000"),
-  ...Object.values(impostorTypes).map((type) =>
+  ...Object.values(forbiddenIcmpv6Types).map((type) =>
     drop(table.classify, 210, `icmp6,icmpv6_type=${type}`),
   ),
   ...dhcpClientPorts.map((match) => drop(table.classify, 210, match)),
@@ -88,7 +92,7 @@ const answeringFlows: readonly Flow[] = [
   ),
 ];
 
-/** Neighbor discovery is not tracked, and table 0 accepts it only with honest addresses. */
+/** Neighbor discovery is not tracked, and table 0 drops it if its addresses are spoofed. */
 const forwardingFlows: readonly Flow[] = [
   drop(table.classify, 210, "icmp6,icmpv6_type=135"),
   ...["icmp6,icmpv6_type=135", "icmp6,icmpv6_type=136"].map((match) =>
@@ -105,10 +109,10 @@ function compileStates(from: number, to: number): Flow[] {
   ];
 }
 
-function flow(of: number, priority: number, match: string, actions: string): Flow {
-  return { table: of, priority, cookie: 0, match, actions };
+function flow(tableId: number, priority: number, match: string, actions: string): Flow {
+  return { table: tableId, priority, cookie: 0, match, actions };
 }
 
-function drop(of: number, priority: number, match: string): Flow {
-  return flow(of, priority, match, "drop");
+function drop(tableId: number, priority: number, match: string): Flow {
+  return flow(tableId, priority, match, "drop");
 }

@@ -32,7 +32,7 @@ export interface Link {
 export interface ListedLink {
   name: string;
   /** True if the other end is in another namespace: a container has it. */
-  isOtherEndElsewhere: boolean;
+  isPeerInOtherNamespace: boolean;
 }
 
 /** A call failed. Its message is a sentence for operators. */

@@ -1,7 +1,7 @@
 import type { SubnetSupply } from "./model.ts";
 
 /** The free addresses of the subnets that the requests of a plan name. */
-export class FreeAddresses {
+export class FreeAddressCounts {
   readonly #free = new Map<string, number>();
 
   /** Adds subnets unless they are known, and returns their ids. */
@@ -15,8 +15,8 @@ export class FreeAddresses {
     return subnetIds.some((id) => (this.#free.get(id) ?? 0) <= 0);
   }
 
-  /** Takes an address of each of these subnets. */
-  take(subnetIds: readonly string[]): void {
+  /** Counts a placement, which uses an address of each of these subnets. */
+  notePlaced(subnetIds: readonly string[]): void {
     for (const id of subnetIds) this.#free.set(id, (this.#free.get(id) ?? 0) - 1);
   }
 }

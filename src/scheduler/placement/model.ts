@@ -118,7 +118,7 @@ export interface PlacementConstraints {
   pool: string;
   /** The features of agents that the template needs. */
   features: readonly string[];
-  /** Each placement on a host with NETWORKS_FEATURE takes one address of each of these subnets. */
+  /** Each placement on a host with NETWORKS_FEATURE gets one address of each of these subnets. */
   subnets: readonly SubnetSupply[];
   /**
    * The number of departing sets that spread no longer counts, by host id. Such a set is ordered

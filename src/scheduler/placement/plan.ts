@@ -7,7 +7,7 @@ import {
   freshHosts,
   prepareFilters,
 } from "./filters.ts";
-import { FreeAddresses } from "./free-addresses.ts";
+import { FreeAddressCounts } from "./free-addresses.ts";
 import { toAmounts, type Booking, fits } from "./fits.ts";
 import type { Fleet } from "./fleet.ts";
 import { DIMENSION_COUNT, type HostTable } from "./host-table.ts";
@@ -87,7 +87,7 @@ interface Shape {
   preferences: Preferences;
   indexes: readonly CapacityIndex[] | undefined;
   capacity: CapacityFacts;
-  /** The ids of the subnets of which a placement takes an address. */
+  /** The ids of the subnets of which a placement gets an address. */
   subnetIds: readonly string[];
   /**
    * The cached rejection. Capacity and free addresses only shrink within a plan, so it stays valid
@@ -131,7 +131,7 @@ class Planning {
   /** All bookings in order. The end of the plan reverts them. */
   readonly #bookings: Booking[] = [];
   readonly #rejections: RejectionCounter;
-  readonly #freeAddresses = new FreeAddresses();
+  readonly #freeAddresses = new FreeAddressCounts();
   /** The hosts of this plan by service, for listeners that the plan creates later. */
   readonly #placedHere = new Map<string, number[]>();
   readonly #uncounted: UncountedSets;
@@ -279,7 +279,7 @@ class Planning {
   #book(shape: Shape, rank: number): void {
     this.#table.addCapacity(rank, shape.requested, -1);
     this.#bookings.push({ rank, requested: shape.requested });
-    if (hasBit(this.#table.networked, rank)) this.#freeAddresses.take(shape.subnetIds);
+    if (hasBit(this.#table.networked, rank)) this.#freeAddresses.notePlaced(shape.subnetIds);
     const ranks = this.#placedHere.get(shape.serviceId) ?? [];
     ranks.push(rank);
     this.#placedHere.set(shape.serviceId, ranks);

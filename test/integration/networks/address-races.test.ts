@@ -3,12 +3,12 @@ import { expect, test } from "vitest";
 import { createNetworkBody } from "../../../src/contracts/api/networks.ts";
 import { createNetwork } from "../../../src/control/networks/create-network.ts";
 import { chooseForPlacements } from "../../../src/control/networks/choose-addresses.ts";
-import { releaseAddresses } from "../../../src/control/networks/release-addresses.ts";
+import { endQuarantines } from "../../../src/control/networks/end-quarantines.ts";
 import { createPlacer } from "../../../src/control/placement/place-pending-sets.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { deleteSet } from "../../../src/control/sets/delete-set.ts";
-import { listAttachments } from "../../../src/db/queries/networks/attachments.ts";
-import { insertAddresses } from "../../../src/db/queries/networks/take-addresses.ts";
+import { listTemplateNetworks } from "../../../src/db/queries/networks/template-networks.ts";
+import { insertAddresses } from "../../../src/db/queries/networks/assign-addresses.ts";
 import { commitPlacements } from "../../../src/db/queries/placement/placements.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { lockHosts } from "../../../src/db/queries/sets/write-sets.ts";
@@ -43,7 +43,7 @@ function body(replicas: number) {
 async function placeOn(f: FleetContext, setId: string, hostId: string): Promise<boolean> {
   return withTx(f.ctx.db, async (tx) => {
     await lockHosts(tx, [hostId]);
-    const attachments = await listAttachments(tx, f.tenantId, [{ network: "net" }]);
+    const templateNetworks = await listTemplateNetworks(tx, f.tenantId, [{ network: "net" }]);
     const placement = {
       placementId: newId("plc"),
       setId,
@@ -56,11 +56,11 @@ async function placeOn(f: FleetContext, setId: string, hostId: string): Promise<
     const { placements, addresses } = await chooseForPlacements(
       tx,
       [placement],
-      new Map([[setId, { attachments }]]),
+      new Map([[setId, { templateNetworks }]]),
       new Map([[hostId, { features: ["networks"] }]]),
     );
     await commitPlacements(tx, placements, 1);
-    await insertAddresses(tx, addresses.chosen, addresses.positions);
+    await insertAddresses(tx, addresses.chosen, addresses.cursors);
     return placements.length === 1;
   });
 }
@@ -105,12 +105,12 @@ test("job workers, removals and expiring quarantines together never give an addr
       ...placers.map((placer) => placer.placeSets()),
       ...running.map(({ id }) => deleteSet(f.ctx, f.tenantId, id)),
       ...hostIds.map((hostId) => obeyOrders(f, hostId)),
-      releaseAddresses(f.ctx, undefined, 0),
+      endQuarantines(f.ctx, undefined, 0),
     ]);
     await f.placer.placeSets();
     expect(await findAddressFaults(f)).toEqual([]);
     for (const { address, setId, state } of await listAddresses(f))
-      if (state === "claimed") holders.set(`${address} ${setId}`, setId);
+      if (state === "assigned") holders.set(`${address} ${setId}`, setId);
   }
   // The load has used addresses again for other sets.
   expect(holders.size).toBeGreaterThan(29 + 12);

@@ -7,9 +7,9 @@ import { createNetworkBody } from "../../../src/contracts/api/networks.ts";
 import { createNetwork } from "../../../src/control/networks/create-network.ts";
 import { deleteNetwork } from "../../../src/control/networks/delete-network.ts";
 import {
-  listFreeAddresses,
-  releaseAddresses,
-} from "../../../src/control/networks/release-addresses.ts";
+  listFreeAddressCounts,
+  endQuarantines,
+} from "../../../src/control/networks/end-quarantines.ts";
 import { createMover } from "../../../src/control/operations/move-sets.ts";
 import { deleteHost } from "../../../src/control/hosts/delete-host.ts";
 import { replaceSetsOfLostHosts } from "../../../src/control/hosts/replace-sets-of-lost-hosts.ts";
@@ -24,7 +24,7 @@ import { controlSet } from "../../../src/control/sets/control-set.ts";
 import { explainSet } from "../../../src/control/sets/explain-set.ts";
 import { createServicePlanner } from "../../../src/control/dry-run/plan-service.ts";
 import type { PlaceOutcome } from "../../../src/control/placement/place-pending-sets.ts";
-import { findFreeAddresses } from "../../../src/db/queries/networks/take-addresses.ts";
+import { findFreeAddresses } from "../../../src/db/queries/networks/assign-addresses.ts";
 import { withTx } from "../../../src/db/transaction.ts";
 import { waitForLockWait } from "../../support/fleet/lock-waits.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
@@ -64,8 +64,8 @@ const smallNetwork = createNetworkBody.parse({
 }).subnets;
 const largeHost = { ...smallHost, cpuMillis: 16_000, memoryBytes: 2 ** 36 };
 
-const claimed = async (f: FleetContext) =>
-  (await listAddresses(f)).filter(({ state }) => state === "claimed");
+const assigned = async (f: FleetContext) =>
+  (await listAddresses(f)).filter(({ state }) => state === "assigned");
 
 test("a set on a host without networks has no address, and creates no network", async () => {
   const f = await start();
@@ -88,13 +88,13 @@ test("the first set on a host with networks creates the default network, and get
       address: "10.64.0.2",
       setId: set?.id,
       mac: "0a:00:0a:40:00:02",
-      attachment: 0,
-      state: "claimed",
+      networkIndex: 0,
+      state: "assigned",
     },
   ]);
   await createService(f.ctx, f.tenantId, serviceBody("db", { replicas: 3 }));
   await f.placer.placeSets();
-  expect((await claimed(f)).map(({ address }) => address)).toEqual(
+  expect((await assigned(f)).map(({ address }) => address)).toEqual(
     [2, 3, 4, 5].map((number) => `10.64.0.${number}`),
   );
   expect(await findAddressFaults(f)).toEqual([]);
@@ -107,10 +107,10 @@ test("a set has an address in each subnet of its networks", async () => {
   await addNetwork(f, "back", "fd02::/64");
   await createService(f.ctx, f.tenantId, withNetworks("web", ["back", "front"]));
   expect(await f.placer.placeSets()).toMatchObject({ placed: 1 });
-  expect(await claimed(f)).toMatchObject([
-    { network: "front", address: "10.1.0.2", attachment: 1, mac: "0a:00:0a:01:00:02" },
-    { network: "front", address: "fd01::2", attachment: 1, mac: "0a:00:0a:01:00:02" },
-    { network: "back", address: "fd02::2", attachment: 0, mac: "0a:06:00:00:00:02" },
+  expect(await assigned(f)).toMatchObject([
+    { network: "front", address: "10.1.0.2", networkIndex: 1, mac: "0a:00:0a:01:00:02" },
+    { network: "front", address: "fd01::2", networkIndex: 1, mac: "0a:00:0a:01:00:02" },
+    { network: "back", address: "fd02::2", networkIndex: 0, mac: "0a:06:00:00:00:02" },
   ]);
 });
 
@@ -121,17 +121,19 @@ test("an address stays with its set until the set has left its host, then it is 
   await f.placer.placeSets();
   await obeyOrders(f, h1);
   await deleteService(f.ctx, f.tenantId, "web", undefined);
-  expect(await claimed(f)).toHaveLength(1);
+  expect(await assigned(f)).toHaveLength(1);
   await obeyOrders(f, h1);
   expect(await listAddresses(f)).toMatchObject([{ address: "10.64.0.2", state: "quarantined" }]);
-  expect(await releaseAddresses(f.ctx)).toBe(0);
-  await f.ctx.db.execute(sql`update addresses set released_at = released_at - interval '601 s'`);
-  expect(await releaseAddresses(f.ctx)).toBe(1);
+  expect(await endQuarantines(f.ctx)).toBe(0);
+  await f.ctx.db.execute(
+    sql`update addresses set quarantined_at = quarantined_at - interval '601 s'`,
+  );
+  expect(await endQuarantines(f.ctx)).toBe(1);
   expect(await findAddressFaults(f)).toEqual([]);
   await createService(f.ctx, f.tenantId, serviceBody("next"));
   await f.placer.placeSets();
   // The free addresses take turns, so an address is used again as late as possible.
-  expect(await claimed(f)).toMatchObject([{ address: "10.64.0.3" }]);
+  expect(await assigned(f)).toMatchObject([{ address: "10.64.0.3" }]);
 });
 
 test("an exhausted subnet is a counted reason, and its sets go elsewhere if they may", async () => {
@@ -141,13 +143,13 @@ test("an exhausted subnet is a counted reason, and its sets go elsewhere if they
   await addNetwork(f, "small", "10.1.0.0/29");
   await createService(f.ctx, f.tenantId, withNetworks("web", ["small"], 6));
   expect(await f.placer.placeSets()).toMatchObject({ placed: 5, rejected: 1, conflicts: 0 });
-  expect((await claimed(f)).map(({ address }) => address)).toEqual(
+  expect((await assigned(f)).map(({ address }) => address)).toEqual(
     [2, 3, 4, 5, 6].map((number) => `10.1.0.${number}`),
   );
   const waiting = (await listLiveSets(f)).find(({ host }) => host === null);
   const { rejection } = await explainSet(f.ctx, f.tenantId, waiting?.id ?? "");
   expect(rejection?.reasons).toEqual([{ reason: "subnet-exhausted", hosts: 2 }]);
-  expect(await listFreeAddresses(f.ctx)).toEqual([
+  expect(await listFreeAddressCounts(f.ctx)).toEqual([
     { tenant: "food", network: "small", family: 4, free: 0 },
   ]);
   await f.enroll("h3");
@@ -169,7 +171,7 @@ test("a set with the default network only runs without an address when the netwo
   expect(await f.placer.placeSets()).toMatchObject({ placed: 9, rejected: 0 });
   const onBare = (await listLiveSets(f)).filter(({ host }) => host === "h3");
   expect(onBare).toHaveLength(4);
-  expect(await claimed(f)).toHaveLength(5);
+  expect(await assigned(f)).toHaveLength(5);
   expect(await findAddressFaults(f)).toEqual([]);
 });
 
@@ -184,7 +186,7 @@ test("a set that is placed again keeps its address, even in an exhausted subnet"
   await f.placer.placeSets();
   await obeyOrders(f, h1);
   const [moving] = (await listLiveSets(f)).filter(({ host }) => host === "h1");
-  const before = (await claimed(f)).find(({ setId }) => setId === moving?.id);
+  const before = (await assigned(f)).find(({ setId }) => setId === moving?.id);
   // A stopped set moves as the same set, on a claim.
   await controlSet(f.ctx, f.tenantId, moving?.id ?? "", "stop");
   await obeyOrders(f, h1);
@@ -197,7 +199,7 @@ test("a set that is placed again keeps its address, even in an exhausted subnet"
   ]);
   await mover.moveSets();
   expect((await listLiveSets(f)).find(({ id }) => id === moving?.id)).toMatchObject({ host: "h2" });
-  expect((await claimed(f)).find(({ setId }) => setId === moving?.id)).toEqual(before);
+  expect((await assigned(f)).find(({ setId }) => setId === moving?.id)).toEqual(before);
   expect(await findAddressFaults(f)).toEqual([]);
 });
 
@@ -207,7 +209,7 @@ test("a set whose start failed keeps its address on the next host", async () => 
   await addNetwork(f, "small", "10.1.0.0/29");
   await createService(f.ctx, f.tenantId, withNetworks("web", ["small"]));
   await f.placer.placeSets();
-  const [before] = await claimed(f);
+  const [before] = await assigned(f);
   const [set] = (await f.sync(h1, { full: true })).sets;
   assert(set, "the host has a set to run");
   await f.sync(h1, { observed: [observed(set, "failed", { gaveUp: true })] });
@@ -216,9 +218,9 @@ test("a set whose start failed keeps its address on the next host", async () => 
   expect(await f.placer.placeSets()).toMatchObject({ placed: 4 });
   await obeyOrders(f, h1);
   await f.ctx.db.execute(sql`update sets set plan_after = now() where host_id is null`);
-  expect(await listFreeAddresses(f.ctx)).toMatchObject([{ free: 0 }]);
+  expect(await listFreeAddressCounts(f.ctx)).toMatchObject([{ free: 0 }]);
   expect(await f.placer.placeSets()).toMatchObject({ placed: 1, rejected: 0 });
-  expect((await claimed(f)).find(({ setId }) => setId === set.setId)).toEqual(before);
+  expect((await assigned(f)).find(({ setId }) => setId === set.setId)).toEqual(before);
   expect(await findAddressFaults(f)).toEqual([]);
 });
 
@@ -246,7 +248,7 @@ test("the set of a restored volume gets an address, or the restore says that non
     })),
   });
   const restored = await restoreVolume(f.ctx, null, volumeIds[0] ?? "");
-  expect(await claimed(f)).toMatchObject([{ setId: restored.id, address: "10.1.0.2" }]);
+  expect(await assigned(f)).toMatchObject([{ setId: restored.id, address: "10.1.0.2" }]);
   await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 4 }));
   expect(await f.placer.placeSets()).toMatchObject({ placed: 4 });
   await expect(restoreVolume(f.ctx, null, volumeIds[1] ?? "")).rejects.toMatchObject({
@@ -262,17 +264,17 @@ test("the addresses of a lost host stay with its sets until the host is deleted"
   await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 2 }));
   await f.placer.placeSets();
   await obeyOrders(f, lost);
-  const before = await claimed(f);
+  const before = await assigned(f);
   await enrollNetworked(f, "h2");
   await f.ctx.db.execute(
     sql`update hosts set lease_expires_at = now() - interval '1 h' where id = ${lost}`,
   );
   expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ lost: 1, replacedSets: 2 });
   await f.placer.placeSets();
-  const addresses = (await claimed(f)).map(({ address }) => address);
+  const addresses = (await assigned(f)).map(({ address }) => address);
   expect(addresses).toEqual([2, 3, 4, 5].map((number) => `10.64.0.${number}`));
   await deleteHost(f.ctx, lost, { confirm: lost });
-  expect((await claimed(f)).map(({ address }) => address)).toEqual(["10.64.0.4", "10.64.0.5"]);
+  expect((await assigned(f)).map(({ address }) => address)).toEqual(["10.64.0.4", "10.64.0.5"]);
   const quarantined = (await listAddresses(f)).filter(({ state }) => state === "quarantined");
   expect(quarantined).toEqual(before.map((address) => ({ ...address, state: "quarantined" })));
   expect(await findAddressFaults(f)).toEqual([]);
@@ -423,16 +425,16 @@ test("a set that is deleted before its placement commits leaves no address", asy
     await waitForLockWait(f.ctx.db, "the set's row is waited for");
   });
   expect(await run).toMatchObject({ placed: 2, conflicts: 1 });
-  expect((await claimed(f)).map(({ setId }) => setId)).not.toContain(first?.id);
-  expect(await claimed(f)).toHaveLength(2);
+  expect((await assigned(f)).map(({ setId }) => setId)).not.toContain(first?.id);
+  expect(await assigned(f)).toHaveLength(2);
   expect(await findAddressFaults(f)).toEqual([]);
 });
 
-test("the search reads few of many taken addresses", async () => {
+test("the search reads few of many unavailable addresses", async () => {
   const f = await start();
   await addNetwork(f, "net", "10.1.0.0/16", "fd01::/64");
   await f.ctx.db.execute(
-    sql`insert into addresses (subnet_id, address, set_id, attachment, mac)
+    sql`insert into addresses (subnet_id, address, set_id, network_index, mac)
         select id, case family when 4 then '10.1.0.0'::inet else 'fd01::'::inet end + n, 'set_' || n, 0, ''
         from subnets, generate_series(1000, 40000) n`,
   );
@@ -477,19 +479,21 @@ test("the search returns the next free addresses of the ranges, in turn", async 
           ]
         : [[a, d]];
     const lastOffset = pick(31);
-    const taken = Array.from({ length: 32 }, (_, offset) => offset).filter(() => random() < 0.6);
+    const unavailable = Array.from({ length: 32 }, (_, offset) => offset).filter(
+      () => random() < 0.6,
+    );
     await f.ctx.db.execute(sql`delete from addresses`);
     await f.ctx.db.execute(
       sql`update subnets set ranges = ${JSON.stringify(ranges)}::jsonb, last_offset = ${lastOffset}`,
     );
     await f.ctx.db.execute(
-      sql`insert into addresses (subnet_id, address, set_id, attachment, mac)
-          select ${subnetId}, '10.1.0.0'::inet + value::int, 'set_' || value, 0, '' from json_array_elements_text(${JSON.stringify(taken)}::json)`,
+      sql`insert into addresses (subnet_id, address, set_id, network_index, mac)
+          select ${subnetId}, '10.1.0.0'::inet + value::int, 'set_' || value, 0, '' from json_array_elements_text(${JSON.stringify(unavailable)}::json)`,
     );
     const inTurn = Array.from({ length: 32 }, (_, step) => (lastOffset + 1 + step) % 32);
     const expected = inTurn.filter(
       (offset) =>
-        !taken.includes(offset) &&
+        !unavailable.includes(offset) &&
         ranges.some(([first = 0, last = 0]) => first <= offset && offset <= last),
     );
     const count = 1 + pick(12);

@@ -50,20 +50,20 @@ const patch = (name: string, subnets: unknown[], headers: Record<string, string>
   send("PATCH", `/v1/networks/${name}`, { subnets }, { headers });
 
 /** Stores an address of a subnet, as the commit of a placement does. */
-async function takeAddress(networkName: string, address: string): Promise<string> {
+async function assignAddress(networkName: string, address: string): Promise<string> {
   const setId = newId("set");
   await test.ctx.db.execute(
-    sql`with taken as (
-          insert into addresses (subnet_id, address, set_id, attachment, mac)
+    sql`with added as (
+          insert into addresses (subnet_id, address, set_id, network_index, mac)
           select b.id, ${address}, ${setId}, 0, '0a:00:00:00:00:00' from subnets b join networks n on n.id = b.network_id
           where n.name = ${networkName} and b.family = family(${address}::inet) returning subnet_id)
-        update subnets set taken = taken + 1 where id in (select subnet_id from taken)`,
+        update subnets set unavailable = unavailable + 1 where id in (select subnet_id from added)`,
   );
   return setId;
 }
 const quarantine = (setId: string) =>
   test.ctx.db.execute(
-    sql`update addresses set state = 'quarantined', released_at = now() where set_id = ${setId}`,
+    sql`update addresses set state = 'quarantined', quarantined_at = now() where set_id = ${setId}`,
   );
 
 it("creates a network with two subnets, whose unusable addresses are not free", async () => {
@@ -80,7 +80,7 @@ it("creates a network with two subnets, whose unusable addresses are not free", 
       gateway: "10.8.0.1",
       pools: [],
       reservations: ["10.8.0.10-10.8.0.19"],
-      addresses: { usable: 243, used: 0, quarantined: 0, free: 243 },
+      addresses: { usable: 243, assigned: 0, quarantined: 0, free: 243 },
     },
     { family: 6, gateway: "fd00:8::ff", addresses: { usable: 2 ** 32 - 2 } },
   ]);
@@ -157,7 +157,7 @@ it("changes the subnets at the generation that the caller read", async () => {
 
 it("excludes no address and changes no gateway of a set, but ends quarantines", async () => {
   await create("used", [{ cidr: "10.4.0.0/24" }, { cidr: "fd04::/64" }]);
-  const setId = await takeAddress("used", "10.4.0.9");
+  const setId = await assignAddress("used", "10.4.0.9");
   const both = (members: object) => [{ cidr: "10.4.0.0/24", ...members }, { cidr: "fd04::/64" }];
   const excluded = `Set ${setId} has the address 10.4.0.9 of subnet 10.4.0.0/24, which this change excludes.`;
   const gateway = "Subnet 10.4.0.0/24 has sets, so its gateway cannot change.";
@@ -178,11 +178,11 @@ it("excludes no address and changes no gateway of a set, but ends quarantines", 
   expect((await patch("used", both({ reservations: ["10.4.0.10"] }))).status).toBe(200);
   await quarantine(setId);
   const { body } = await send("GET", "/v1/networks/used");
-  expect(body.subnets[0]?.addresses).toMatchObject({ used: 0, quarantined: 1, free: 251 });
+  expect(body.subnets[0]?.addresses).toMatchObject({ assigned: 0, quarantined: 1, free: 251 });
   const changed = await patch("used", both({ reservations: ["10.4.0.9"] }));
   expect(changed.body.subnets[0]?.addresses).toEqual({
     usable: 252,
-    used: 0,
+    assigned: 0,
     quarantined: 0,
     free: 252,
   });
@@ -191,7 +191,7 @@ it("excludes no address and changes no gateway of a set, but ends quarantines", 
 it("lists addresses in their order, in pages", async () => {
   await create("listed", [{ cidr: "10.3.0.0/16" }, { cidr: "fd03::/64" }]);
   const addresses = ["10.3.0.9", "10.3.1.2", "10.3.200.1", "fd03::a", "fd03::1:0"];
-  for (const address of addresses.toReversed()) await takeAddress("listed", address);
+  for (const address of addresses.toReversed()) await assignAddress("listed", address);
   const seen: string[] = [];
   let cursor = "";
   do {
@@ -210,7 +210,7 @@ it("lists addresses in their order, in pages", async () => {
 
 it("deletes no network that a set or a service uses", async () => {
   await create("doomed", [{ cidr: "10.2.0.0/24" }]);
-  const setId = await takeAddress("doomed", "10.2.0.2");
+  const setId = await assignAddress("doomed", "10.2.0.2");
   const remove = (name: string, token = food) =>
     send("DELETE", `/v1/networks/${name}`, undefined, { token });
   expect(await remove("doomed")).toMatchObject({

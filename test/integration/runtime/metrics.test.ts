@@ -39,7 +39,7 @@ it("shows the free addresses of subnets whose addresses sets have", async () => 
     /^berth_subnet_free_addresses\{.*$/m.exec(await metrics.render())?.[0] ?? null;
   await insertNetwork("10.1.0.0/29");
   expect(await read()).toBeNull();
-  await sql`update subnets set taken = 3`;
+  await sql`update subnets set unavailable = 3`;
   expect(await read()).toBe(
     'berth_subnet_free_addresses{tenant="default",network="small",family="4"} 2',
   );

@@ -1,6 +1,6 @@
 import * as addresses from "../../../src/db/queries/networks/addresses.ts";
-import * as attachments from "../../../src/db/queries/networks/attachments.ts";
-import * as takeAddresses from "../../../src/db/queries/networks/take-addresses.ts";
+import * as attachments from "../../../src/db/queries/networks/template-networks.ts";
+import * as assignAddresses from "../../../src/db/queries/networks/assign-addresses.ts";
 import * as networks from "../../../src/db/queries/networks/networks.ts";
 import type { Samples } from "./volume-samples.ts";
 
@@ -27,9 +27,9 @@ const chosen = {
   hostId: "host",
   subnetId: "sub",
   address: "10.0.0.2",
-  attachment: 0,
+  networkIndex: 0,
   mac: "0a:00:0a:00:00:02",
-  isOwn: false,
+  isReused: false,
 };
 
 export const networkSamples: Samples = {
@@ -58,25 +58,28 @@ export const networkSamples: Samples = {
     attachments.listSetAttachments(q, ["set"]),
     attachments.listSetAttachments(q, ids),
   ],
-  listAttachments: (q) => [attachments.listAttachments(q, "tnt", [{ network: "web" }])],
+  listTemplateNetworks: (q) => [attachments.listTemplateNetworks(q, "tnt", [{ network: "web" }])],
   listNetworkNames: (q) => [
     networks.listNetworkNames(q, "tnt", ["web"], true),
     networks.listNetworkNames(q, "tnt", ["web", "db"], false),
   ],
-  lockSubnets: (q) => [takeAddresses.lockSubnets(q, ["sub"]), takeAddresses.lockSubnets(q, ids)],
-  findFreeAddresses: (q) => [takeAddresses.findFreeAddresses(q, [{ subnetId: "sub", count: 2 }])],
-  findOwnAddresses: (q) => [
-    takeAddresses.findOwnAddresses(q, ["set"], ["sub"]),
-    takeAddresses.findOwnAddresses(q, ids, ids),
+  lockSubnets: (q) => [
+    assignAddresses.lockSubnets(q, ["sub"]),
+    assignAddresses.lockSubnets(q, ids),
+  ],
+  findFreeAddresses: (q) => [assignAddresses.findFreeAddresses(q, [{ subnetId: "sub", count: 2 }])],
+  findPreviousAddresses: (q) => [
+    assignAddresses.findPreviousAddresses(q, ["set"], ["sub"]),
+    assignAddresses.findPreviousAddresses(q, ids, ids),
   ],
   listSubnetsOfSets: (q) => [
-    takeAddresses.listSubnetsOfSets(q, ["set"]),
-    takeAddresses.listSubnetsOfSets(q, ids),
+    assignAddresses.listSubnetsOfSets(q, ["set"]),
+    assignAddresses.listSubnetsOfSets(q, ids),
   ],
   insertAddresses: (q) => [
-    takeAddresses.insertAddresses(q, [chosen], [{ subnetId: "sub", lastOffset: 2 }]),
+    assignAddresses.insertAddresses(q, [chosen], [{ subnetId: "sub", lastOffset: 2 }]),
   ],
-  deleteQuarantinedAddresses: (q) => [takeAddresses.deleteQuarantinedAddresses(q, 600, 10)],
-  listScarcestSubnets: (q) => [takeAddresses.listScarcestSubnets(q, 10)],
+  deleteQuarantinedAddresses: (q) => [assignAddresses.deleteQuarantinedAddresses(q, 600, 10)],
+  listScarcestSubnets: (q) => [assignAddresses.listScarcestSubnets(q, 10)],
   findSetOfNetwork: (q) => [addresses.findSetOfNetwork(q, "net")],
 };

@@ -29,14 +29,14 @@ export interface StoredAddress {
   address: string;
   setId: string;
   mac: string;
-  attachment: number;
-  state: "claimed" | "quarantined";
+  networkIndex: number;
+  state: "assigned" | "quarantined";
 }
 
 export function listAddresses({ ctx }: FleetContext): Promise<StoredAddress[]> {
   return queryRows(
     ctx.db,
-    sql`select n.name as network, host(a.address) as address, a.set_id as "setId", a.mac, a.attachment, a.state
+    sql`select n.name as network, host(a.address) as address, a.set_id as "setId", a.mac, a.network_index as "networkIndex", a.state
         from addresses a join subnets b on b.id = a.subnet_id join networks n on n.id = b.network_id order by a.address`,
   );
 }
@@ -45,18 +45,18 @@ export function listAddresses({ ctx }: FleetContext): Promise<StoredAddress[]> {
 export function findAddressFaults({ ctx }: FleetContext): Promise<{ fault: string; id: string }[]> {
   return queryRows(
     ctx.db,
-    sql`select 'number of taken addresses' as fault, b.id from subnets b
-          where b.taken <> (select count(*) from addresses a where a.subnet_id = b.id)
+    sql`select 'number of unavailable addresses' as fault, b.id from subnets b
+          where b.unavailable <> (select count(*) from addresses a where a.subnet_id = b.id)
         union all
         select 'unusable address', host(a.address) from addresses a join subnets b on b.id = a.subnet_id
           where not exists (select 1 from jsonb_array_elements(b.ranges) r
               where a.address - host(b.cidr)::inet between (r->>0)::bigint and (r->>1)::bigint)
             or a.address = b.gateway or a.address = host(b.cidr)::inet or a.address = host(broadcast(b.cidr))::inet
         union all
-        select 'claimed without a booking', a.set_id from addresses a
-          where a.state = 'claimed' and not exists (select 1 from sets s where s.id = a.set_id and s.host_id is not null)
+        select 'assigned without a booking', a.set_id from addresses a
+          where a.state = 'assigned' and not exists (select 1 from sets s where s.id = a.set_id and s.host_id is not null)
         union all
-        select 'released before the end of the booking', a.set_id from addresses a join sets s on s.id = a.set_id
+        select 'quarantined before the end of the booking', a.set_id from addresses a join sets s on s.id = a.set_id
           where a.state = 'quarantined' and s.host_id is not null
         union all
         select 'set without an address', s.id from sets s join hosts h on h.id = s.host_id

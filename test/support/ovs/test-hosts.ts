@@ -1,7 +1,7 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { createOvsSwitch, TUNNEL_PORT_NAME } from "../../../src/host-adapters/ovs/ovs-switch.ts";
-import { assignZones } from "../../../src/network-driver/flows/assign-zones.ts";
+import { assignConntrackZones } from "../../../src/network-driver/flows/assign-conntrack-zones.ts";
 import { compileFlows, type RemotePort } from "../../../src/network-driver/flows/compile-flows.ts";
 import { type Flow, renderFlow } from "../../../src/network-driver/flows/flow.ts";
 import type { SwitchPort } from "../../../src/network-driver/ports/switch-port.ts";
@@ -100,7 +100,7 @@ export class TestHosts {
     const portNumber = (id: string) =>
       ports.find(({ externalIds }) => externalIds["berth-set"] === id)?.ofPort;
     const networks = new Map(this.sets.map(({ network }) => [network.number, network]));
-    const zones = assignZones([...networks.keys()]);
+    const zones = assignConntrackZones([...networks.keys()]);
     return compileFlows({
       datapath,
       tunnelPort: ports.find(({ name }) => name === TUNNEL_PORT_NAME)?.ofPort,
@@ -113,7 +113,7 @@ export class TestHosts {
       networks: [...networks.values()].map(({ networkId, number }) => ({
         networkId,
         number,
-        zone: zones.get(number) ?? 0,
+        conntrackZone: zones.get(number) ?? 0,
         gateways: ["10.64.255.254", "fd00::ffff"],
         remotePorts: this.sets
           .filter((set) => set.host !== host && set.network.number === number)

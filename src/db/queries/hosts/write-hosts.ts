@@ -8,7 +8,7 @@ import { hosts } from "../../schema/hosts.ts";
 import { tokens } from "../../schema/tenancy.ts";
 import { unreportedSetSql, unreportedColumns } from "../sets/observed-sets.ts";
 import type { SetSize } from "../services/resizes.ts";
-import { listSetAttachments } from "../networks/attachments.ts";
+import { listSetAttachments } from "../networks/template-networks.ts";
 import { insertInto } from "../runtime/insert-into.ts";
 import {
   anyOf,
@@ -375,7 +375,7 @@ export async function listDesiredSets(
           json_build_object('cpuMillis', coalesce(o.cpu_millis, s.cpu_millis), 'memoryBytes', coalesce(o.memory_bytes, s.memory_bytes),
             'volumeBytes', coalesce(o.volume_bytes, s.volume_bytes)) as size,
           s.restart_generation::float8 as "restartGeneration", s.restore_volume_id as "restoreVolumeId", r.template,
-          exists (select 1 from addresses a where a.set_id = s.id and a.state = 'claimed') as "hasAddresses"
+          exists (select 1 from addresses a where a.set_id = s.id and a.state = 'assigned') as "hasAddresses"
         from sets s join services v on v.id = s.service_id join tenants t on t.id = s.tenant_id
         join revisions r on r.service_id = s.service_id and r.number = s.revision
         left join operations o on o.set_id = s.id and (o.phase in ('applying', 'reverting') or (o.phase = 'leaving' and s.leaving))

@@ -3,7 +3,9 @@ import type { NetworkAddress } from "../../../contracts/api/networks.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { isoTimeOrNull, queryRows } from "../runtime/query.ts";
 
-type AddressReadRow = Omit<NetworkAddress, "releasedAt"> & { releasedAt: string | Date | null };
+type AddressReadRow = Omit<NetworkAddress, "quarantinedAt"> & {
+  quarantinedAt: string | Date | null;
+};
 
 /** Lists the addresses of a network after `afterAddress`: IPv4 first, then by number. */
 export async function listNetworkAddresses(
@@ -14,18 +16,18 @@ export async function listNetworkAddresses(
 ): Promise<NetworkAddress[]> {
   const rows = await queryRows<AddressReadRow>(
     q,
-    sql`select host(a.address) as address, a.mac, a.set_id as "setId", v.name as service, a.attachment, a.state, a.released_at as "releasedAt"
+    sql`select host(a.address) as address, a.mac, a.set_id as "setId", v.name as service, a.network_index as "networkIndex", a.state, a.quarantined_at as "quarantinedAt"
         from subnets b join addresses a on a.subnet_id = b.id
           left join sets s on s.id = a.set_id left join services v on v.id = s.service_id
         where b.network_id = ${networkId} and a.address > ${afterAddress ?? "0.0.0.0"}::inet
         order by a.address limit ${limit}`,
   );
-  return rows.map((row) => ({ ...row, releasedAt: isoTimeOrNull(row.releasedAt) }));
+  return rows.map((row) => ({ ...row, quarantinedAt: isoTimeOrNull(row.quarantinedAt) }));
 }
 
 /**
  * Deletes the quarantined addresses of a locked subnet outside of these ranges of offsets, because
- * no set can get them again. Returns a claimed one outside of them, if any.
+ * no set can get them again. Returns an assigned one outside of them, if any.
  */
 export async function dropAddressesOutside(
   q: Queryable,
@@ -39,12 +41,12 @@ export async function dropAddressesOutside(
     sql`with gone as (
           delete from addresses a using subnets b where b.id = a.subnet_id and a.state = 'quarantined' and ${isOutside} returning 1
         )
-        update subnets set taken = taken - (select count(*) from gone) where id = ${subnetId}`,
+        update subnets set unavailable = unavailable - (select count(*) from gone) where id = ${subnetId}`,
   );
   const rows = await queryRows<{ address: string; setId: string }>(
     q,
     sql`select host(a.address) as address, a.set_id as "setId" from addresses a join subnets b on b.id = a.subnet_id
-        where a.state = 'claimed' and ${isOutside} order by a.address limit 1`,
+        where a.state = 'assigned' and ${isOutside} order by a.address limit 1`,
   );
   return rows[0];
 }
@@ -56,7 +58,7 @@ export async function findSetOfNetwork(
 ): Promise<string | undefined> {
   const rows = await queryRows<{ setId: string }>(
     q,
-    sql`select a.set_id as "setId" from subnets b join addresses a on a.subnet_id = b.id and a.state = 'claimed'
+    sql`select a.set_id as "setId" from subnets b join addresses a on a.subnet_id = b.id and a.state = 'assigned'
         where b.network_id = ${networkId} order by a.address limit 1`,
   );
   return rows[0]?.setId;

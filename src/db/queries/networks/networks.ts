@@ -10,7 +10,7 @@ import { inScope } from "../services/read-services.ts";
 /** Numbers of networks that an insertion tries. Few are in use, so nearly always it tries one. */
 const NUMBERS_TRIED_MAX = 1_000;
 
-/** A subnet to store, with the addresses that Berth may take from it. */
+/** A subnet to store, with the addresses that Berth may assign. */
 export interface NewSubnet extends CheckedSubnet {
   id: string;
   ranges: readonly OffsetRange[];
@@ -30,13 +30,13 @@ export interface NewNetwork {
  */
 export async function insertNetworks(
   q: Queryable,
-  created: readonly NewNetwork[],
+  added: readonly NewNetwork[],
 ): Promise<string[]> {
-  if (created.length === 0) return [];
+  if (added.length === 0) return [];
   const rows = await queryRows<{ id: string }>(
     q,
     sql`with wanted as (
-          select * from json_to_recordset(${JSON.stringify(created)}::json) as w(id text, "tenantId" text, name text, subnets json)
+          select * from json_to_recordset(${JSON.stringify(added)}::json) as w(id text, "tenantId" text, name text, subnets json)
         ), inserted as (
           insert into networks (id, tenant_id, name, number)
           select w.id, w."tenantId", w.name, free.number from wanted w cross join lateral (
@@ -119,14 +119,14 @@ export interface SubnetRow {
   family: 4 | 6;
   cidr: string;
   gateway: string;
-  taken: number;
+  unavailable: number;
 }
 
-/** Locks the subnets of a network in id order. Then no other transaction takes their addresses. */
+/** Locks the subnets of a network in id order. No other transaction assigns their addresses. */
 export async function lockSubnetsOf(q: Queryable, networkId: string): Promise<SubnetRow[]> {
   return queryRows(
     q,
-    sql`select id, family, cidr::text as cidr, host(gateway) as gateway, taken::float8 as taken
+    sql`select id, family, cidr::text as cidr, host(gateway) as gateway, unavailable::float8 as unavailable
         from subnets where network_id = ${networkId} order by id for no key update`,
   );
 }
@@ -191,7 +191,7 @@ const selectNetworks = sql`
   select n.id, t.name as tenant, n.name, n.generation::float8 as generation, n.number, n.created_at as "createdAt",
     (select coalesce(json_agg(json_build_object('id', b.id, 'family', b.family, 'cidr', b.cidr::text, 'gateway', host(b.gateway),
         'pools', b.pools, 'reservations', b.reservations, 'addresses', json_build_object('usable', b.usable,
-          'used', b.taken - c.quarantined, 'quarantined', c.quarantined, 'free', b.usable - b.taken)) order by b.family), '[]')
+          'assigned', b.unavailable - c.quarantined, 'quarantined', c.quarantined, 'free', b.usable - b.unavailable)) order by b.family), '[]')
       from subnets b cross join lateral (select count(*) as quarantined from addresses a
         where a.subnet_id = b.id and a.state = 'quarantined') c
       where b.network_id = n.id) as subnets

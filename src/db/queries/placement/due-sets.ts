@@ -6,10 +6,10 @@ import { assert } from "../../../lib/assert.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { anyOf, queryRows } from "../runtime/query.ts";
 import {
-  type AttachmentRow,
+  type TemplateNetwork,
   hasNetworkedHostSql,
-  selectAttachments,
-} from "../networks/attachments.ts";
+  selectTemplateNetworks,
+} from "../networks/template-networks.ts";
 import { pendingSetSql } from "../sets/write-sets.ts";
 import { type DepartingSets, repellingServiceSql, selectDepartingSets } from "./placements.ts";
 
@@ -44,7 +44,7 @@ export interface PlacementSpecRow extends TemplateMembers {
   /** The option of each business container. Null for the default. */
   logging: (ContainerTemplate["options"]["logging"] | null)[];
   /** The networks of its sets. Null without a networked host. */
-  attachments: AttachmentRow[] | null;
+  templateNetworks: TemplateNetwork[] | null;
 }
 
 export interface DueSets {
@@ -151,7 +151,7 @@ const setsAndSpecs = sql`
       'members', array(select jsonb_object_keys(r.template)),
       'options', array(select distinct jsonb_object_keys(c->'options') from jsonb_array_elements(r.template->'containers') c),
       'networks', r.template->'networks',
-      'attachments', case when ${hasNetworkedHostSql} then ${selectAttachments(sql`s.tenant_id`, sql`r.template->'networks'`)} end)), '[]')
+      'templateNetworks', case when ${hasNetworkedHostSql} then ${selectTemplateNetworks(sql`s.tenant_id`, sql`r.template->'networks'`)} end)), '[]')
     from (select distinct service_id, revision from due) w join services s on s.id = w.service_id
       cross join lateral (select template from revisions where service_id = w.service_id and number = w.revision limit 1) r) as specs`;
 

@@ -6,7 +6,7 @@ import type { Queryable } from "../../postgres/open-postgres.ts";
 import { anyOf, queryRows, readByKey } from "../runtime/query.ts";
 
 /** A network of a template, as the tenant has it. */
-export interface AttachmentRow {
+export interface TemplateNetwork {
   network: string;
   /** Null if the tenant has no network of this name. */
   networkId: string | null;
@@ -21,10 +21,10 @@ const features = sql.raw(`'["${NETWORKS_FEATURE}"]'`);
  */
 export const hasNetworkedHostSql = sql`exists (select 1 from hosts where capabilities->'features' @> ${features})`;
 
-/** The attachments of a set, as a list of AttachmentRow in the order of the template's networks. */
-export function selectAttachments(tenantId: SQL, networks: SQL): SQL {
+/** A list of TemplateNetwork, in the order of the template's networks. */
+export function selectTemplateNetworks(tenantId: SQL, networks: SQL): SQL {
   return sql`(select coalesce(json_agg(json_build_object('network', named.entry->>'network', 'networkId', n.id, 'subnets',
-      (select coalesce(json_agg(json_build_object('id', b.id, 'family', b.family, 'free', b.usable - b.taken) order by b.family), '[]')
+      (select coalesce(json_agg(json_build_object('id', b.id, 'family', b.family, 'free', b.usable - b.unavailable) order by b.family), '[]')
         from subnets b where b.network_id = n.id)) order by named.place), '[]')
     from jsonb_array_elements(${networks}) with ordinality named(entry, place)
       left join networks n on n.tenant_id = ${tenantId} and n.name = named.entry->>'network')`;
@@ -42,29 +42,33 @@ export async function listSetAttachments(
   if (setIds.length === 0) return new Map();
   const rows = await readByKey<{ setId: string; attachments: Attachment[] }>(
     q,
-    sql`select set_id as "setId", json_agg(entry order by attachment) as attachments from (
-          select a.set_id, a.attachment, json_build_object('networkId', n.id, 'number', n.number, 'mtu', ${NETWORK_MTU}::int,
-            'interface', 'eth' || a.attachment, 'mac', min(a.mac),
+    sql`select set_id as "setId", json_agg(entry order by network_index) as attachments from (
+          select a.set_id, a.network_index, json_build_object('networkId', n.id, 'number', n.number, 'mtu', ${NETWORK_MTU}::int,
+            'interface', 'eth' || a.network_index, 'mac', min(a.mac),
             'addresses', json_agg(host(a.address) || '/' || masklen(b.cidr) order by b.family),
             'gateways', json_agg(host(b.gateway) order by b.family)) as entry
           from addresses a join subnets b on b.id = a.subnet_id join networks n on n.id = b.network_id
-          where a.set_id = ${anyOf(setIds)} and a.state = 'claimed'
-          group by a.set_id, a.attachment, n.id) each
+          where a.set_id = ${anyOf(setIds)} and a.state = 'assigned'
+            and exists (select 1 from hosts where id = ${hostId} and capabilities->'features' @> ${readsAttachments})
+          group by a.set_id, a.network_index, n.id) each
         group by set_id`,
   );
   return new Map(rows.map(({ setId, attachments }) => [setId, attachments]));
 }
 
-/** Reads the attachments of a template. Null without a networked host. */
-export async function listAttachments(
+/** Lists the networks of a template. Null without a networked host. */
+export async function listTemplateNetworks(
   q: Queryable,
   tenantId: string,
   networks: SetTemplate["networks"],
-): Promise<AttachmentRow[] | null> {
-  const attachments = selectAttachments(sql`${tenantId}`, sql`${JSON.stringify(networks)}::jsonb`);
-  const [row] = await queryRows<{ attachments: AttachmentRow[] | null }>(
-    q,
-    sql`select case when ${hasNetworkedHostSql} then ${attachments} end as attachments`,
+): Promise<TemplateNetwork[] | null> {
+  const networksSql = selectTemplateNetworks(
+    sql`${tenantId}`,
+    sql`${JSON.stringify(networks)}::jsonb`,
   );
-  return row?.attachments ?? null;
+  const [row] = await queryRows<{ networks: TemplateNetwork[] | null }>(
+    q,
+    sql`select case when ${hasNetworkedHostSql} then ${networksSql} end as networks`,
+  );
+  return row?.networks ?? null;
 }

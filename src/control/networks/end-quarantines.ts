@@ -1,8 +1,8 @@
 import {
   deleteQuarantinedAddresses,
   listScarcestSubnets,
-  type SubnetSupplyRow,
-} from "../../db/queries/networks/take-addresses.ts";
+  type FreeAddressCount,
+} from "../../db/queries/networks/assign-addresses.ts";
 import type { ControlContext } from "../runtime/context.ts";
 
 /** Longer than neighbor caches of Linux retain an address without traffic. */
@@ -13,22 +13,24 @@ const ROUNDS_MAX = 20;
 const SUBNETS_LISTED_MAX = 500;
 
 /** Ends the quarantines of addresses, in bounded rounds. Afterwards other sets can get them. */
-export async function releaseAddresses(
+export async function endQuarantines(
   { db }: Pick<ControlContext, "db">,
   signal?: AbortSignal,
   seconds = QUARANTINE_SECONDS,
 ): Promise<number> {
-  let released = 0;
+  let ended = 0;
   for (let round = 0; round < ROUNDS_MAX; round++) {
     if (signal?.aborted) break;
     const deleted = await deleteQuarantinedAddresses(db, seconds, ADDRESSES_PER_ROUND_MAX);
-    released += deleted;
+    ended += deleted;
     if (deleted < ADDRESSES_PER_ROUND_MAX) break;
   }
-  return released;
+  return ended;
 }
 
 /** Lists the subnets with the fewest free addresses, at most 500. */
-export function listFreeAddresses({ db }: Pick<ControlContext, "db">): Promise<SubnetSupplyRow[]> {
+export function listFreeAddressCounts({
+  db,
+}: Pick<ControlContext, "db">): Promise<FreeAddressCount[]> {
   return listScarcestSubnets(db, SUBNETS_LISTED_MAX);
 }

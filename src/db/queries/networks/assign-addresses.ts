@@ -11,7 +11,7 @@ export interface LockedSubnet {
 
 /**
  * Locks subnets in id order: after hosts, and before sets. Until the transaction ends, no other one
- * takes an address of them.
+ * assigns an address of them.
  */
 export async function lockSubnets(q: Queryable, ids: readonly string[]): Promise<LockedSubnet[]> {
   return queryRows(
@@ -26,23 +26,23 @@ export interface WantedAddresses {
   count: number;
 }
 
-export interface FreeAddresses {
+export interface FreeOffsets {
   subnetId: string;
-  /** In the order in which to take them. */
+  /** In the order in which to assign them. */
   offsets: number[];
 }
 
 /**
- * Finds free addresses of locked subnets: at most `count` of each. It searches from the last taken
- * address, so that a freed address is reused late.
+ * Finds free addresses of locked subnets: at most `count` of each. It searches from the last
+ * assigned address, so that a freed address is reused late.
  *
- * It scans the taken addresses in order and returns the gaps. So it reads few of them in a subnet
- * with many free addresses, and each at most once in a full one.
+ * It scans the unavailable addresses in order and returns the gaps. So it reads few of them in a
+ * subnet with many free addresses, and each at most once in a full one.
  */
 export async function findFreeAddresses(
   q: Queryable,
   wanted: readonly WantedAddresses[],
-): Promise<FreeAddresses[]> {
+): Promise<FreeOffsets[]> {
   return queryRows(
     q,
     sql`select w."subnetId", array_to_json(array(
@@ -54,7 +54,7 @@ export async function findFreeAddresses(
           ) part cross join lateral (
             (select before + 1 as first, o - 1 as last from (
                 select a.address - s.base as o, lag(a.address - s.base, 1, part.first - 1) over (order by a.address) as before
-                from addresses a where a.subnet_id = s.id and a.address between s.base + part.first and s.base + part.last) taken
+                from addresses a where a.subnet_id = s.id and a.address between s.base + part.first and s.base + part.last) unavailable
               where o - before > 1 limit w.count)
             union all
             (select coalesce((select a.address - s.base from addresses a where a.subnet_id = s.id
@@ -73,7 +73,7 @@ export interface QuarantinedAddress {
 }
 
 /** Finds the quarantined addresses that these sets had in locked subnets. */
-export async function findOwnAddresses(
+export async function findPreviousAddresses(
   q: Queryable,
   setIds: readonly string[],
   subnetIds: readonly string[],
@@ -105,14 +105,15 @@ export interface ChosenAddress {
   hostId: string;
   subnetId: string;
   address: string;
-  attachment: number;
+  /** The position of the network in the template of the set, from 0. */
+  networkIndex: number;
   mac: string;
   /** The set had it before, and it is still quarantined. */
-  isOwn: boolean;
+  isReused: boolean;
 }
 
 /** The offset after which the next search in a subnet begins. */
-export interface SubnetPosition {
+export interface SearchCursor {
   subnetId: string;
   lastOffset: number;
 }
@@ -124,23 +125,23 @@ export interface SubnetPosition {
 export async function insertAddresses(
   q: Queryable,
   chosen: readonly ChosenAddress[],
-  positions: readonly SubnetPosition[],
+  cursors: readonly SearchCursor[],
 ): Promise<void> {
   if (chosen.length === 0) return;
   await q.execute(
     sql`with placed as materialized (
           select c.* from json_to_recordset(${JSON.stringify(chosen)}::json) as c("setId" text, "hostId" text, "subnetId" text,
-            address inet, attachment smallint, mac text, "isOwn" boolean)
+            address inet, "networkIndex" smallint, mac text, "isReused" boolean)
           join sets s on s.id = c."setId" and s.host_id = c."hostId" and s.state = 'placed' and s.placed_at = now()
-        ), taken as (
-          insert into addresses (subnet_id, address, set_id, attachment, mac)
-          select "subnetId", address, "setId", attachment, mac from placed where not "isOwn" returning subnet_id
-        ), taken_again as (
-          update addresses a set state = 'claimed', released_at = null, attachment = p.attachment, mac = p.mac
-          from placed p where p."isOwn" and a.subnet_id = p."subnetId" and a.address = p.address and a.set_id = p."setId"
+        ), added as (
+          insert into addresses (subnet_id, address, set_id, network_index, mac)
+          select "subnetId", address, "setId", "networkIndex", mac from placed where not "isReused" returning subnet_id
+        ), reused as (
+          update addresses a set state = 'assigned', quarantined_at = null, network_index = p."networkIndex", mac = p.mac
+          from placed p where p."isReused" and a.subnet_id = p."subnetId" and a.address = p.address and a.set_id = p."setId"
         )
-        update subnets s set taken = s.taken + (select count(*) from taken where subnet_id = s.id), last_offset = n."lastOffset"
-        from json_to_recordset(${JSON.stringify(positions)}::json) as n("subnetId" text, "lastOffset" bigint)
+        update subnets s set unavailable = s.unavailable + (select count(*) from added where subnet_id = s.id), last_offset = n."lastOffset"
+        from json_to_recordset(${JSON.stringify(cursors)}::json) as n("subnetId" text, "lastOffset" bigint)
         where s.id = n."subnetId"`,
   );
 }
@@ -157,15 +158,15 @@ export async function deleteQuarantinedAddresses(
   const [row] = await queryRows<{ deleted: number }>(
     q,
     sql`with expired as materialized (
-          select subnet_id, address from addresses where state = 'quarantined' and released_at < ${secondsAgo(seconds)}
-          order by subnet_id, released_at limit ${limit}
+          select subnet_id, address from addresses where state = 'quarantined' and quarantined_at < ${secondsAgo(seconds)}
+          order by subnet_id, quarantined_at limit ${limit}
         ), locked as materialized (
           select id from subnets where id in (select subnet_id from expired) order by id for no key update skip locked
         ), deleted as (
           delete from addresses a using expired e join locked l on l.id = e.subnet_id
           where a.subnet_id = e.subnet_id and a.address = e.address and a.state = 'quarantined' returning a.subnet_id
         ), counted as (
-          update subnets s set taken = s.taken - d.count
+          update subnets s set unavailable = s.unavailable - d.count
           from (select subnet_id, count(*) from deleted group by subnet_id) d where s.id = d.subnet_id
         )
         select count(*)::int as deleted from deleted`,
@@ -173,7 +174,7 @@ export async function deleteQuarantinedAddresses(
   return row?.deleted ?? 0;
 }
 
-export interface SubnetSupplyRow {
+export interface FreeAddressCount {
   tenant: string;
   network: string;
   family: 4 | 6;
@@ -181,11 +182,14 @@ export interface SubnetSupplyRow {
 }
 
 /** Lists the subnets in use, fewest free addresses first. */
-export async function listScarcestSubnets(q: Queryable, limit: number): Promise<SubnetSupplyRow[]> {
+export async function listScarcestSubnets(
+  q: Queryable,
+  limit: number,
+): Promise<FreeAddressCount[]> {
   return queryRows(
     q,
-    sql`select t.name as tenant, n.name as network, b.family, (b.usable - b.taken)::float8 as free
+    sql`select t.name as tenant, n.name as network, b.family, (b.usable - b.unavailable)::float8 as free
         from subnets b join networks n on n.id = b.network_id join tenants t on t.id = n.tenant_id
-        where b.taken > 0 order by b.usable - b.taken, b.id limit ${limit}`,
+        where b.unavailable > 0 order by b.usable - b.unavailable, b.id limit ${limit}`,
   );
 }

@@ -10,7 +10,7 @@ const zonesMax = 65_535;
  * gets the zone that its number suggests, or the next free one. So a host that has lost its state
  * usually chooses the same zones again. Zones are from 1 to 65,535.
  */
-export function assignZones(
+export function assignConntrackZones(
   numbers: readonly number[],
   previous: ReadonlyMap<number, number> = new Map(),
 ): Map<number, number> {
