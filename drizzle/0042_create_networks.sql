@@ -1,8 +1,8 @@
 -- Why: tenants have virtual networks with subnets, and sets have addresses of these subnets.
 -- Locks: SHARE ROW EXCLUSIVE on tenants for the foreign key. The new tables are empty.
--- Rollback: drop the tables addresses, subnets and networks, then the sequence network_numbers. The previous release runs on
+-- Rollback: drop the tables addresses, subnets and networks, then the sequence network_vnis. The previous release runs on
 -- this schema.
-CREATE SEQUENCE "public"."network_numbers" INCREMENT BY 1 MINVALUE 4097 MAXVALUE 16777215 START WITH 4097 CACHE 1 CYCLE;--> statement-breakpoint
+CREATE SEQUENCE "public"."network_vnis" INCREMENT BY 1 MINVALUE 4097 MAXVALUE 16777215 START WITH 4097 CACHE 1 CYCLE;--> statement-breakpoint
 CREATE TABLE "addresses" (
 	"subnet_id" text NOT NULL,
 	"address" "inet" NOT NULL,
@@ -21,7 +21,7 @@ CREATE TABLE "networks" (
 	"tenant_id" text NOT NULL,
 	"name" text NOT NULL,
 	"generation" bigint DEFAULT 1 NOT NULL,
-	"number" integer NOT NULL,
+	"vni" integer NOT NULL,
 	"created_at" timestamp with time zone DEFAULT now() NOT NULL
 );
 --> statement-breakpoint
@@ -48,5 +48,5 @@ ALTER TABLE "subnets" ADD CONSTRAINT "subnets_network_id_networks_id_fk" FOREIGN
 CREATE UNIQUE INDEX "addresses_set_unique" ON "addresses" USING btree ("set_id","network_index","subnet_id") WHERE state = 'assigned';--> statement-breakpoint
 CREATE INDEX "addresses_quarantined" ON "addresses" USING btree ("subnet_id","quarantined_at") WHERE state = 'quarantined';--> statement-breakpoint
 CREATE UNIQUE INDEX "networks_name_unique" ON "networks" USING btree ("tenant_id","name");--> statement-breakpoint
-CREATE UNIQUE INDEX "networks_number_unique" ON "networks" USING btree ("number");--> statement-breakpoint
+CREATE UNIQUE INDEX "networks_vni_unique" ON "networks" USING btree ("vni");--> statement-breakpoint
 CREATE UNIQUE INDEX "subnets_family_unique" ON "subnets" USING btree ("network_id","family");

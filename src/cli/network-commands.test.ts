@@ -7,7 +7,7 @@ const network = {
   tenant: "food",
   name: "web",
   generation: 3,
-  number: 4097,
+  vni: 4097,
   subnets: [
     {
       id: "sub_01jd0000000000000000000001",

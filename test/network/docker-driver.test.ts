@@ -15,7 +15,7 @@ import {
 import { waitUntil } from "../support/wait-until.ts";
 
 let host: DriverHost;
-let nextNumber = 5_000;
+let nextVni = 5_000;
 beforeAll(async () => {
   host = await startDriverHost();
 });
@@ -30,7 +30,7 @@ afterEach(async () => {
 });
 
 const newNetwork = (options: Partial<Parameters<typeof createNetwork>[1]> = {}) =>
-  createNetwork(host, { number: nextNumber++, ...options });
+  createNetwork(host, { vni: nextVni++, ...options });
 
 async function start(options: TestContainer): Promise<Docker.Container> {
   const container = await createContainer(host.docker, options);
@@ -180,7 +180,7 @@ describe("Docker shows a clear sentence", () => {
       refusal(docker.createNetwork({ Name: "no", Driver: plugin, ...options }));
     const Config = [{ Subnet: "10.64.0.0/16", Gateway: "10.64.0.1" }];
     expect(await create({ IPAM: { Driver: plugin, Config } })).toContain(
-      "The options berth.network and berth.number are missing.",
+      "The options berth.network and berth.vni are missing.",
     );
     expect(await create({ IPAM: { Driver: plugin } })).toContain(
       "The network needs a subnet. Repeat with --subnet and --gateway.",

@@ -20,7 +20,7 @@ it.each(["26", "28"] as const)(
     const { docker, privateDocker } = host;
     expect((await docker.version()).Version).toMatch(new RegExp(`^${version}\\.`));
     const subnets = { subnet6: "fd00:64::/64", gateway6: "fd00:64::1" };
-    const network = await createNetwork(host, { number: 4097, ...subnets });
+    const network = await createNetwork(host, { vni: 4097, ...subnets });
     const server = await createContainer(docker, {
       network,
       address: "10.64.0.9",

@@ -89,7 +89,7 @@ describe("an endpoint of the driver", () => {
       Options: {
         "com.docker.network.generic": {
           "berth.network": networkId,
-          "berth.number": "4097",
+          "berth.vni": "4097",
           ...changes,
         },
       },
@@ -213,12 +213,12 @@ describe("an endpoint of the driver", () => {
     expect(driver.status().unknownInterfaces).toEqual([]);
   });
 
-  it("belongs to a network whose number no other network has", async () => {
+  it("belongs to a network whose VNI no other network has", async () => {
     expect(await createNetwork({ "berth.network": newId("net") })).toEqual({
-      Err: expect.stringContaining("cannot have the number 4097"),
+      Err: expect.stringContaining("cannot have the VNI 4097"),
     });
-    expect(await createNetwork({ "berth.number": "4098" })).toEqual({
-      Err: expect.stringContaining("cannot have the number 4098"),
+    expect(await createNetwork({ "berth.vni": "4098" })).toEqual({
+      Err: expect.stringContaining("cannot have the VNI 4098"),
     });
     // A Docker network whose removal was lost is replaced by the next one for the same network.
     const newer = randomBytes(32).toString("hex");

@@ -34,7 +34,7 @@ it(
   "kill -9 at any point of attach and detach leaks no port, link, namespace or record",
   async () => {
     const random = seededRandom(seed);
-    const network = await createNetwork(host, { number: 4097 });
+    const network = await createNetwork(host, { vni: 4097 });
     const client = await createContainer(host.docker, { network, address: "10.64.0.8" });
     await client.start();
     const namespaces = await countNamespaces();
@@ -74,7 +74,7 @@ it(
   "a daemon and a driver that die together leak nothing either, and the address is free",
   async () => {
     const random = seededRandom(seed + 1);
-    const network = await createNetwork(host, { number: 4098 });
+    const network = await createNetwork(host, { vni: 4098 });
     const startedAtMs = performance.now();
     const rounds = Math.ceil(roundsMax / 3);
     for (let round = 0; round < rounds && performance.now() - startedAtMs < budgetMs; round++) {

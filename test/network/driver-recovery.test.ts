@@ -20,7 +20,7 @@ import { waitUntil } from "../support/wait-until.ts";
 
 const run = promisify(execFile);
 let host: DriverHost;
-let nextNumber = 6_000;
+let nextVni = 6_000;
 beforeAll(async () => {
   host = await startDriverHost();
 });
@@ -39,7 +39,7 @@ async function start(options: TestContainer): Promise<Docker.Container> {
 }
 
 async function startPair(): Promise<{ server: Docker.Container; client: Docker.Container }> {
-  const network = await createNetwork(host, { number: nextNumber++ });
+  const network = await createNetwork(host, { vni: nextVni++ });
   const server = await start({ network, address: "10.64.0.9", command: serveText("nine") });
   return { server, client: await start({ network, address: "10.64.0.10" }) };
 }
@@ -113,7 +113,7 @@ describe("a driver without its state file", () => {
   );
 
   it("rebuilds a network without containers from what a new container says", async () => {
-    const network = await createNetwork(host, { number: nextNumber++ });
+    const network = await createNetwork(host, { vni: nextVni++ });
     await host.endDriver("SIGKILL");
     await run("rm", [recordsFile()]);
     await host.startDriver();
@@ -123,7 +123,7 @@ describe("a driver without its state file", () => {
     );
     const driverOptions = {
       "berth.network": network.networkId,
-      "berth.number": String(network.number),
+      "berth.vni": String(network.vni),
       "berth.gateways": "10.64.0.1",
     };
     const container = await start({ network, address: "10.64.0.10", driverOptions });
@@ -175,7 +175,7 @@ describe("the driver's process", () => {
     };
     const network = {
       networkId: newId("net"),
-      number: 777,
+      vni: 777,
       rules: [],
       gateways: ["10.65.0.1"],
       remotePorts: [remote],

@@ -14,8 +14,8 @@ import {
 import { datapath, TestHosts, type TestNetwork, type TestSet } from "../support/ovs/test-hosts.ts";
 
 const { signal } = new AbortController();
-const red: TestNetwork = { networkId: "red", number: 4097 };
-const blue: TestNetwork = { networkId: "blue", number: 4098 };
+const red: TestNetwork = { networkId: "red", vni: 4097 };
+const blue: TestNetwork = { networkId: "blue", vni: 4098 };
 const protocols = ["tcp", "udp", "icmp"] as const;
 /** Long for a packet on this machine, because these answers must not arrive. */
 const silenceMs = 1_000;

@@ -295,7 +295,7 @@ export const registryColumns: readonly Column<Registry>[] = [
 export const networkColumns: readonly Column<Network>[] = [
   { head: "NAME", cell: ({ name }) => name },
   { head: "TENANT", wide: true, cell: ({ tenant }) => tenant },
-  { head: "NUMBER", cell: ({ number }) => String(number) },
+  { head: "VNI", cell: ({ vni }) => String(vni) },
   { head: "SUBNETS", cell: ({ subnets }) => subnets.map(({ cidr }) => cidr).join(" ") },
   { head: "ASSIGNED", cell: ({ subnets }) => listCounts(subnets, "assigned") },
   { head: "FREE", cell: ({ subnets }) => listCounts(subnets, "free") },
@@ -308,7 +308,7 @@ export const networkColumns: readonly Column<Network>[] = [
   { head: "ID", wide: true, cell: ({ id }) => id },
 ];
 
-/** The numbers of all subnets, in their order. */
+/** The counts of all subnets, in their order. */
 function listCounts(
   subnets: Network["subnets"],
   count: keyof Network["subnets"][number]["addresses"],

@@ -4,7 +4,7 @@ import {
   GATEWAYS_PER_NETWORK_MAX,
   macSchema,
   networkIdSchema,
-  networkNumberSchema,
+  vniSchema,
 } from "../network-driver/network-state.ts";
 
 /**
@@ -17,7 +17,7 @@ export const NETWORK_MTU = 1_450;
 export const attachmentSchema = z
   .strictObject({
     networkId: networkIdSchema,
-    number: networkNumberSchema,
+    vni: vniSchema,
     mtu: z.number().int().min(1_280).max(65_535),
     interface: z.string().regex(/^eth\d$/),
     mac: macSchema,

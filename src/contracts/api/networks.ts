@@ -13,11 +13,10 @@ const RESERVATIONS_PER_SUBNET_MAX = 256;
 const RANGE_CHARACTERS_MAX = 90;
 
 /**
- * The first number of a network. Smaller ones are free for VLANs and for networks that an operator
- * sets up beside Berth.
+ * The first VXLAN network identifier (VNI) of a network. Smaller ones are free for VLANs and for
+ * networks that an operator sets up beside Berth.
  */
-export const NETWORK_NUMBER_MIN = 4_097;
-export const NETWORK_NUMBER_MAX = 2 ** 24 - 1;
+export const VNI_MIN = 4_097;
 
 const rangeText = z.string().max(RANGE_CHARACTERS_MAX);
 
@@ -97,10 +96,12 @@ export const networkSchema = z
     tenant: nameSchema,
     name: nameSchema,
     generation: generationSchema,
-    number: z
+    vni: z
       .number()
       .int()
-      .describe("The number in the fleet, which frames between hosts carry (VXLAN network id)."),
+      .describe(
+        "The VXLAN network identifier, unique in the fleet, which frames between hosts carry.",
+      ),
     subnets: z.array(subnetSchema),
     createdAt: timestamp,
   })

@@ -2,15 +2,15 @@ import { z } from "zod";
 import { contains, formatAddress, parseAddress, parseSubnet } from "../../lib/ip/ip-address.ts";
 import { idSchema } from "../common/primitives.ts";
 
-/** The largest VXLAN network identifier. */
-export const NETWORK_NUMBER_MAX = 2 ** 24 - 1;
+/** The largest VXLAN network identifier (VNI). */
+export const VNI_MAX = 2 ** 24 - 1;
 export const NETWORKS_PER_HOST_MAX = 1_024;
 export const ADDRESSES_PER_PORT_MAX = 8;
 export const GATEWAYS_PER_NETWORK_MAX = 2;
 const REMOTE_PORTS_MAX = 50_000;
 
 export const networkIdSchema = idSchema("net");
-export const networkNumberSchema = z.number().int().min(1).max(NETWORK_NUMBER_MAX);
+export const vniSchema = z.number().int().min(1).max(VNI_MAX);
 
 /** One address in the form of RFC 5952, without a prefix length. */
 export const addressSchema = z
@@ -36,7 +36,7 @@ const remotePortSchema = z.strictObject({
 
 const hostNetworkSchema = z.strictObject({
   networkId: networkIdSchema,
-  number: networkNumberSchema,
+  vni: vniSchema,
   /** This release has no rules. It refuses a state with some, because it would not enforce them. */
   rules: z.array(z.unknown()).max(0, "this release of the network driver enforces no rules"),
   gateways: z.array(addressSchema).max(GATEWAYS_PER_NETWORK_MAX),
@@ -60,8 +60,7 @@ export const networkStateSchema = z
       context.addIssue({ code: "custom", path: ["networks"], message });
     if (hasDuplicates(networks.map(({ networkId }) => networkId)))
       complain("expected each `networkId` once");
-    if (hasDuplicates(networks.map(({ number }) => number)))
-      complain("expected each `number` once");
+    if (hasDuplicates(networks.map(({ vni }) => vni))) complain("expected each `vni` once");
     const remotePorts = networks.reduce((sum, network) => sum + network.remotePorts.length, 0);
     if (remotePorts > REMOTE_PORTS_MAX)
       complain(`expected at most ${REMOTE_PORTS_MAX} remote ports in all networks`);

@@ -13,24 +13,20 @@ import {
   text,
   uniqueIndex,
 } from "drizzle-orm/pg-core";
-import {
-  addressStates,
-  type AddressState,
-  NETWORK_NUMBER_MAX,
-  NETWORK_NUMBER_MIN,
-} from "../../contracts/api/networks.ts";
+import { addressStates, type AddressState, VNI_MIN } from "../../contracts/api/networks.ts";
+import { VNI_MAX } from "../../contracts/network-driver/network-state.ts";
 import type { OffsetRange } from "../../contracts/common/subnet-addresses.ts";
 import { int8, quoted, timestamptz } from "./columns.ts";
 import { tenants } from "./tenancy.ts";
 
 /**
- * The numbers of networks, in order. After the last one it starts again, so a number is not used
- * again before 16 million other ones.
+ * The VXLAN network identifiers (VNI) of networks, in order. After the last one it starts again, so
+ * a VNI is not used again before 16 million other ones.
  */
-export const networkNumbers = pgSequence("network_numbers", {
-  minValue: NETWORK_NUMBER_MIN,
-  maxValue: NETWORK_NUMBER_MAX,
-  startWith: NETWORK_NUMBER_MIN,
+export const networkVnis = pgSequence("network_vnis", {
+  minValue: VNI_MIN,
+  maxValue: VNI_MAX,
+  startWith: VNI_MIN,
   cycle: true,
 });
 
@@ -44,13 +40,13 @@ export const networks = pgTable(
       .references(() => tenants.id),
     name: text("name").notNull(),
     generation: int8("generation").notNull().default(1),
-    /** The number in the fleet: see networkNumbers. */
-    number: integer("number").notNull(),
+    /** The VXLAN network identifier: see networkVnis. */
+    vni: integer("vni").notNull(),
     createdAt: timestamptz("created_at").notNull().defaultNow(),
   },
   (table) => [
     uniqueIndex("networks_name_unique").on(table.tenantId, table.name),
-    uniqueIndex("networks_number_unique").on(table.number),
+    uniqueIndex("networks_vni_unique").on(table.vni),
   ],
 );
 

@@ -1,9 +1,6 @@
 import { z } from "zod";
 import { addressSchema, macSchema } from "../../contracts/network-driver/network-state.ts";
-import {
-  networkIdSchema,
-  networkNumberSchema,
-} from "../../contracts/network-driver/network-state.ts";
+import { networkIdSchema, vniSchema } from "../../contracts/network-driver/network-state.ts";
 import { formatAddress, parseAddress, parseSubnet } from "../../lib/ip/ip-address.ts";
 import { dockerIdSchema, interfaceAddressSchema, mtuSchema } from "../model/driver-records.ts";
 
@@ -32,7 +29,7 @@ const numberText = z
 /** The options of `docker network create --opt` that say which network of Berth this is. */
 const networkOptionsSchema = z.object({
   "berth.network": networkIdSchema.optional(),
-  "berth.number": numberText.pipe(networkNumberSchema).optional(),
+  "berth.vni": numberText.pipe(vniSchema).optional(),
   "berth.mtu": numberText.pipe(mtuSchema).optional(),
 });
 
@@ -63,7 +60,7 @@ const endpointOptionsSchema = z.object({
   "berth.host": label,
   // These say to which network the endpoint belongs, if the driver has lost its record.
   "berth.network": networkIdSchema.optional(),
-  "berth.number": numberText.pipe(networkNumberSchema).optional(),
+  "berth.vni": numberText.pipe(vniSchema).optional(),
   "berth.mtu": numberText.pipe(mtuSchema).optional(),
   "berth.gateways": optionText
     .transform((text) => text.split(",").filter((address) => address !== ""))

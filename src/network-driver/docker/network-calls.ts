@@ -80,18 +80,18 @@ async function createNetwork(
   const gateways = [...(IPv4Data ?? []), ...(IPv6Data ?? [])].flatMap(({ Gateway }) =>
     Gateway === undefined ? [] : [stripPrefixLength(Gateway)],
   );
-  const { "berth.network": networkId, "berth.number": number, ...options } = Options ?? {};
-  if (networkId === undefined || number === undefined)
+  const { "berth.network": networkId, "berth.vni": vni, ...options } = Options ?? {};
+  if (networkId === undefined || vni === undefined)
     throw new DriverError(
-      "The options berth.network and berth.number are missing. The driver serves only networks of Berth, which the host's agent creates.",
+      "The options berth.network and berth.vni are missing. The driver serves only networks of Berth, which the host's agent creates.",
     );
   const network: DockerNetwork = {
     networkId,
-    number,
+    vni,
     mtu: options["berth.mtu"] ?? mtu,
     gateways,
   };
-  checkNumber(ctx, network);
+  checkVni(ctx, network);
   await ctx.records.putNetwork(NetworkID, network);
   await removeReplacedNetworks(ctx, NetworkID, networkId);
 }
@@ -145,7 +145,7 @@ async function createEndpoint(
   if (tenant !== undefined) endpoint.tenant = tenant;
   if (host !== undefined) endpoint.host = host;
   if (!ctx.records.networks.has(NetworkID)) {
-    checkNumber(ctx, network);
+    checkVni(ctx, network);
     await ctx.records.putNetwork(NetworkID, network);
   }
   await recordEndpoint(ctx, EndpointID, endpoint, signal);
@@ -158,22 +158,22 @@ function rebuildNetwork(
   options: Partial<NonNullable<z.output<typeof createEndpointSchema>["Options"]>>,
   mtu: number,
 ): DockerNetwork | undefined {
-  const { "berth.network": networkId, "berth.number": number } = options;
-  if (networkId === undefined || number === undefined) return undefined;
+  const { "berth.network": networkId, "berth.vni": vni } = options;
+  if (networkId === undefined || vni === undefined) return undefined;
   return {
     networkId,
-    number,
+    vni,
     mtu: options["berth.mtu"] ?? mtu,
     gateways: options["berth.gateways"] ?? [],
   };
 }
 
-/** Two networks with the same number would exchange frames. */
-function checkNumber(ctx: DriverContext, { networkId, number }: DockerNetwork): void {
+/** Two networks with the same VNI would exchange frames. */
+function checkVni(ctx: DriverContext, { networkId, vni }: DockerNetwork): void {
   const others = [...ctx.records.networks.values(), ...ctx.records.endpoints.values()];
-  const other = others.find((each) => (each.number === number) !== (each.networkId === networkId));
+  const other = others.find((each) => (each.vni === vni) !== (each.networkId === networkId));
   if (other)
     throw new DriverError(
-      `${networkId} cannot have the number ${number}, because this host has ${other.networkId} with the number ${other.number}.`,
+      `${networkId} cannot have the VNI ${vni}, because this host has ${other.networkId} with the VNI ${other.vni}.`,
     );
 }

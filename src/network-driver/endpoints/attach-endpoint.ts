@@ -40,7 +40,7 @@ export async function recordEndpoint(
     );
   };
   // One after the other: two endpoints that replace each other would both vanish.
-  await ctx.lock.run(`replacement in ${endpoint.number}`, replace, signal);
+  await ctx.lock.run(`replacement in ${endpoint.vni}`, replace, signal);
 }
 
 /** Removes an endpoint whose address another one gets. Refuses if a container has its interface. */

@@ -141,9 +141,9 @@ async function adoptOrRemove(
 }
 
 async function adopt(ctx: DriverContext, endpointId: string, endpoint: Endpoint): Promise<void> {
-  const { dockerNetworkId, networkId, number, mtu, gateways } = endpoint;
+  const { dockerNetworkId, networkId, vni, mtu, gateways } = endpoint;
   if (!ctx.records.networks.has(dockerNetworkId))
-    await ctx.records.putNetwork(dockerNetworkId, { networkId, number, mtu, gateways });
+    await ctx.records.putNetwork(dockerNetworkId, { networkId, vni, mtu, gateways });
   await ctx.records.putEndpoint(endpointId, endpoint);
   ctx.flows.markOutdated();
   ctx.log.warn({ endpointId, set: endpoint.set }, "rebuilt the record of an endpoint");

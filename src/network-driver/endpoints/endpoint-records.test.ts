@@ -33,7 +33,7 @@ function endpointOf(address: string, changes: Partial<Endpoint> = {}): Endpoint 
   return {
     dockerNetworkId: idOf("net"),
     networkId: newId("net"),
-    number: 4097,
+    vni: 4097,
     mtu: 1450,
     gateways: [],
     mac: `0a:00:00:00:00:${address.slice(-2).padStart(2, "0")}`,
@@ -77,10 +77,8 @@ it("finds the endpoints with an address, a MAC address or interfaces of another 
   const find = (wanted: Endpoint, id = idOf("x")) => records.findConflicts(id, wanted);
   expect(find(endpointOf("10", { mac: "0a:00:00:00:00:99" }))).toEqual([idOf("a")]);
   expect(find(endpointOf("99", { mac: endpointOf("11").mac }))).toEqual([idOf("b")]);
-  expect(find(endpointOf("10", { number: 4098 }))).toEqual([]);
+  expect(find(endpointOf("10", { vni: 4098 }))).toEqual([]);
   expect(find(endpointOf("99", { mac: "0a:00:00:00:00:99" }))).toEqual([]);
   expect(find(endpointOf("10"), idOf("a"))).toEqual([]);
-  expect(find(endpointOf("99", { number: 4098 }), `${"a".padEnd(60, "0")}1234`)).toEqual([
-    idOf("a"),
-  ]);
+  expect(find(endpointOf("99", { vni: 4098 }), `${"a".padEnd(60, "0")}1234`)).toEqual([idOf("a")]);
 });

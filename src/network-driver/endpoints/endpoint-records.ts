@@ -94,7 +94,7 @@ export class EndpointRecords {
     const { hostEnd } = this.#names.nameEnds(endpointId);
     const conflicts = ([otherId, other]: [string, Endpoint]): boolean =>
       this.#names.nameEnds(otherId).hostEnd === hostEnd ||
-      (other.number === wanted.number &&
+      (other.vni === wanted.vni &&
         (other.mac === wanted.mac ||
           other.addresses.some((address) => addresses.has(stripPrefixLength(address)))));
     return [...this.#endpoints]

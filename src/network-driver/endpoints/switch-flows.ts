@@ -70,14 +70,14 @@ export class SwitchFlows {
 
   #compile(ports: readonly ListedPort[]): string[] {
     const networks = this.#listNetworks();
-    const numbers = [...networks.values()].map(({ number }) => number);
-    this.#zones = assignConntrackZones(numbers, this.#zones);
+    const vnis = [...networks.values()].map(({ vni }) => vni);
+    this.#zones = assignConntrackZones(vnis, this.#zones);
     return compileFlows({
       datapath: this.#sources.datapath,
       localPorts: this.#listLocalPorts(ports),
       networks: [...networks.values()].map((network) => ({
         ...network,
-        conntrackZone: this.#zones.get(network.number) ?? 0,
+        conntrackZone: this.#zones.get(network.vni) ?? 0,
       })),
       tunnelPort: ports.find(({ name }) => name === TUNNEL_PORT)?.ofPort,
     }).map(renderFlow);
@@ -90,17 +90,17 @@ export class SwitchFlows {
   #listNetworks(): Map<string, Omit<FlowNetwork, "conntrackZone">> {
     const { records, networkState } = this.#sources;
     const networks = new Map<string, Omit<FlowNetwork, "conntrackZone">>();
-    const numbers = new Set<number>();
+    const vnis = new Set<number>();
     const add = (network: Omit<FlowNetwork, "conntrackZone">): void => {
-      if (networks.has(network.networkId) || numbers.has(network.number)) return;
+      if (networks.has(network.networkId) || vnis.has(network.vni)) return;
       networks.set(network.networkId, network);
-      numbers.add(network.number);
+      vnis.add(network.vni);
     };
     for (const network of networkState()?.networks ?? []) add(network);
     for (const local of [...records.networks.values(), ...records.endpoints.values()])
       add({
         networkId: local.networkId,
-        number: local.number,
+        vni: local.vni,
         gateways: local.gateways,
         remotePorts: [],
       });

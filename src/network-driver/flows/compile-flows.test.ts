@@ -56,8 +56,8 @@ const inputArbitrary = fc
         if (place === "local") localPorts.push({ ...member(number, families), networkId, ofPort });
         else remotePorts.push({ ...member(number, families), tunnelAddress: place });
       }
-      const number = 4097 + index;
-      return { networkId, number, conntrackZone: 7 + index, gateways: [GATEWAY], remotePorts };
+      const vni = 4097 + index;
+      return { networkId, vni, conntrackZone: 7 + index, gateways: [GATEWAY], remotePorts };
     });
     return { datapath, localPorts, networks, tunnelPort: TUNNEL };
   });
@@ -75,8 +75,8 @@ function packet(inPort: number, from: string, address: string, to: string): Flow
   };
 }
 
-function tunneled(frame: FlowFrame, number: number, host: string): FlowFrame {
-  return { ...frame, fields: { ...frame.fields, tun_id: String(number), tun_src: host } };
+function tunneled(frame: FlowFrame, vni: number, host: string): FlowFrame {
+  return { ...frame, fields: { ...frame.fields, tun_id: String(vni), tun_src: host } };
 }
 
 /** A request of the port for the neighbor with address `target`. */
@@ -243,7 +243,7 @@ describe("the compiled flows", () => {
             const owner = others.find((one) => one.mac === mac);
             const place = owner
               ? { port: String(owner.ofPort) }
-              : { port: String(TUNNEL), fields: { tun_id: String(network.number) } };
+              : { port: String(TUNNEL), fields: { tun_id: String(network.vni) } };
             expect(outputs).toMatchObject([place]);
             expect(outputs).toMatchObject([{ fields: { dl_dst: mac, nd_target: target } }]);
           } else {
@@ -275,7 +275,7 @@ describe("the compiled flows", () => {
             expect(outputs).toMatchObject([
               {
                 port: String(TUNNEL),
-                fields: { tun_id: String(network.number), tun_dst: remote.tunnelAddress },
+                fields: { tun_id: String(network.vni), tun_dst: remote.tunnelAddress },
               },
             ]);
           else expect(outputs).toEqual([]);
@@ -317,14 +317,13 @@ describe("the compiled flows", () => {
             );
             for (const address of addresses) {
               const frame = packet(TUNNEL, "0a:00:0a:40:00:0d", address, mac);
-              expect(bridge(tunneled(frame, network.number, host))).toMatchObject({
+              expect(bridge(tunneled(frame, network.vni, host))).toMatchObject({
                 outputs: isKnown && local ? [{ port: String(local.ofPort) }] : [],
                 returns: 0,
               });
               expect(bridge(tunneled(frame, 9_999, host)).outputs).toEqual([]);
               expect(
-                bridge(tunneled(request(TUNNEL, mac, address, address), network.number, host))
-                  .outputs,
+                bridge(tunneled(request(TUNNEL, mac, address, address), network.vni, host)).outputs,
               ).toEqual([]);
             }
           }
@@ -336,7 +335,7 @@ describe("the flow compiler", () => {
   const datapath = "netdev";
   const network = {
     networkId: "net_a",
-    number: 4097,
+    vni: 4097,
     conntrackZone: 7,
     gateways: [],
     remotePorts: [],
@@ -388,8 +387,8 @@ describe("the flow compiler", () => {
     },
   );
 
-  it("refuses two networks with one number or zone", () => {
-    for (const change of [{ number: 4098 }, { conntrackZone: 8 }]) {
+  it("refuses two networks with the same VNI or conntrack zone", () => {
+    for (const change of [{ vni: 4098 }, { conntrackZone: 8 }]) {
       const networks = [network, { ...network, networkId: "net_b", ...change }];
       expect(() => compileFlows({ datapath, localPorts: [], networks })).toThrow("the same");
     }

@@ -35,8 +35,8 @@ export interface RemotePort {
 
 export interface FlowNetwork {
   networkId: string;
-  /** The number of the network in the tunnel: unique in the fleet, from 1 to 2^24 - 1. */
-  number: number;
+  /** The VXLAN network identifier: unique in the fleet, from 1 to 2^24 - 1. */
+  vni: number;
   /** Unique on this host (see assignConntrackZones). */
   conntrackZone: number;
   gateways: readonly string[];
@@ -67,7 +67,7 @@ export interface FlowInput {
  */
 export function compileFlows({ datapath, localPorts, networks, tunnelPort }: FlowInput): Flow[] {
   checkUnique("network", networks, ({ networkId }) => networkId);
-  checkUnique("network number", networks, ({ number }) => number);
+  checkUnique("VNI", networks, ({ vni }) => vni);
   checkUnique("conntrack zone", networks, ({ conntrackZone }) => conntrackZone);
   checkUnique("port", localPorts, ({ ofPort }) => ofPort);
   const portsByNetwork = new Map<string, LocalPort[]>();
@@ -97,7 +97,7 @@ export function compileFlows({ datapath, localPorts, networks, tunnelPort }: Flo
 /** A port sends only from its own MAC address and addresses, and requests only other neighbors. */
 function compileSender(network: FlowNetwork, { ofPort, mac, addresses }: LocalPort): Flow[] {
   const sender = `in_port=${ofPort},dl_src=${checkMac(mac)}`;
-  const own = `${register.network}=${network.number},in_port=${ofPort}`;
+  const own = `${register.network}=${network.vni},in_port=${ofPort}`;
   const accept = `${loadNetwork(network)},goto_table:${table.neighbors}`;
   return withLinkLocal(mac, addresses).flatMap((address) => {
     const requestOwn = `${requestFor(address)},${own}`;
@@ -156,7 +156,7 @@ function compileNeighbors(
     for (const address of withLinkLocal(mac, addresses))
       if (!macs.has(address)) macs.set(address, checkMac(mac));
   return [...macs].map(([address, mac]) => {
-    const match = `${requestFor(address)},${register.network}=${network.number}`;
+    const match = `${requestFor(address)},${register.network}=${network.vni}`;
     const actions =
       forwardsDiscovery && familyOf(address) === 6
         ? `set_field:${mac}->eth_dst,goto_table:${table.forward}`
@@ -167,7 +167,7 @@ function compileNeighbors(
 
 /** New connections inside of a network are permitted. No flow leads to a different network. */
 function compileRules(network: FlowNetwork): Flow[] {
-  const match = `ct_state=+trk+new,${register.network}=${network.number}`;
+  const match = `ct_state=+trk+new,${register.network}=${network.vni}`;
   return [
     toFlow(network, table.egress, 50, match, `goto_table:${table.forward}`),
     toFlow(network, table.ingress, 50, match, `goto_table:${table.output}`),
@@ -188,7 +188,7 @@ function compileReceivers(
   const flows = new Map<string, Flow>();
   const add = (mac: string, origin: string, actions: string) => {
     if (flows.has(mac)) return;
-    const match = `${register.network}=${network.number}${origin},dl_dst=${checkMac(mac)}`;
+    const match = `${register.network}=${network.vni}${origin},dl_dst=${checkMac(mac)}`;
     flows.set(mac, toFlow(network, table.forward, 100, match, actions));
   };
   for (const { mac, ofPort } of local)
@@ -197,7 +197,7 @@ function compileReceivers(
   for (const { mac, tunnelAddress } of remote) {
     const destination = familyOf(tunnelAddress) === 4 ? "tun_dst" : "tun_ipv6_dst";
     const actions = [
-      `set_field:${network.number}->tun_id`,
+      `set_field:${network.vni}->tun_id`,
       `set_field:${tunnelAddress}->${destination}`,
       load(tunnelPort, register.port),
       `goto_table:${table.output}`,
@@ -217,7 +217,7 @@ function compileTunnel(
   const track = `${accept},ct(table=${table.forward},zone=${network.conntrackZone})`;
   return [...hosts].flatMap((host) => {
     const source = familyOf(host) === 4 ? "tun_src" : "tun_ipv6_src";
-    const from = `in_port=${tunnelPort},tun_id=${network.number},${source}=${host}`;
+    const from = `in_port=${tunnelPort},tun_id=${network.vni},${source}=${host}`;
     const packets = ["ip", "ipv6"].map((protocol) =>
       toFlow(network, table.classify, 100, `${protocol},${from}`, track),
     );
@@ -243,8 +243,8 @@ function withLinkLocal(mac: string, addresses: readonly string[]): string[] {
   return [...new Set(hasIpv6 ? [...addresses, linkLocalOf(mac)] : addresses)];
 }
 
-function loadNetwork({ number, conntrackZone }: FlowNetwork): string {
-  return `${load(number, register.network)},${load(conntrackZone, register.zone)}`;
+function loadNetwork({ vni, conntrackZone }: FlowNetwork): string {
+  return `${load(vni, register.network)},${load(conntrackZone, register.zone)}`;
 }
 
 function load(value: number, into: string): string {
@@ -258,7 +258,7 @@ function toFlow(
   match: string,
   actions: string,
 ): Flow {
-  return { table: tableId, priority, cookie: network.number, match, actions };
+  return { table: tableId, priority, cookie: network.vni, match, actions };
 }
 
 function compareRemotePorts(a: RemotePort, b: RemotePort): number {

@@ -23,7 +23,7 @@ export const flowTables = {
 
 /** Registers of a frame in the bridge. */
 export const flowRegisters = {
-  /** The number of the frame's network. */
+  /** The VNI of the frame's network. */
   network: "reg0",
   /** The connection tracking zone of that network. */
   zone: "reg1",
@@ -40,7 +40,7 @@ export type Datapath = "system" | "netdev";
 export interface Flow {
   table: number;
   priority: number;
-  /** The number of the flow's network, or 0. `ovs-ofctl dump-flows` filters by it. */
+  /** The VNI of the flow's network, or 0. `ovs-ofctl dump-flows` filters by it. */
   cookie: number;
   /** Empty for a flow that matches every frame. */
   match: string;

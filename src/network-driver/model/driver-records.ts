@@ -4,7 +4,7 @@ import {
   GATEWAYS_PER_NETWORK_MAX,
   macSchema,
   networkIdSchema,
-  networkNumberSchema,
+  vniSchema,
 } from "../../contracts/network-driver/network-state.ts";
 import { formatAddress, parseAddress } from "../../lib/ip/ip-address.ts";
 
@@ -37,7 +37,7 @@ const labelSchema = z
 /** A Docker network that uses the driver. */
 const dockerNetworkSchema = z.strictObject({
   networkId: networkIdSchema,
-  number: networkNumberSchema,
+  vni: vniSchema,
   mtu: mtuSchema,
   gateways: z.array(addressSchema).max(GATEWAYS_PER_NETWORK_MAX),
 });

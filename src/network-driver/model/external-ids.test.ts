@@ -9,7 +9,7 @@ const endpointId = "e".repeat(64);
 const endpoint: Endpoint = {
   dockerNetworkId: "d".repeat(64),
   networkId: newId("net"),
-  number: 4097,
+  vni: 4097,
   mtu: 1450,
   gateways: ["10.64.0.1", "fd00::1"],
   mac: "0a:00:0a:40:00:09",

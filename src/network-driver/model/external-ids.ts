@@ -10,7 +10,7 @@ export function toExternalIds(endpointId: string, endpoint: Endpoint): Record<st
     "berth-endpoint": endpointId,
     "berth-docker-network": endpoint.dockerNetworkId,
     "berth-network": endpoint.networkId,
-    "berth-number": String(endpoint.number),
+    "berth-vni": String(endpoint.vni),
     "berth-mtu": String(endpoint.mtu),
     "berth-mac": endpoint.mac,
     "berth-addresses": endpoint.addresses.join(","),
@@ -29,7 +29,7 @@ export function readExternalIds(
   const endpoint = endpointSchema.safeParse({
     dockerNetworkId: ids["berth-docker-network"],
     networkId: ids["berth-network"],
-    number: Number(ids["berth-number"]),
+    vni: Number(ids["berth-vni"]),
     mtu: Number(ids["berth-mtu"]),
     mac: ids["berth-mac"],
     addresses: readList(ids["berth-addresses"]),

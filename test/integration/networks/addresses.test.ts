@@ -302,15 +302,18 @@ test("an agent gets the attachments of its sets, even after its rollback", async
   await createService(f.ctx, f.tenantId, withNetworks("web", ["default", "front"]));
   await f.placer.placeSets();
   const read = async () => (await f.sync(hostId, { full: true })).sets;
-  const networks = await queryRows<{ id: string; number: number }>(
+  expect(await read()).toHaveLength(1);
+  expect((await read())[0]).not.toHaveProperty("attachments");
+  await setFeatures(f, hostId, ["attachments", "networks"]);
+  const networks = await queryRows<{ id: string; vni: number }>(
     f.ctx.db,
-    sql`select id, number from networks order by name`,
+    sql`select id, vni from networks order by name`,
   );
   const [byDefault, front] = networks;
   const attachments = [
     {
       networkId: byDefault?.id,
-      number: byDefault?.number,
+      vni: byDefault?.vni,
       mtu: 1_450,
       interface: "eth0",
       mac: "0a:00:0a:40:00:02",
@@ -319,7 +322,7 @@ test("an agent gets the attachments of its sets, even after its rollback", async
     },
     {
       networkId: front?.id,
-      number: front?.number,
+      vni: front?.vni,
       mtu: 1_450,
       interface: "eth1",
       mac: "0a:00:0a:01:00:02",

@@ -2,7 +2,7 @@ import { sql } from "drizzle-orm";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import {
   type Network,
-  NETWORK_NUMBER_MIN,
+  VNI_MIN,
   NETWORKS_PER_TENANT_MAX,
 } from "../../../src/contracts/api/networks.ts";
 import { newId } from "../../../src/lib/ids.ts";
@@ -72,7 +72,7 @@ it("creates a network with two subnets, whose unusable addresses are not free", 
     { cidr: "fd00:8::/64", gateway: "fd00:8::ff" },
   ]);
   expect(made).toMatchObject({ status: 201, etag: '"1"' });
-  expect(made.body.number).toBeGreaterThanOrEqual(NETWORK_NUMBER_MIN);
+  expect(made.body.vni).toBeGreaterThanOrEqual(VNI_MIN);
   expect(made.body.subnets).toMatchObject([
     {
       family: 4,
@@ -101,7 +101,7 @@ it("gives each tenant a default network on first use, and creates it once", asyn
     ]);
   const own = await send("GET", "/v1/networks/default");
   expect(own.body.subnets[0]?.cidr).toBe("10.64.0.0/16");
-  expect(own.body.number).not.toBe(reads[0]?.body.items[0]?.number);
+  expect(own.body.vni).not.toBe(reads[0]?.body.items[0]?.vni);
   const { body } = await send("GET", "/v1/events?kind=network-created", undefined, { token: toys });
   expect(body.items).toMatchObject([{ text: "Network default created with 10.64.0.0/16." }]);
 });
@@ -227,23 +227,23 @@ it("deletes no network that a set or a service uses", async () => {
   });
 });
 
-it("gives concurrent creations different numbers, and bounds the networks of a tenant", async () => {
+it("gives concurrent creations different VNIs, and bounds the networks of a tenant", async () => {
   const token = await test.tokenOf("tenant", "many");
   const names = Array.from({ length: NETWORKS_PER_TENANT_MAX }, (_, index) => `n${index}`);
   const made = await Promise.all(
     names.map((name) => create(name, [{ cidr: "10.0.0.0/24" }], token)),
   );
-  expect(new Set(made.map(({ body }) => body.number)).size).toBe(names.length);
+  expect(new Set(made.map(({ body }) => body.vni)).size).toBe(names.length);
   expect(await create("one-more", [{ cidr: "10.0.0.0/24" }], token)).toMatchObject({
     status: 422,
     body: { code: "quota-exceeded" },
   });
 });
 
-it("skips a number that is in use when the numbers start again", async () => {
+it("skips a VNI that is in use when the VNIs start again", async () => {
   const { body } = await create("before", [{ cidr: "10.1.0.0/24" }]);
-  await test.ctx.db.execute(sql`select setval('network_numbers', ${body.number}, false)`);
+  await test.ctx.db.execute(sql`select setval('network_vnis', ${body.vni}, false)`);
   const next = await create("after", [{ cidr: "10.1.0.0/24" }]);
   expect(next.status).toBe(201);
-  expect(next.body.number).toBe(body.number + 1);
+  expect(next.body.vni).toBe(body.vni + 1);
 });

@@ -131,19 +131,19 @@ export async function startDriverHost(dockerVersion?: DockerVersion): Promise<Dr
 export interface TestNetwork {
   dockerNetwork: string;
   networkId: string;
-  number: number;
+  vni: number;
 }
 
 /** Creates a Docker network of Berth's driver. */
 export async function createNetwork(
   { docker, plugin }: Pick<DriverHost, "docker" | "plugin">,
   {
-    number,
+    vni,
     subnet = "10.64.0.0/16",
     gateway = "10.64.0.1",
     subnet6,
     gateway6,
-  }: { number: number; subnet?: string; gateway?: string; subnet6?: string; gateway6?: string },
+  }: { vni: number; subnet?: string; gateway?: string; subnet6?: string; gateway6?: string },
 ): Promise<TestNetwork> {
   const networkId = newId("net");
   const dockerNetwork = `berth-${networkId}`;
@@ -155,9 +155,9 @@ export async function createNetwork(
     Driver: plugin,
     EnableIPv6: subnet6 !== undefined,
     IPAM: { Driver: plugin, Config: config },
-    Options: { "berth.network": networkId, "berth.number": String(number) },
+    Options: { "berth.network": networkId, "berth.vni": String(vni) },
   });
-  return { dockerNetwork, networkId, number };
+  return { dockerNetwork, networkId, vni };
 }
 
 export interface TestContainer {

@@ -18,7 +18,7 @@ const setMtu = 1_450;
 
 export interface TestNetwork {
   networkId: string;
-  number: number;
+  vni: number;
 }
 
 export interface TestSet extends FakeSet {
@@ -68,7 +68,7 @@ export class TestHosts {
     const ipv4 = `10.64.0.${index}`;
     const ipv6 = `fd00::${index.toString(16)}`;
     const mac = `0a:00:0a:40:00:${index.toString(16).padStart(2, "0")}`;
-    const hostEnd = `n${network.number}i${index}`;
+    const hostEnd = `n${network.vni}i${index}`;
     const fake = await startFakeSet({
       name: `${network.networkId}-${index}`,
       namespace: `${host.namespace}-${hostEnd}`,
@@ -99,7 +99,7 @@ export class TestHosts {
     const ports = await host.switchPort.listPorts(signal);
     const portNumber = (id: string) =>
       ports.find(({ externalIds }) => externalIds["berth-set"] === id)?.ofPort;
-    const networks = new Map(this.sets.map(({ network }) => [network.number, network]));
+    const networks = new Map(this.sets.map(({ network }) => [network.vni, network]));
     const zones = assignConntrackZones([...networks.keys()]);
     return compileFlows({
       datapath,
@@ -110,19 +110,19 @@ export class TestHosts {
         if (ofPort === undefined) return [];
         return [{ ofPort, networkId, mac: set.mac, addresses: [set.ipv4, set.ipv6] }];
       }),
-      networks: [...networks.values()].map(({ networkId, number }) => ({
+      networks: [...networks.values()].map(({ networkId, vni }) => ({
         networkId,
-        number,
-        conntrackZone: zones.get(number) ?? 0,
+        vni,
+        conntrackZone: zones.get(vni) ?? 0,
         gateways: ["10.64.255.254", "fd00::ffff"],
         remotePorts: this.sets
-          .filter((set) => set.host !== host && set.network.number === number)
+          .filter((set) => set.host !== host && set.network.vni === vni)
           .map(({ mac, ipv4, ipv6, host: { tunnelAddress } }): RemotePort => ({
             mac,
             addresses: [ipv4, ipv6],
             tunnelAddress,
           }))
-          .concat(moreRemotePorts.filter(() => number === this.sets[0]?.network.number)),
+          .concat(moreRemotePorts.filter(() => vni === this.sets[0]?.network.vni)),
       })),
     });
   }

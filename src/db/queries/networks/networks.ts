@@ -7,8 +7,8 @@ import { networks } from "../../schema/networks.ts";
 import { anyOf, isoTime, queryRows, readByKey } from "../runtime/query.ts";
 import { inScope } from "../services/read-services.ts";
 
-/** Numbers of networks that an insertion tries. Few are in use, so nearly always it tries one. */
-const NUMBERS_TRIED_MAX = 1_000;
+/** VNIs that an insertion tries. Few are in use, so nearly always it tries one. */
+const VNIS_TRIED_MAX = 1_000;
 
 /** A subnet to store, with the addresses that Berth may assign. */
 export interface NewSubnet extends CheckedSubnet {
@@ -26,7 +26,7 @@ export interface NewNetwork {
 
 /**
  * Inserts networks with their subnets. Returns the ids of those that it inserted: not those whose
- * names their tenants already have, and not those without a free number.
+ * names their tenants already have, and not those without a free VNI.
  */
 export async function insertNetworks(
   q: Queryable,
@@ -38,11 +38,11 @@ export async function insertNetworks(
     sql`with wanted as (
           select * from json_to_recordset(${JSON.stringify(added)}::json) as w(id text, "tenantId" text, name text, subnets json)
         ), inserted as (
-          insert into networks (id, tenant_id, name, number)
-          select w.id, w."tenantId", w.name, free.number from wanted w cross join lateral (
-            select n as number from (select nextval('network_numbers')::int as n
-              from generate_series(1, ${sql.raw(String(NUMBERS_TRIED_MAX))}) where w.id <> '' offset 0) tried
-            where not exists (select 1 from networks used where used.number = n) limit 1) free
+          insert into networks (id, tenant_id, name, vni)
+          select w.id, w."tenantId", w.name, free.vni from wanted w cross join lateral (
+            select n as vni from (select nextval('network_vnis')::int as n
+              from generate_series(1, ${sql.raw(String(VNIS_TRIED_MAX))}) where w.id <> '' offset 0) tried
+            where not exists (select 1 from networks used where used.vni = n) limit 1) free
           order by w.id on conflict (tenant_id, name) do nothing returning id
         ), with_subnets as (
           insert into subnets (id, network_id, family, cidr, gateway, pools, reservations, ranges, usable)
@@ -188,7 +188,7 @@ type NetworkReadRow = Omit<Network, "subnets" | "createdAt"> & {
 
 /** `condition` selects networks `n` with their tenants `t`. */
 const selectNetworks = sql`
-  select n.id, t.name as tenant, n.name, n.generation::float8 as generation, n.number, n.created_at as "createdAt",
+  select n.id, t.name as tenant, n.name, n.generation::float8 as generation, n.vni, n.created_at as "createdAt",
     (select coalesce(json_agg(json_build_object('id', b.id, 'family', b.family, 'cidr', b.cidr::text, 'gateway', host(b.gateway),
         'pools', b.pools, 'reservations', b.reservations, 'addresses', json_build_object('usable', b.usable,
           'assigned', b.unavailable - c.quarantined, 'quarantined', c.quarantined, 'free', b.usable - b.unavailable)) order by b.family), '[]')
