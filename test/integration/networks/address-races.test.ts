@@ -65,7 +65,7 @@ async function placeOn(f: FleetContext, setId: string, hostId: string): Promise<
   });
 }
 
-test("concurrent placements take different addresses, up to the last one", async () => {
+test("concurrent placements get different addresses, up to the last one", async () => {
   const f = await start();
   const hostIds = await Promise.all(
     Array.from({ length: 8 }, (_, index) =>

@@ -17,10 +17,12 @@ import { drainHost } from "../../../src/control/hosts/drain-host.ts";
 import { restoreVolume } from "../../../src/control/volumes/restore-volume.ts";
 import { assert } from "../../../src/lib/assert.ts";
 import { newId } from "../../../src/lib/ids.ts";
+import { reconcileService } from "../../../src/control/replicas/reconcile-replicas.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { deleteService } from "../../../src/control/services/delete-service.ts";
 import { patchService } from "../../../src/control/services/patch-service.ts";
 import { controlSet } from "../../../src/control/sets/control-set.ts";
+import { deleteSet } from "../../../src/control/sets/delete-set.ts";
 import { explainSet } from "../../../src/control/sets/explain-set.ts";
 import { createServicePlanner } from "../../../src/control/dry-run/plan-service.ts";
 import type { PlaceOutcome } from "../../../src/control/placement/place-pending-sets.ts";
@@ -295,7 +297,24 @@ test("a network stays while a set has a revision that uses it", async () => {
   await deleteNetwork(f.ctx, f.tenantId, "old");
 });
 
-test("an agent gets the attachments of its sets, even after its rollback", async () => {
+test("a service leaves an exhausted subnet by new sets, as the runbook says", async () => {
+  const f = await start();
+  const h1 = await enrollNetworked(f, "h1", { allocatable: largeHost });
+  await addNetwork(f, "small", "10.1.0.0/29");
+  await addNetwork(f, "large", "10.2.0.0/16");
+  const { service } = await createService(f.ctx, f.tenantId, withNetworks("web", ["small"], 6));
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 5, rejected: 1 });
+  await obeyOrders(f, h1);
+  const { template } = withNetworks("web", ["large"]);
+  await patchService(f.ctx, f.tenantId, "web", 1, { template, adopt: "new-sets" });
+  for (const { id } of await listLiveSets(f)) await deleteSet(f.ctx, f.tenantId, id);
+  await obeyOrders(f, h1);
+  await reconcileService(f.ctx, service.id);
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 6, rejected: 0 });
+  expect(new Set((await assigned(f)).map(({ network }) => network))).toEqual(new Set(["large"]));
+});
+
+test("an agent gets the attachments of its sets only if it reads them", async () => {
   const f = await start();
   const hostId = await enrollNetworked(f, "h1");
   await addNetwork(f, "front", "10.1.0.0/24", "fd01::/64");
@@ -393,7 +412,7 @@ test("a template names networks of its tenant only, each once", async () => {
   });
 });
 
-test("a dry run plans with the free addresses, and takes none", async () => {
+test("a dry run plans with the free addresses, and assigns none", async () => {
   const f = await start();
   await enrollNetworked(f, "h1", { allocatable: largeHost });
   await enrollNetworked(f, "h2", { allocatable: largeHost });
