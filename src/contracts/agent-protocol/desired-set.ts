@@ -20,8 +20,8 @@ export const desiredSetSchema = z
     template: setTemplateSchema,
     /**
      * The interfaces of the set, in the order of the networks of its template. Undefined if the set
-     * has no network address and uses Docker's bridge. Only agents with ATTACHMENTS_FEATURE get
-     * them.
+     * has no network address and uses Docker's bridge. Agents without ATTACHMENTS_FEATURE get them
+     * too, after a rollback: they must not start the set.
      */
     attachments: z.array(attachmentSchema).min(1).max(NETWORKS_PER_SET_MAX).optional(),
   })

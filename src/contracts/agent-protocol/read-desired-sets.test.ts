@@ -6,7 +6,7 @@ import { readDesiredSets } from "./read-desired-sets.ts";
 
 const attachment = {
   networkId: newId("net"),
-  number: 4_097,
+  vni: 4_097,
   mtu: 1_450,
   interface: "eth0",
   mac: "0a:00:0a:40:00:02",

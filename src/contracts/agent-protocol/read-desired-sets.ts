@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { desiredSetStates } from "../api/sets.ts";
 import { generationSchema, idSchema } from "../common/primitives.ts";
-import { ATTACHMENTS_FEATURE, hasDefaultNetworkOnly, ownFeatures } from "./agent-features.ts";
+import { ATTACHMENTS_FEATURE, usesOnlyDefaultNetwork, ownFeatures } from "./agent-features.ts";
 import { type DesiredSet, desiredSetSchema } from "./desired-set.ts";
 
 const DETAIL_CHARACTERS_MAX = 300;
@@ -55,7 +55,7 @@ export function readDesiredSets(
 /** Whether an agent with these features can give the set its interfaces. */
 function canConnect({ attachments, template }: DesiredSet, features: readonly string[]): boolean {
   if (features.includes(ATTACHMENTS_FEATURE)) return true;
-  return attachments === undefined && hasDefaultNetworkOnly(template.networks);
+  return attachments === undefined && usesOnlyDefaultNetwork(template.networks);
 }
 
 function describe({ issues }: z.ZodError): string {

@@ -7,9 +7,10 @@ import type { SyncResult } from "../../contracts/agent-protocol/sync.ts";
  * with the orders for all other sets. Such sets are on a host whose agent was rolled back. Their
  * containers continue to run, and the upgraded agent manages them again.
  *
- * Orders to stop or delete such a set stay, without the members that the agent does not know. The
- * answer omits the attachments of all sets, which such an agent cannot read. An answer that omits a
- * set is not full: the agent would remove a set that a full answer omits.
+ * A set with attachments is such a set. The agent would start it on Docker's bridge without them.
+ *
+ * Orders to stop or delete such a set stay, without the members that the agent does not know. An
+ * answer that omits a set is not full: the agent would remove a set that a full answer omits.
  */
 export function omitUnsupportedSets(answer: SyncResult): SyncResult {
   const sets = answer.sets.flatMap(({ attachments, ...set }): DesiredSet[] => {

@@ -126,7 +126,7 @@ test("I17: after a rollback, an agent that connects no sets starts no set of a n
   const setId = (await setOf("menu"))?.id ?? "";
   const attachment = {
     networkId: newId("net"),
-    number: 4_097,
+    vni: 4_097,
     mtu: 1_450,
     interface: "eth0",
     mac: "0a:00:0a:40:00:02",

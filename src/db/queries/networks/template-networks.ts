@@ -49,7 +49,6 @@ export async function listSetAttachments(
             'gateways', json_agg(host(b.gateway) order by b.family)) as entry
           from addresses a join subnets b on b.id = a.subnet_id join networks n on n.id = b.network_id
           where a.set_id = ${anyOf(setIds)} and a.state = 'assigned'
-            and exists (select 1 from hosts where id = ${hostId} and capabilities->'features' @> ${readsAttachments})
           group by a.set_id, a.network_index, n.id) each
         group by set_id`,
   );
