@@ -1,12 +1,24 @@
+import { setTimeout as delay } from "node:timers/promises";
 import type { TemplateNetwork } from "../../db/queries/networks/template-networks.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import {
+  claimSubnets,
   findFreeAddresses,
   findPreviousAddresses,
-  lockSubnets,
 } from "../../db/queries/networks/assign-addresses.ts";
 import { type HostSnapshot, NETWORKS_FEATURE } from "../../scheduler/placement/model.ts";
 import { type AddressNeed, assignAddresses, type AssignedAddresses } from "./assign-addresses.ts";
+
+/**
+ * The pauses before further attempts to lock subnets. Most holders of the locks end within a few
+ * milliseconds. The caller has locked hosts meanwhile, so the pauses are short.
+ */
+const PAUSES_MS: readonly number[] = [5, 15];
+
+/** `isContended`: a subnet was locked or deleted. Sets that need it got no addresses. */
+interface ChosenAddresses extends AssignedAddresses {
+  isContended: boolean;
+}
 
 /**
  * Chooses addresses for sets that the transaction is about to place. The caller has locked the
@@ -16,31 +28,38 @@ import { type AddressNeed, assignAddresses, type AssignedAddresses } from "./ass
 async function chooseAddresses(
   tx: Queryable,
   needs: readonly AddressNeed[],
-): Promise<AssignedAddresses> {
+): Promise<ChosenAddresses> {
   const counts = countPerSubnet(needs);
-  if (counts.size === 0) return { chosen: [], cursors: [] };
+  if (counts.size === 0) return { chosen: [], cursors: [], isContended: false };
   const ids = [...counts.keys()];
   const wanted = [...counts].map(([subnetId, count]) => ({ subnetId, count }));
   const setIds = needs.map(({ setId }) => setId);
-  // Postgres runs them in this order, so the reads see all that earlier holders of the locks wrote.
-  const [subnets, previous, free] = await Promise.all([
-    lockSubnets(tx, ids),
-    findPreviousAddresses(tx, setIds, ids),
-    findFreeAddresses(tx, wanted),
-  ]);
-  return assignAddresses(needs, { subnets, previous, free });
+  for (let attempt = 0; ; attempt++) {
+    // Postgres runs them in this order: the reads see all that earlier holders of the locks wrote.
+    const [subnets, previous, free] = await Promise.all([
+      claimSubnets(tx, ids),
+      findPreviousAddresses(tx, setIds, ids),
+      findFreeAddresses(tx, wanted),
+    ]);
+    const isContended = subnets.length < ids.length;
+    const pauseMs = PAUSES_MS[attempt];
+    if (!isContended || pauseMs === undefined)
+      return { ...assignAddresses(needs, { subnets, previous, free }), isContended };
+    await delay(pauseMs);
+  }
 }
 
 /**
  * Chooses addresses for planned placements on locked hosts. Returns the placements without those
- * that lack an address. Sets on hosts without networks need none.
+ * that lack an address, also because another transaction has locked a subnet. Sets on hosts without
+ * networks need none.
  */
 export async function chooseForPlacements<P extends { setId: string; hostId: string }>(
   tx: Queryable,
   placements: readonly P[],
   requests: ReadonlyMap<string, { templateNetworks: readonly TemplateNetwork[] | null }>,
   hosts: ReadonlyMap<string, Pick<HostSnapshot, "features">>,
-): Promise<{ placements: P[]; addresses: AssignedAddresses }> {
+): Promise<{ placements: P[]; addresses: ChosenAddresses }> {
   const isNetworked = ({ hostId }: P) =>
     hosts.get(hostId)?.features.includes(NETWORKS_FEATURE) ?? false;
   const networked = placements.filter(isNetworked);

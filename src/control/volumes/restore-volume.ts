@@ -1,4 +1,4 @@
-import { notFound } from "../../contracts/common/app-error.ts";
+import { AppError, notFound } from "../../contracts/common/app-error.ts";
 import { addOverhead, overheadOf } from "../../contracts/api/container-overhead.ts";
 import { listNeededFeatures } from "../../contracts/agent-protocol/agent-features.ts";
 import { SETS_PER_HOST_MAX } from "../../contracts/agent-protocol/protocol.ts";
@@ -120,7 +120,10 @@ export async function restoreVolume(
   return getSet(ctx, scope, setId);
 }
 
-/** Chooses the addresses of the set. Throws state-conflict if a subnet has none. */
+/**
+ * Chooses the addresses of the set. Throws state-conflict if a subnet has none. Throws overloaded
+ * while another transaction has locked a subnet.
+ */
 async function chooseAddressesOfSet(
   tx: UnitOfWork,
   ctx: ControlContext,
@@ -144,6 +147,11 @@ async function chooseAddressesOfSet(
     new Map([[set.setId, { templateNetworks }]]),
     new Map([[set.hostId, set.host]]),
   );
+  if (placements.length === 0 && addresses.isContended)
+    throw new AppError("overloaded", {
+      detail: "Another change of a network of the service is in progress. Retry the request later.",
+      retryAfterMs: 1_000,
+    });
   if (placements.length === 0)
     throw volumeConflict(
       "A network of the service has no free address. Remove sets from the network, or widen its pools.",

@@ -24,6 +24,7 @@ import {
 } from "../../support/fleet/network-hosts.ts";
 
 const start = fleetPerTest();
+const ATTEMPTS_MAX = 1_000;
 const largeHost = { ...smallHost, cpuMillis: 64_000, memoryBytes: 2 ** 38 };
 
 async function addNetwork(f: FleetContext, cidr: string): Promise<void> {
@@ -38,9 +39,22 @@ function body(replicas: number) {
 
 /**
  * Places one pending set on a host as the mover and a restore do: without the placement lock, and
- * at the same time as others. Returns whether an address was free.
+ * at the same time as others. Returns whether an address was free. It tries again while others have
+ * locked the subnet.
  */
 async function placeOn(f: FleetContext, setId: string, hostId: string): Promise<boolean> {
+  for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
+    const outcome = await tryToPlaceOn(f, setId, hostId);
+    if (outcome !== "contended") return outcome === "placed";
+  }
+  throw new Error("the subnet is always locked");
+}
+
+async function tryToPlaceOn(
+  f: FleetContext,
+  setId: string,
+  hostId: string,
+): Promise<"placed" | "refused" | "contended"> {
   return withTx(f.ctx.db, async (tx) => {
     await lockHosts(tx, [hostId]);
     const templateNetworks = await listTemplateNetworks(tx, f.tenantId, [{ network: "net" }]);
@@ -61,7 +75,8 @@ async function placeOn(f: FleetContext, setId: string, hostId: string): Promise<
     );
     await commitPlacements(tx, placements, 1);
     await insertAddresses(tx, addresses.chosen, addresses.cursors);
-    return placements.length === 1;
+    if (placements.length === 1) return "placed";
+    return addresses.isContended ? "contended" : "refused";
   });
 }
 

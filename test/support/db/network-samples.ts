@@ -63,9 +63,9 @@ export const networkSamples: Samples = {
     networks.listNetworkNames(q, "tnt", ["web"], true),
     networks.listNetworkNames(q, "tnt", ["web", "db"], false),
   ],
-  lockSubnets: (q) => [
-    assignAddresses.lockSubnets(q, ["sub"]),
-    assignAddresses.lockSubnets(q, ids),
+  claimSubnets: (q) => [
+    assignAddresses.claimSubnets(q, ["sub"]),
+    assignAddresses.claimSubnets(q, ids),
   ],
   findFreeAddresses: (q) => [assignAddresses.findFreeAddresses(q, [{ subnetId: "sub", count: 2 }])],
   findPreviousAddresses: (q) => [

@@ -34,9 +34,10 @@ export async function dropAddressesOutside(
   subnetId: string,
   ranges: readonly (readonly [first: number, last: number])[],
 ): Promise<{ address: string; setId: string } | undefined> {
-  const isOutside = sql`a.subnet_id = ${subnetId} and not exists (
-    select 1 from jsonb_array_elements(${JSON.stringify(ranges)}::jsonb) r
-    where a.address - host(b.cidr)::inet between (r->>0)::bigint and (r->>1)::bigint)`;
+  // Postgres searches a multirange by bisection. The lock is held until the last address.
+  const usable = `{${ranges.map(([first, last]) => `[${first},${last}]`).join(",")}}`;
+  const isOutside = sql`a.subnet_id = ${subnetId}
+    and not ${usable}::int8multirange @> (a.address - host(b.cidr)::inet)`;
   await q.execute(
     sql`with gone as (
           delete from addresses a using subnets b where b.id = a.subnet_id and a.state = 'quarantined' and ${isOutside} returning 1

@@ -10,13 +10,16 @@ export interface LockedSubnet {
 }
 
 /**
- * Locks subnets in id order: after hosts, and before sets. Until the transaction ends, no other one
- * assigns an address of them.
+ * Locks those of the subnets that no other transaction has locked: after hosts, and before sets.
+ * Until the transaction ends, no other one assigns an address of them.
+ *
+ * It does not wait. The caller has locked hosts of many tenants, and a tenant can hold the locks of
+ * its subnets, by changes of its networks.
  */
-export async function lockSubnets(q: Queryable, ids: readonly string[]): Promise<LockedSubnet[]> {
+export async function claimSubnets(q: Queryable, ids: readonly string[]): Promise<LockedSubnet[]> {
   return queryRows(
     q,
-    sql`select id, family, cidr::text as cidr from subnets where id = ${anyOf(ids)} order by id for no key update`,
+    sql`select id, family, cidr::text as cidr from subnets where id = ${anyOf(ids)} order by id for no key update skip locked`,
   );
 }
 
