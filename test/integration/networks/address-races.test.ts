@@ -120,7 +120,7 @@ test("job workers, removals and expiring quarantines together never give an addr
       ...placers.map((placer) => placer.placeSets()),
       ...running.map(({ id }) => deleteSet(f.ctx, f.tenantId, id)),
       ...hostIds.map((hostId) => obeyOrders(f, hostId)),
-      endQuarantines(f.ctx, undefined, 0),
+      endQuarantines(f.ctx, undefined, { seconds: 0 }),
     ]);
     await f.placer.placeSets();
     expect(await findAddressFaults(f)).toEqual([]);

@@ -3,6 +3,7 @@ import { expect, test } from "vitest";
 import { createNetworkBody } from "../../../src/contracts/api/networks.ts";
 import { createNetwork } from "../../../src/control/networks/create-network.ts";
 import { drainHost } from "../../../src/control/hosts/drain-host.ts";
+import { endQuarantines } from "../../../src/control/networks/end-quarantines.ts";
 import { createMover } from "../../../src/control/operations/move-sets.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { controlSet } from "../../../src/control/sets/control-set.ts";
@@ -129,7 +130,7 @@ test("a change of a subnet compares each address once, whatever the number of it
     sql`insert into addresses (subnet_id, address, set_id, network_index, mac)
         select id, '10.1.0.0'::inet + n, 'set_' || n, 0, '' from subnets, generate_series(2, 20000) n`,
   );
-  await f.ctx.db.execute(sql`update subnets set taken = 19999`);
+  await f.ctx.db.execute(sql`update subnets set unavailable = 19999`);
   const [subnet] = await queryRows<{ id: string }>(f.ctx.db, sql`select id from subnets`);
   const one = [[2, 65_534]] as const;
   // Addresses are in the last of the ranges.
@@ -155,4 +156,35 @@ test("a change of a subnet compares each address once, whatever the number of it
   expect(await dropAddressesOutside(f.ctx.db, subnet?.id ?? "", [])).toMatchObject({
     setId: "set_2",
   });
+});
+
+test("a locked subnet does not keep the addresses of others in quarantine", async () => {
+  const f = await start();
+  for (const name of ["a", "b", "c"]) await addNetwork(f, name, "10.1.0.0/20");
+  const subnets = await queryRows<{ id: string; name: string }>(
+    f.ctx.db,
+    sql`select b.id, n.name from subnets b join networks n on n.id = b.network_id order by b.id`,
+  );
+  const [first] = subnets;
+  // The sweep visits subnets by id. The first one alone has more addresses than its rounds delete.
+  await f.ctx.db.execute(
+    sql`insert into addresses (subnet_id, address, set_id, network_index, mac, state, quarantined_at)
+        select id, '10.1.0.0'::inet + n, 'set_' || n, 0, '', 'quarantined', now() - interval '1 h'
+        from subnets, generate_series(2, case id when ${first?.id} then 4001 else 31 end) n`,
+  );
+  await f.ctx.db.execute(
+    sql`update subnets s set unavailable = (select count(*) from addresses where subnet_id = s.id)`,
+  );
+  const read = () =>
+    queryRows<{ id: string }>(
+      f.ctx.db,
+      sql`select id from subnets where unavailable > 0 order by id`,
+    );
+  const released = await whileLocked(f, first?.name ?? "", () =>
+    endQuarantines(f.ctx, undefined, { perRoundMax: 100 }),
+  );
+  expect(released).toBe(60);
+  expect((await read()).map(({ id }) => id)).toEqual([first?.id]);
+  expect(await endQuarantines(f.ctx, undefined, { perRoundMax: 1_500 })).toBe(4_000);
+  expect(await read()).toEqual([]);
 });

@@ -79,7 +79,9 @@ export const networkSamples: Samples = {
   insertAddresses: (q) => [
     assignAddresses.insertAddresses(q, [chosen], [{ subnetId: "sub", lastOffset: 2 }]),
   ],
-  deleteQuarantinedAddresses: (q) => [assignAddresses.deleteQuarantinedAddresses(q, 600, 10)],
+  deleteQuarantinedAddresses: (q) => [
+    assignAddresses.deleteQuarantinedAddresses(q, 600, { addressesMax: 10, subnetsMax: 2 }),
+  ],
   listScarcestSubnets: (q) => [assignAddresses.listScarcestSubnets(q, 10)],
   findSetOfNetwork: (q) => [addresses.findSetOfNetwork(q, "net")],
 };

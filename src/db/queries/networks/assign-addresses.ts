@@ -150,24 +150,26 @@ export async function insertAddresses(
 }
 
 /**
- * Deletes at most `limit` addresses that were quarantined for longer than `seconds`, so that other
- * sets can get them. Returns how many. It skips a subnet that another transaction has locked.
+ * Deletes addresses that were quarantined for longer than `seconds`, so that other sets can get
+ * them. Returns how many: 0 only if none is left in subnets that no other transaction has locked.
  */
 export async function deleteQuarantinedAddresses(
   q: Queryable,
   seconds: number,
-  limit: number,
+  { addressesMax, subnetsMax }: { addressesMax: number; subnetsMax: number },
 ): Promise<number> {
+  const isExpired = sql`a.state = 'quarantined' and a.quarantined_at < ${secondsAgo(seconds)}`;
   const [row] = await queryRows<{ deleted: number }>(
     q,
-    sql`with expired as materialized (
-          select subnet_id, address from addresses where state = 'quarantined' and quarantined_at < ${secondsAgo(seconds)}
-          order by subnet_id, quarantined_at limit ${limit}
-        ), locked as materialized (
-          select id from subnets where id in (select subnet_id from expired) order by id for no key update skip locked
+    sql`with locked as materialized (
+          select id from subnets where id in (select a.subnet_id from addresses a where ${isExpired})
+          order by id for no key update skip locked limit ${subnetsMax}
+        ), expired as materialized (
+          select a.subnet_id, a.address from locked l join addresses a on a.subnet_id = l.id
+          where ${isExpired} order by a.subnet_id, a.quarantined_at limit ${addressesMax}
         ), deleted as (
-          delete from addresses a using expired e join locked l on l.id = e.subnet_id
-          where a.subnet_id = e.subnet_id and a.address = e.address and a.state = 'quarantined' returning a.subnet_id
+          delete from addresses a using expired e
+          where a.subnet_id = e.subnet_id and a.address = e.address and ${isExpired} returning a.subnet_id
         ), counted as (
           update subnets s set unavailable = s.unavailable - d.count
           from (select subnet_id, count(*) from deleted group by subnet_id) d where s.id = d.subnet_id
