@@ -38,8 +38,8 @@ const schema = z.object({
   /** The UDP port of the VXLAN tunnels between hosts. All hosts have the same one. */
   BERTH_NETWORK_TUNNEL_PORT: wholeNumber(1, 65_535).default(4_789),
   /**
-   * MTU of networks whose creator names none. The default and the 50 bytes of VXLAN add up to
-   * 1,500.
+   * MTU of networks whose creator names none, as Berth does. The default and the 50 bytes of VXLAN
+   * over IPv4 are 1,500. VXLAN over IPv6 adds 70 bytes.
    */
   BERTH_NETWORK_MTU: wholeNumber(1_280, 65_535).default(1_450),
   /** systemd sets it: the socket for the message that the process serves. */

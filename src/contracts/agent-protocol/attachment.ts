@@ -7,18 +7,16 @@ import {
   vniSchema,
 } from "../network-driver/network-state.ts";
 
-/**
- * The MTU of the interfaces of sets: that of Ethernet less 50 bytes, which VXLAN over IPv4 adds to
- * each frame between hosts.
- */
-export const NETWORK_MTU = 1_450;
-
 /** An interface of a set in one network. The database derives it from the addresses of the set. */
 export const attachmentSchema = z
   .strictObject({
     networkId: networkIdSchema,
     vni: vniSchema,
-    mtu: z.number().int().min(1_280).max(65_535),
+    /**
+     * The MTU of the interface. Without it, the setting of the host's network driver applies: it
+     * depends on the links between hosts. Berth sends none yet.
+     */
+    mtu: z.number().int().min(1_280).max(65_535).optional(),
     interface: z.string().regex(/^eth\d$/),
     mac: macSchema,
     /** With the prefix lengths of their subnets, such as 10.64.0.9/16: IPv4 first. */

@@ -7,7 +7,6 @@ import { readDesiredSets } from "./read-desired-sets.ts";
 const attachment = {
   networkId: newId("net"),
   vni: 4_097,
-  mtu: 1_450,
   interface: "eth0",
   mac: "0a:00:0a:40:00:02",
   addresses: ["10.64.0.2/16"],

@@ -127,7 +127,6 @@ test("I17: after a rollback, an agent that connects no sets starts no set of a n
   const attachment = {
     networkId: newId("net"),
     vni: 4_097,
-    mtu: 1_450,
     interface: "eth0",
     mac: "0a:00:0a:40:00:02",
     addresses: ["10.64.0.2/16"],

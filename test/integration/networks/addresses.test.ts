@@ -330,7 +330,6 @@ test("an agent gets the attachments of its sets, even after its rollback", async
     {
       networkId: byDefault?.id,
       vni: byDefault?.vni,
-      mtu: 1_450,
       interface: "eth0",
       mac: "0a:00:0a:40:00:02",
       addresses: ["10.64.0.2/16"],
@@ -339,7 +338,6 @@ test("an agent gets the attachments of its sets, even after its rollback", async
     {
       networkId: front?.id,
       vni: front?.vni,
-      mtu: 1_450,
       interface: "eth1",
       mac: "0a:00:0a:01:00:02",
       addresses: ["10.1.0.2/24", "fd01::2/64"],
@@ -347,7 +345,8 @@ test("an agent gets the attachments of its sets, even after its rollback", async
     },
   ];
   const [set] = await read();
-  expect(set).toMatchObject({ attachments });
+  // They name no MTU: that of a host depends on its underlay, and its driver has the setting.
+  expect(set).toHaveProperty("attachments", attachments);
   expect(desiredSetSchema.parse(set)).toEqual(set);
   // Without them, an agent that does not know them would start the set on Docker's bridge.
   await setFeatures(f, hostId, []);

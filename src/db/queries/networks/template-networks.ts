@@ -1,6 +1,6 @@
 import { type SQL, sql } from "drizzle-orm";
 import type { SetTemplate } from "../../../contracts/api/set-template.ts";
-import { type Attachment, NETWORK_MTU } from "../../../contracts/agent-protocol/attachment.ts";
+import type { Attachment } from "../../../contracts/agent-protocol/attachment.ts";
 import { NETWORKS_FEATURE } from "../../../contracts/agent-protocol/agent-features.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { anyOf, queryRows, readByKey } from "../runtime/query.ts";
@@ -43,7 +43,7 @@ export async function listSetAttachments(
   const rows = await readByKey<{ setId: string; attachments: Attachment[] }>(
     q,
     sql`select set_id as "setId", json_agg(entry order by network_index) as attachments from (
-          select a.set_id, a.network_index, json_build_object('networkId', n.id, 'vni', n.vni, 'mtu', ${NETWORK_MTU}::int,
+          select a.set_id, a.network_index, json_build_object('networkId', n.id, 'vni', n.vni,
             'interface', 'eth' || a.network_index, 'mac', min(a.mac),
             'addresses', json_agg(host(a.address) || '/' || masklen(b.cidr) order by b.family),
             'gateways', json_agg(host(b.gateway) order by b.family)) as entry
