@@ -10,7 +10,8 @@ import postgres from "postgres";
 import { assert } from "../lib/assert.ts";
 import { findSqlState } from "./errors.ts";
 import type { Db, DbHandle } from "./postgres/open-postgres.ts";
-import { resetRestoredXids } from "./reset-restored-xids.ts";
+import { hasRestoredRows, resetRestoredXids } from "./reset-restored-xids.ts";
+import { skipLostAddresses } from "./skip-lost-addresses.ts";
 
 const migrationsFolder = fileURLToPath(new URL("../../drizzle", import.meta.url));
 /** An arbitrary constant, which all migrating processes share. */
@@ -25,9 +26,18 @@ const ATTEMPTS_PER_MIGRATION_MAX = 100;
 const RETRY_DELAY_MS_MIN = 500;
 const RETRY_DELAY_MS_MAX = 2_000;
 
+export interface MigrateOptions {
+  lockTimeoutMs?: number;
+  /**
+   * The database was restored, or has lost commits in a failover. After the restore of a physical
+   * backup, nothing in the database shows that.
+   */
+  isRestored?: boolean;
+}
+
 /**
- * Migrates a database to the newest schema, and completes the restore of a logical backup (see
- * `resetRestoredXids`). Several processes may call it, repeatedly. Throws if a migration was
+ * Migrates a database to the newest schema, and completes a restore: see `resetRestoredXids` and
+ * `skipLostAddresses`. Several processes may call it, repeatedly. Throws if a migration was
  * skipped: drizzle silently skips one whose journal time is not newer than the last
  * applied migration.
  *
@@ -38,7 +48,7 @@ const RETRY_DELAY_MS_MAX = 2_000;
  */
 export async function migrate(
   databaseUrl: string,
-  { lockTimeoutMs = LOCK_TIMEOUT_MS }: { lockTimeoutMs?: number } = {},
+  { lockTimeoutMs = LOCK_TIMEOUT_MS, isRestored = false }: MigrateOptions = {},
 ): Promise<void> {
   const client = postgres(databaseUrl, {
     max: 1,
@@ -55,6 +65,8 @@ export async function migrate(
     const db = drizzle(client);
     for (const migration of readMigrationFiles({ migrationsFolder })) await apply(db, migration);
     await assertSchemaCompatible(db);
+    // Before the reset, because the rows show the restore until then.
+    if (isRestored || (await hasRestoredRows(db))) await skipLostAddresses(db);
     await resetRestoredXids(db);
   } finally {
     await client.end({ timeout: 5 });

@@ -10,6 +10,13 @@ const ROWS_PER_BATCH = 10_000;
  */
 const isOfFormerServer = (xid: SQL) => sql`${xid} >= pg_snapshot_xmax(pg_current_snapshot())`;
 
+const now = sql`pg_current_xact_id()`;
+const columns: readonly { table: SQL; xid: SQL; value: SQL }[] = [
+  { table: sql`hosts`, xid: sql`changed_xid`, value: now },
+  { table: sql`sets`, xid: sql`changed_xid`, value: now },
+  { table: sql`events`, xid: sql`xid`, value: sql`'1'::xid8` },
+];
+
 /**
  * Changes the transaction ids of restored rows to ids of this server. Otherwise streams would show
  * the events again, and each planner would read the rows again, once this server reaches the ids.
@@ -20,10 +27,19 @@ const isOfFormerServer = (xid: SQL) => sql`${xid} >= pg_snapshot_xmax(pg_current
  * their ids.
  */
 export async function resetRestoredXids(db: PostgresJsDatabase): Promise<void> {
-  const now = sql`pg_current_xact_id()`;
-  await resetColumn(db, { table: sql`hosts`, xid: sql`changed_xid`, value: now });
-  await resetColumn(db, { table: sql`sets`, xid: sql`changed_xid`, value: now });
-  await resetColumn(db, { table: sql`events`, xid: sql`xid`, value: sql`'1'::xid8` });
+  for (const column of columns) await resetColumn(db, column);
+}
+
+/**
+ * Whether `resetRestoredXids` would find a row. False for a backup that was restored on a server
+ * whose transaction ids are higher.
+ */
+export async function hasRestoredRows(db: PostgresJsDatabase): Promise<boolean> {
+  const searches = columns.map(
+    ({ table, xid }) => sql`exists (select 1 from ${table} where ${isOfFormerServer(xid)})`,
+  );
+  const rows = await db.execute(sql`select 1 where ${sql.join(searches, sql` or `)}`);
+  return rows.length > 0;
 }
 
 async function resetColumn(
