@@ -4,7 +4,11 @@ import { idSchema } from "../common/primitives.ts";
 
 /** The largest VXLAN network identifier (VNI). */
 export const VNI_MAX = 2 ** 24 - 1;
-export const NETWORKS_PER_HOST_MAX = 1_024;
+/**
+ * As many as the sets of a host can have, so that the planner fills no host beyond it:
+ * SETS_PER_HOST_MAX * NETWORKS_PER_SET_MAX.
+ */
+export const NETWORKS_PER_HOST_MAX = 8_000;
 export const ADDRESSES_PER_PORT_MAX = 8;
 export const GATEWAYS_PER_NETWORK_MAX = 2;
 const REMOTE_PORTS_MAX = 50_000;

@@ -4,13 +4,18 @@ import {
   GATEWAYS_PER_NETWORK_MAX,
   macSchema,
   networkIdSchema,
+  NETWORKS_PER_HOST_MAX,
   vniSchema,
 } from "../../contracts/network-driver/network-state.ts";
 import { formatAddress, parseAddress } from "../../lib/ip/ip-address.ts";
 
-/** Bounds of the records of one host. A set has one endpoint in each of its networks. */
-export const DOCKER_NETWORKS_MAX = 2_048;
-export const ENDPOINTS_MAX = 4_096;
+/**
+ * Bounds of the records of one host. A set has one endpoint in each of its networks. The planner
+ * counts neither unknown sets nor endpoints that Docker is about to delete, so they are twice what
+ * its sets need.
+ */
+export const DOCKER_NETWORKS_MAX = 2 * NETWORKS_PER_HOST_MAX;
+export const ENDPOINTS_MAX = 2 * NETWORKS_PER_HOST_MAX;
 
 /** An id that Docker chose for a network or an endpoint. */
 export const dockerIdSchema = z
