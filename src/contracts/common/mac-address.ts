@@ -2,8 +2,8 @@ import { parseAddress, toBytes } from "../../lib/ip/ip-address.ts";
 
 /**
  * The MAC address of an interface with these addresses: 0a:00 and the IPv4 address, or 0a:06 and
- * the last four bytes of the IPv6 address. It is unique in a network, because Berth takes addresses
- * from the first 2^32 of a subnet only. Undefined without a valid address.
+ * the last four bytes of the IPv6 address. It is unique in a network, because Berth assigns
+ * only the first 2^32 addresses of a subnet. Undefined without a valid address.
  */
 export function deriveMac(addresses: readonly string[]): string | undefined {
   const parsed = addresses.flatMap((text) => parseAddress(text) ?? []);

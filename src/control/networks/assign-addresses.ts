@@ -91,7 +91,8 @@ function chooseForSet(
       if (!address) return undefined;
       found.push({ subnetId, ...address });
     }
-    const mac = toMac(found.map(({ address }) => address));
+    const mac = deriveMac(found.map(({ address }) => address));
+    assert(mac, "an interface has an address");
     chosen.push(...found.map((address) => ({ setId, hostId, networkIndex, mac, ...address })));
   }
   return chosen;
@@ -99,18 +100,4 @@ function chooseForSet(
 
 function toAddress({ family, cidr }: LockedSubnet, offset: number): string {
   return formatAddress({ family, value: readSubnet(cidr).first + BigInt(offset) });
-}
-
-/**
- * The MAC address of an interface with these addresses: 0a:00 and the IPv4 address, or 0a:06 and
- * the last four bytes of the IPv6 address. It is unique in a network, because Berth assigns
- * only the first 2^32 addresses of a subnet.
- */
-export function toMac(addresses: readonly string[]): string {
-  const parsed = addresses.flatMap((text) => parseAddress(text) ?? []);
-  const address = parsed.find(({ family }) => family === 4) ?? parsed[0];
-  assert(address, "an interface has an address");
-  const bytes = [0x0a, address.family === 4 ? 0 : 6];
-  bytes.push(...toBytes(address.family, address.value).slice(-4));
-  return bytes.map((byte) => byte.toString(16).padStart(2, "0")).join(":");
 }

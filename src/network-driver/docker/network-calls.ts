@@ -8,12 +8,7 @@ import {
 } from "../endpoints/attach-endpoint.ts";
 import type { DriverContext } from "../endpoints/driver-context.ts";
 import { DriverError } from "../model/driver-error.ts";
-import {
-  deriveMac,
-  type DockerNetwork,
-  type Endpoint,
-  stripPrefixLength,
-} from "../model/driver-records.ts";
+import { type DockerNetwork, type Endpoint, stripPrefixLength } from "../model/driver-records.ts";
 import {
   createEndpointSchema,
   createNetworkSchema,
@@ -136,7 +131,7 @@ async function createEndpoint(
   const addresses = [Interface?.Address, Interface?.AddressIPv6].filter(
     (address) => address !== undefined,
   );
-  const mac = Interface?.MacAddress ?? deriveMac(addresses.map(withoutPrefix));
+  const mac = Interface?.MacAddress ?? deriveMac(addresses.map(stripPrefixLength));
   if (mac === undefined)
     throw new DriverError("The endpoint has no address. Specify one with --ip or --ip6.");
   const endpoint: Endpoint = { dockerNetworkId: NetworkID, ...network, mac, addresses };

@@ -76,21 +76,6 @@ export function stripPrefixLength(interfaceAddress: string): string {
   return interfaceAddress.slice(0, interfaceAddress.indexOf("/"));
 }
 
-/**
- * The MAC address of an interface whose caller gave none. The control plane derives it in the same
- * way: from the IPv4 address, or else from the last four bytes of the IPv6 address. So it is unique
- * inside of a network.
- */
-export function deriveMac(addresses: readonly string[]): string | undefined {
-  const parsed = addresses.map((address) => parseAddress(stripPrefixLength(address)));
-  const chosen = parsed.find((address) => address?.family === 4) ?? parsed.at(0);
-  if (!chosen) return undefined;
-  const tail = Number(chosen.value & 0xff_ff_ff_ffn);
-  const bytes = [24, 16, 8, 0].map((shift) => (tail >>> shift) & 0xff);
-  const prefix = chosen.family === 4 ? [0x0a, 0x00] : [0x0a, 0x06];
-  return [...prefix, ...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join(":");
-}
-
 function isInterfaceAddress(text: string): boolean {
   const [, address = "", prefix = ""] = /^([^/]+)\/(\d{1,3})$/.exec(text) ?? [];
   const parsed = parseAddress(address);
