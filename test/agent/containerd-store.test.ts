@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import Docker from "dockerode";
 import { pack } from "tar-stream";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { createDockerImages } from "../../src/host-adapters/docker/docker-images.ts";
 import { createDockerDisk } from "../../src/host-adapters/docker/docker-disk.ts";
 import { createDockerRoot, type DockerRoot } from "../../src/host-adapters/docker/docker-root.ts";
 import { createLinuxMachine } from "../../src/host-adapters/machine/linux-machine.ts";
@@ -66,6 +67,17 @@ describe.each<DockerVersion>(["28", "26"])("containerd's store of Docker %s", (v
     const { allocatable } = await machine.measure(0);
     expect(allocatable.rootfsBytes).toBeGreaterThan(diskBytes / 2);
     expect(allocatable.rootfsBytes).toBeLessThanOrEqual(diskBytes);
+  });
+
+  it("agents that import the infra image at the same time all have it", async () => {
+    const images = Array.from({ length: 4 }, () =>
+      createDockerImages({ docker: daemon.docker, log: silentLog, busyboxPath: "/bin/busybox" }),
+    );
+    for (let round = 0; round < 5; round++) {
+      const references = await Promise.all(images.map((each) => each.restoreInfraImage()));
+      expect(new Set(references).size).toBe(1);
+      await daemon.docker.getImage(references[0] ?? "").remove({ force: true });
+    }
   });
 
   it("an image fills this disk, and its removal frees it immediately", async () => {

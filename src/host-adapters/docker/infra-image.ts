@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import type Docker from "dockerode";
 import { pack } from "tar-stream";
 import { AgentError } from "../../agent/base/agent-error.ts";
-import { callDocker } from "./call-docker.ts";
+import { callDocker, dockerStatus } from "./call-docker.ts";
 import { readProgress } from "./progress.ts";
 import type { PullImage } from "./pull-image.ts";
 import { findImage } from "./find-image.ts";
@@ -11,6 +11,8 @@ import { findImage } from "./find-image.ts";
 /** The key of the agent's own pulls in the limit of pulls, which no tenant has. */
 const ownTenant = "";
 const importTimeoutMs = 60_000;
+/** If two agents of a host import the image at the same time, Docker may fail one of the calls. */
+const importAttemptsMax = 5;
 /** Programs that the infra container's script calls. */
 const programs = ["sh", "sed", "sleep"];
 /**
@@ -36,10 +38,23 @@ export async function ensureInfraImage(
   const busybox = await readBusybox(options.busyboxPath);
   const tag = createHash("sha256").update(layoutVersion).update(busybox).digest("hex").slice(0, 16);
   const reference = `berth-infra:${tag}`;
-  if (!(await findImage(docker, reference, signal))) {
-    await importImage(docker, { repo: "berth-infra", tag, busybox }, signal);
+  for (let attempt = 1; !(await findImage(docker, reference, signal)); attempt++) {
+    try {
+      await importImage(docker, { repo: "berth-infra", tag, busybox }, signal);
+    } catch (error) {
+      if (attempt === importAttemptsMax || !mayBeImportRace(error)) throw error;
+    }
   }
   return reference;
+}
+
+/**
+ * Whether this import may have failed because of another import of the same tag. With the
+ * containerd image store, Docker replaces an image in two steps. In between, it answers 404, 409 or
+ * 500.
+ */
+function mayBeImportRace(error: unknown): boolean {
+  return [404, 409, 500].includes(dockerStatus(error) ?? 0);
 }
 
 async function readBusybox(path: string): Promise<Buffer> {
