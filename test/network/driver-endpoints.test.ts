@@ -141,6 +141,18 @@ describe("an endpoint of the driver", () => {
     expect((await join_(id)).Err).toContain("The network driver has no record of this endpoint.");
   });
 
+  it("is joined by a driver that started after its creation, as is its network", async () => {
+    const [first, second] = [newEndpoint(), newEndpoint()];
+    await create(first);
+    driver = await startDriver();
+    expect(await join_(first)).not.toHaveProperty("Err");
+    expect(await call("Leave", { EndpointID: first })).toEqual({});
+    expect(await call("DeleteEndpoint", { EndpointID: first })).toEqual({});
+    driver = await startDriver();
+    expect(driver.status()).toMatchObject({ networks: 1, endpoints: 0 });
+    expect(await create(second)).not.toHaveProperty("Err");
+  });
+
   it("gets a new link when it is joined again while the old link exists", async () => {
     const id = newEndpoint();
     await create(id);
