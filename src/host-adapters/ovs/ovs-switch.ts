@@ -124,8 +124,8 @@ class OvsSwitch implements SwitchPort {
       const [row] = readInterfaces(await this.#vsctl([...listInterfaces, name], { signal }));
       if (row?.ofPort && row.interfaceIndex) {
         const opened = `other_config:${openedKey}=${row.interfaceIndex}`;
-        const options = { timeoutMs: changeTimeoutMs, signal };
-        await this.#vsctl(["set", "Interface", name, opened], options);
+        // The daemon ignores this member, so the call does not wait for it.
+        await this.#vsctl(["set", "Interface", name, opened], { signal, waits: false });
         return;
       }
       await this.removePort(name, signal);
@@ -195,11 +195,15 @@ class OvsSwitch implements SwitchPort {
     }
   }
 
-  #vsctl(args: readonly string[], { timeoutMs = listTimeoutMs, signal }: CallOptions) {
+  #vsctl(
+    args: readonly string[],
+    { timeoutMs = listTimeoutMs, waits = true, signal }: CallOptions,
+  ): Promise<string> {
     const database = `--db=unix:${join(this.#runFolder, "db.sock")}`;
     const waitSeconds = Math.ceil(timeoutMs / 1_000);
-    const head = [database, `--timeout=${waitSeconds}`, "--format=json", "--"];
-    return this.#run(vsctl, [...head, ...args], { timeoutMs: timeoutMs + 1_000, signal });
+    const wait = waits ? [] : ["--no-wait"];
+    const head = [database, `--timeout=${waitSeconds}`, "--format=json", ...wait];
+    return this.#run(vsctl, [...head, "--", ...args], { timeoutMs: timeoutMs + 1_000, signal });
   }
 
   /** OpenFlow 1.4 is the first version with bundles. */
@@ -221,6 +225,8 @@ class OvsSwitch implements SwitchPort {
 
 interface CallOptions {
   timeoutMs?: number;
+  /** False for a change that the daemon ignores. The default waits until it is in force. */
+  waits?: boolean;
   signal: AbortSignal;
 }
 
