@@ -19,6 +19,7 @@ import {
 } from "../../src/network-driver/network-driver.ts";
 import type { LinkPort } from "../../src/network-driver/ports/link-port.ts";
 import type { SwitchPort } from "../../src/network-driver/ports/switch-port.ts";
+import { waitUntil } from "../support/wait-until.ts";
 import { type PrivateOvs, startPrivateOvs } from "../support/ovs/private-ovs.ts";
 
 const run = promisify(execFile);
@@ -204,6 +205,17 @@ describe("an endpoint of the driver", () => {
     expect(joins.filter(({ Err }) => Err !== undefined)).toEqual([]);
     const flows = await ovs.ovs("ovs-ofctl", "dump-flows", `unix:${ovs.runFolder}/${bridge}.mgmt`);
     for (const [index] of ids.entries()) expect(flows).toContain(`nw_src=10.64.1.${index + 1} `);
+  });
+
+  it("has no link after a join that failed, and is joined once the switch is up", async () => {
+    const id = newEndpoint();
+    await create(id);
+    await ovs.killDatabase();
+    expect((await join_(id)).Err).toMatch(/Open vSwitch/);
+    await waitUntil("the link is removed", async () => !(await hasLink(id)));
+    await ovs.startDatabase();
+    expect(await join_(id)).not.toHaveProperty("Err");
+    expect(await exists(id)).toEqual({ record: true, link: true, port: true });
   });
 
   it("is reported, not removed, if it is unknown and a container has its link", async () => {

@@ -49,7 +49,7 @@ export function createNetworkCalls(
         InterfaceName: { SrcName: containerEnd, DstPrefix: "eth" },
         Gateway: endpoint.gateways.find((address) => !address.includes(":")) ?? "",
         GatewayIPv6: endpoint.gateways.find((address) => address.includes(":")) ?? "",
-        // Without it, Docker also connects the container to a bridge of its own.
+        // Otherwise Docker connects a container without a gateway to a bridge of its own.
         DisableGatewayService: true,
       };
     }),

@@ -31,16 +31,13 @@ export async function recordEndpoint(
     return true;
   };
   if (await ctx.lock.run(endpointId, record, signal)) return;
-  const replace = async (): Promise<void> => {
-    for (const otherId of ctx.records.findConflicts(endpointId, endpoint))
-      await replaceEndpoint(ctx, otherId, signal);
-    if (await ctx.lock.run(endpointId, record, signal)) return;
-    throw new DriverError(
-      `Another endpoint just got the address ${endpoint.addresses.join(" and ")}. Start the container again.`,
-    );
-  };
-  // One after the other: two endpoints that replace each other would both vanish.
-  await ctx.lock.run(`replacement in ${endpoint.vni}`, replace, signal);
+  for (const otherId of ctx.records.findConflicts(endpointId, endpoint))
+    await replaceEndpoint(ctx, otherId, signal);
+  if (await ctx.lock.run(endpointId, record, signal)) return;
+  // No second replacement: endpoints that start together would replace each other in turns.
+  throw new DriverError(
+    `Another endpoint has just taken the address ${endpoint.addresses.join(" and ")}. Start the container again.`,
+  );
 }
 
 /** Removes an endpoint whose address another one gets. Refuses if a container has its interface. */
@@ -81,6 +78,7 @@ export async function attachEndpoint(
           "The network driver has no record of this endpoint. Start the container again.",
         );
       const ends = ctx.names.nameEnds(endpointId);
+      ctx.detached.delete(endpointId);
       try {
         await ctx.limit(async () => {
           await ctx.links.ensure({ ...ends, mac: endpoint.mac, mtu: endpoint.mtu }, signal);
@@ -118,8 +116,9 @@ export async function removeEndpoint(
   await ctx.lock.run(
     endpointId,
     async () => {
-      await removeLink(ctx, endpointId, signal);
+      if (!ctx.detached.has(endpointId)) await removeLink(ctx, endpointId, signal);
       await ctx.records.removeEndpoint(endpointId);
+      ctx.detached.delete(endpointId);
     },
     signal,
   );
@@ -154,18 +153,21 @@ async function removeLink(
     throw new DriverError("Open vSwitch does not answer.");
   };
   const deadline = { timeoutMs: REMOVE_PORT_TIMEOUT_MS, onLate };
-  const removePort = async (): Promise<void> => {
+  const removePort = async (): Promise<boolean> => {
     try {
       await runAbortable({ signal, deadline }, async (removalSignal) =>
         ctx.switchPort.removePort(hostEnd, removalSignal),
       );
+      return true;
     } catch (error) {
       ctx.log.warn({ err: error, port: hostEnd }, "cannot remove the port of a link");
+      return false;
     }
   };
-  await ctx.limit(async () => {
-    await Promise.all([removePort(), ctx.links.remove(hostEnd, signal)]);
-  });
+  const [isPortRemoved] = await ctx.limit(async () =>
+    Promise.all([removePort(), ctx.links.remove(hostEnd, signal)]),
+  );
+  if (isPortRemoved && ctx.records.endpoints.has(endpointId)) ctx.detached.add(endpointId);
   ctx.flows.markOutdated();
 }
 

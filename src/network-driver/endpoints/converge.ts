@@ -108,6 +108,7 @@ async function correct(
   await ctx.switchPort.removePort(hostEnd, signal);
   if (correction === "remove-port") return undefined;
   await ctx.links.remove(hostEnd, signal);
+  ctx.detached.delete(endpointId);
   return ctx.records.removeEndpoint(endpointId);
 }
 

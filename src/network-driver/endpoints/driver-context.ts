@@ -13,11 +13,10 @@ export interface DriverContext {
   links: LinkPort;
   switchPort: SwitchPort;
   flows: SwitchFlows;
-  /**
-   * Serializes the changes of one endpoint and its link, by endpoint id. Other keys contain a space
-   * or a hyphen, so they never equal an endpoint id.
-   */
+  /** By endpoint id: changes of one endpoint and its link never overlap. */
   lock: KeyedLock;
+  /** Recorded endpoints without link and port: Docker has left them, and deletes them next. */
+  detached: Set<string>;
   /** Bounds the changes of links and ports that run at the same time. */
   limit: ConcurrencyLimit;
   log: Log;
