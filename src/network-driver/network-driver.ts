@@ -26,7 +26,7 @@ import type { SwitchPort } from "./ports/switch-port.ts";
 
 /** Each change runs two or three programs, and more at a time only delay each other. */
 const CHANGES_MAX = 8;
-/** The agent waits this long for the flows of a network state that is stored already. */
+/** The agent waits this long for the flows of a network state. */
 const APPLY_TIMEOUT_MS = 10_000;
 
 export interface NetworkDriverOptions {
@@ -131,13 +131,22 @@ export class NetworkDriver {
 
   /**
    * Corrects what differs from the records, and applies the flows if they may differ. The caller
-   * repeats it, without overlap. Rejects if the switch or the store fails; the status says so, too.
+   * repeats it, without overlap. Rejects with the first error of the switch or the store, after it
+   * has tried everything; the status says so, too.
    */
   async converge(signal: AbortSignal): Promise<void> {
     await this.#noteProblem("records", async () => {
       this.#wantsConvergence = false;
-      this.#unknownInterfaces = await converge(this.#ctx, signal);
-      if (this.#ctx.flows.isOutdated) await this.#ctx.flows.apply(signal);
+      const { records, flows } = this.#ctx;
+      const { unknownInterfaces, errors } = await converge(this.#ctx, signal);
+      this.#unknownInterfaces = unknownInterfaces;
+      const results = await Promise.allSettled([
+        flows.isOutdated ? flows.apply(signal) : undefined,
+        records.saveChanges(),
+        this.#state.save(),
+      ]);
+      for (const result of results) if (result.status === "rejected") errors.push(result.reason);
+      if (errors.length > 0) throw errors[0];
     });
   }
 
@@ -175,10 +184,18 @@ export class NetworkDriver {
   }
 
   async #acceptNetworkState(state: NetworkState): Promise<AcceptedState> {
-    const newerVersion = await this.#state.accept(state);
+    const newerVersion = this.#state.accept(state);
     if (newerVersion !== undefined) return { newerVersion };
     this.#ctx.flows.markOutdated();
-    return { isApplied: await applyFlows(this.#ctx) };
+    const { log } = this.#ctx;
+    const isStored = this.#state.save().then(
+      () => true,
+      (error: unknown) => {
+        log.warn({ err: error }, "cannot store a new network state");
+        return false;
+      },
+    );
+    return { isApplied: await applyFlows(this.#ctx), isStored: await isStored };
   }
 
   async #noteProblem(of: keyof Problems, work: () => Promise<void>): Promise<void> {

@@ -184,7 +184,10 @@ describe("the driver's process", () => {
     const put = (body: unknown) => host.control("PUT", "/v1/network-state", body);
     const dump = () =>
       host.ovs.ovs("ovs-ofctl", "dump-flows", `unix:${host.ovs.runFolder}/${host.bridge}.mgmt`);
-    expect(await put(state)).toEqual({ status: 200, body: { version: 7, isApplied: true } });
+    expect(await put(state)).toEqual({
+      status: 200,
+      body: { version: 7, isApplied: true, isStored: true },
+    });
     expect(await dump()).toContain("cookie=0x309");
     expect((await put({ ...state, version: 6 })).status).toBe(409);
     expect((await put({ ...state, networks: [network, network] })).status).toBe(422);

@@ -5,19 +5,13 @@ import { createVethLinks } from "../../host-adapters/links/veth-links.ts";
 import { notifyReady } from "../../host-adapters/machine/notify-ready.ts";
 import { createOvsSwitch } from "../../host-adapters/ovs/ovs-switch.ts";
 import { openJsonState } from "../../host-adapters/state-file/json-state.ts";
-import { runAbortable } from "../../lib/async/abort.ts";
-import { repeatUntilStopped } from "../../lib/async/repeat-until-stopped.ts";
 import { driverRecordsSchema } from "../../network-driver/model/driver-records.ts";
 import { createNetworkDriver, type NetworkDriver } from "../../network-driver/network-driver.ts";
+import { convergeOnce, startDriverChecks } from "./driver-checks.ts";
 import { lockFolder } from "./lock-folder.ts";
 import type { ProcessContext } from "./run-process.ts";
 import { serveUnixSocket } from "./serve-unix-socket.ts";
 
-/** The pause between two checks of the flows, which a restarted switch lacks. */
-const CHECK_PAUSE_MS = 3_000;
-/** Each tenth check also compares records, links and ports. */
-const CHECKS_PER_CONVERGENCE = 10;
-const CONVERGENCE_TIMEOUT_MS = 60_000;
 /**
  * The driver serves after this time even if the switch does not answer. Docker waits at most 30 s
  * for a plugin.
@@ -58,8 +52,12 @@ export async function startNetworkDriver(
       log.warn({ err: error }, "the first convergence failed");
       return false;
     });
-  const checks = startChecks(driver, isConverged, stopping.signal, (error) => {
-    if (!stopping.signal.aborted) log.warn({ err: error }, "a convergence failed");
+  const checks = startDriverChecks(driver, {
+    isConverged,
+    signal: stopping.signal,
+    onError: (error) => {
+      if (!stopping.signal.aborted) log.warn({ err: error }, "a check or convergence failed");
+    },
   });
   shutdown.add("checks", async () => {
     stopping.abort();
@@ -102,38 +100,4 @@ async function serveSockets(
     },
     context,
   );
-}
-
-function startChecks(
-  driver: NetworkDriver,
-  isConverged: boolean,
-  signal: AbortSignal,
-  onError: (error: unknown) => void,
-): { stop(): Promise<void> } {
-  let checksUntilConvergence = isConverged ? CHECKS_PER_CONVERGENCE : 0;
-  const check = async (): Promise<void> => {
-    if (checksUntilConvergence > 0 && !driver.wantsConvergence) {
-      checksUntilConvergence -= 1;
-      try {
-        return await driver.checkFlows(signal);
-      } catch (error) {
-        checksUntilConvergence = 0;
-        throw error;
-      }
-    }
-    await convergeOnce(driver, signal, CONVERGENCE_TIMEOUT_MS);
-    checksUntilConvergence = CHECKS_PER_CONVERGENCE;
-  };
-  return repeatUntilStopped(check, CHECK_PAUSE_MS, onError);
-}
-
-async function convergeOnce(
-  driver: NetworkDriver,
-  signal: AbortSignal,
-  timeoutMs: number,
-): Promise<void> {
-  const onLate = (): never => {
-    throw new Error(`the convergence did not end within ${timeoutMs / 1_000} s`);
-  };
-  await runAbortable({ signal, deadline: { timeoutMs, onLate } }, (late) => driver.converge(late));
 }

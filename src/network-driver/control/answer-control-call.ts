@@ -12,13 +12,16 @@ export interface ControlAnswer {
 
 export interface ControlCalls {
   status: () => DriverStatus;
-  /** Stores the state durably, and applies its flows. */
+  /** Stores the state, and applies its flows. */
   acceptNetworkState: (state: NetworkState) => Promise<AcceptedState>;
 }
 
 export type AcceptedState =
-  /** False if the switch does not answer: the driver applies the flows later. */
-  | { isApplied: boolean }
+  /**
+   * `isApplied` is false if the switch does not answer: the driver applies the flows later.
+   * `isStored` is false if the disk is full: the driver stores the state later.
+   */
+  | { isApplied: boolean; isStored: boolean }
   /** The driver has this higher version, and changes nothing. */
   | { newerVersion: number };
 
@@ -35,8 +38,7 @@ export async function answerControlCall(
   if (!parsed.success) return refuse(422, z.prettifyError(parsed.error).slice(0, 2_000));
   const { version } = parsed.data;
   const accepted = await calls.acceptNetworkState(parsed.data);
-  if ("isApplied" in accepted)
-    return { status: 200, body: { version, isApplied: accepted.isApplied } };
+  if ("isApplied" in accepted) return { status: 200, body: { version, ...accepted } };
   return refuse(
     409,
     `The driver has the newer version ${accepted.newerVersion}, and ignores version ${version}.`,

@@ -18,10 +18,17 @@ interface Observed {
   links: ReadonlyMap<string, ListedLink>;
 }
 
+export interface Convergence {
+  /** Interfaces of containers that it can neither identify nor remove. */
+  unknownInterfaces: string[];
+  /** The errors of single corrections, which the next convergence repeats. */
+  errors: unknown[];
+}
+
 /**
- * Brings records, links and switch ports into agreement, and returns the interfaces of containers
- * that it can neither identify nor remove. The links are the source of truth: the kernel removes a
- * link with its container's namespace.
+ * Brings records, links and switch ports in agreement. The links are the truth: the kernel removes
+ * a link with its container's namespace. One failed correction prevents no other. Rejects only if
+ * it can list neither links nor ports.
  *
  * - It adds the missing port of a link whose container's end is in a container.
  * - It removes the port of a link that has vanished, and endpoints that stay without a container.
@@ -31,19 +38,29 @@ interface Observed {
  * Calls of Docker may overlap with it. So it decides by a list that may be stale, and observes
  * again under the lock of the endpoint before it changes anything.
  */
-export async function converge(ctx: DriverContext, signal: AbortSignal): Promise<string[]> {
-  await ctx.switchPort.ensureBridge(signal);
+export async function converge(ctx: DriverContext, signal: AbortSignal): Promise<Convergence> {
+  const errors: unknown[] = [];
+  try {
+    await ctx.switchPort.ensureBridge(signal);
+  } catch (error) {
+    if (!(await ctx.switchPort.isUp(signal))) throw error;
+    errors.push(error);
+  }
   const observed = await observe(ctx, signal);
   const known = [...ctx.records.endpoints.keys()];
   const knownHostEnds = new Set(known.map((endpointId) => ctx.names.nameEnds(endpointId).hostEnd));
-  await Promise.all(known.map((endpointId) => convergeEndpoint(ctx, endpointId, observed, signal)));
-  const unknown = await Promise.all(
-    [...new Set([...observed.ports.keys(), ...observed.links.keys()])]
-      .filter((name) => ctx.names.isHostEnd(name) && !knownHostEnds.has(name))
-      .map((name) => adoptOrRemove(ctx, name, observed, signal)),
+  const unknown = [...new Set([...observed.ports.keys(), ...observed.links.keys()])].filter(
+    (name) => ctx.names.isHostEnd(name) && !knownHostEnds.has(name),
   );
-  await ctx.records.saveRemovals();
-  return unknown.filter((name) => name !== undefined).sort();
+  const results = await Promise.allSettled([
+    ...known.map((endpointId) => convergeEndpoint(ctx, endpointId, observed, signal)),
+    ...unknown.map((name) => adoptOrRemove(ctx, name, observed, signal)),
+  ]);
+  const unknownInterfaces: string[] = [];
+  for (const result of results)
+    if (result.status === "rejected") errors.push(result.reason);
+    else if (result.value !== undefined) unknownInterfaces.push(result.value);
+  return { unknownInterfaces: unknownInterfaces.sort(), errors };
 }
 
 /** Links are listed first: each listed link of the driver had a record when it was created. */
@@ -72,8 +89,8 @@ async function convergeEndpoint(
   endpointId: string,
   observed: Observed,
   signal: AbortSignal,
-): Promise<void> {
-  if (decide(ctx, endpointId, observed) === "none") return;
+): Promise<undefined> {
+  if (decide(ctx, endpointId, observed) === "none") return undefined;
   await ctx.lock.run(
     endpointId,
     () =>
@@ -88,6 +105,7 @@ async function convergeEndpoint(
       }),
     signal,
   );
+  return undefined;
 }
 
 async function correct(
@@ -144,8 +162,8 @@ async function adoptOrRemove(
 async function adopt(ctx: DriverContext, endpointId: string, endpoint: Endpoint): Promise<void> {
   const { dockerNetworkId, networkId, vni, mtu, gateways } = endpoint;
   if (!ctx.records.networks.has(dockerNetworkId))
-    await ctx.records.putNetwork(dockerNetworkId, { networkId, vni, mtu, gateways });
-  await ctx.records.putEndpoint(endpointId, endpoint);
+    await ctx.records.adoptNetwork(dockerNetworkId, { networkId, number, mtu, gateways });
+  await ctx.records.adoptEndpoint(endpointId, endpoint);
   ctx.flows.markOutdated();
   ctx.log.warn({ endpointId, set: endpoint.set }, "rebuilt the record of an endpoint");
 }

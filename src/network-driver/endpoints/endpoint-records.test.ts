@@ -61,12 +61,12 @@ it("a full disk permits removals, and the next convergence stores them", async (
   await records.removeEndpoint(idOf("a"));
   expect(records.endpoints.size).toBe(0);
   expect(Object.keys(store.saved?.endpoints ?? {})).toEqual([idOf("a")]);
-  await expect(records.saveRemovals()).rejects.toThrow("no space left");
+  await expect(records.saveChanges()).rejects.toThrow("no space left");
   store.isFull = false;
-  await records.saveRemovals();
+  await records.saveChanges();
   expect(store.saved?.endpoints).toEqual({});
   store.isFull = true;
-  await records.saveRemovals(); // nothing is left to save
+  await records.saveChanges(); // nothing is left to save
 });
 
 it("finds the endpoints with an address, a MAC address or interfaces of another one", async () => {

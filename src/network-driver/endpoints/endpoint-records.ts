@@ -6,8 +6,9 @@ import type { StateStore } from "../ports/state-store.ts";
 
 /**
  * The driver's records of networks and endpoints, in memory and in the store. A change resolves
- * once it is durable. If the store rejects, an addition is undone and rejects. A removal resolves
- * all the same, so that containers end on a full disk, and `saveRemovals` repeats it.
+ * once it is durable. If the store rejects, an addition is undone and rejects. Removals and
+ * adoptions resolve all the same, and `saveChanges` repeats them. So on a full disk containers
+ * end, and those that run retain their flows.
  */
 export class EndpointRecords {
   readonly #store: StateStore<DriverRecordsContent>;
@@ -17,8 +18,9 @@ export class EndpointRecords {
   readonly #nowMs: () => number;
   /** When this process first had the record, by the monotonic clock. */
   readonly #knownSinceMs = new Map<string, number>();
-  #removals = 0;
-  #savedRemovals = 0;
+  /** Counts removals and adoptions. */
+  #changes = 0;
+  #savedChanges = 0;
 
   constructor(
     store: StateStore<DriverRecordsContent>,
@@ -48,11 +50,7 @@ export class EndpointRecords {
 
   async putNetwork(dockerNetworkId: string, network: DockerNetwork): Promise<void> {
     const previous = this.#networks.get(dockerNetworkId);
-    if (!previous && this.#networks.size >= DOCKER_NETWORKS_MAX)
-      throw new DriverError(
-        `This host has ${DOCKER_NETWORKS_MAX} networks of the driver, which is the maximum. Remove unused ones.`,
-      );
-    this.#networks.set(dockerNetworkId, network);
+    this.#addNetwork(dockerNetworkId, network);
     await this.#saveOrUndo(() => {
       if (previous) this.#networks.set(dockerNetworkId, previous);
       else this.#networks.delete(dockerNetworkId);
@@ -60,17 +58,18 @@ export class EndpointRecords {
   }
 
   async removeNetwork(dockerNetworkId: string): Promise<void> {
-    if (this.#networks.delete(dockerNetworkId)) await this.#saveRemoval();
+    if (this.#networks.delete(dockerNetworkId)) await this.#saveOrRepeat();
+  }
+
+  /** Adds a network of which a running container has an interface. */
+  async adoptNetwork(dockerNetworkId: string, network: DockerNetwork): Promise<void> {
+    this.#addNetwork(dockerNetworkId, network);
+    await this.#saveOrRepeat();
   }
 
   async putEndpoint(endpointId: string, endpoint: Endpoint): Promise<void> {
     const previous = this.#endpoints.get(endpointId);
-    if (!previous && this.#endpoints.size >= ENDPOINTS_MAX)
-      throw new DriverError(
-        `This host has ${ENDPOINTS_MAX} endpoints of the driver, which is the maximum. Remove unused containers.`,
-      );
-    this.#endpoints.set(endpointId, endpoint);
-    this.#knownSinceMs.set(endpointId, this.#nowMs());
+    this.#addEndpoint(endpointId, endpoint);
     await this.#saveOrUndo(() => {
       if (previous) this.#endpoints.set(endpointId, previous);
       else this.#forget(endpointId);
@@ -80,12 +79,18 @@ export class EndpointRecords {
   async removeEndpoint(endpointId: string): Promise<void> {
     if (!this.#endpoints.has(endpointId)) return;
     this.#forget(endpointId);
-    await this.#saveRemoval();
+    await this.#saveOrRepeat();
   }
 
-  /** Saves the removals that the store has rejected. */
-  async saveRemovals(): Promise<void> {
-    if (this.#savedRemovals < this.#removals) await this.#save();
+  /** Adds the endpoint of an interface that a running container has. */
+  async adoptEndpoint(endpointId: string, endpoint: Endpoint): Promise<void> {
+    this.#addEndpoint(endpointId, endpoint);
+    await this.#saveOrRepeat();
+  }
+
+  /** Saves the removals and adoptions that the store has rejected. */
+  async saveChanges(): Promise<void> {
+    if (this.#savedChanges < this.#changes) await this.#save();
   }
 
   /** Lists other endpoints with an address, the MAC address or the interface names of this one. */
@@ -102,6 +107,23 @@ export class EndpointRecords {
       .map(([otherId]) => otherId);
   }
 
+  #addNetwork(dockerNetworkId: string, network: DockerNetwork): void {
+    if (!this.#networks.has(dockerNetworkId) && this.#networks.size >= DOCKER_NETWORKS_MAX)
+      throw new DriverError(
+        `This host has ${DOCKER_NETWORKS_MAX} networks of the driver, which is the maximum. Remove unused ones.`,
+      );
+    this.#networks.set(dockerNetworkId, network);
+  }
+
+  #addEndpoint(endpointId: string, endpoint: Endpoint): void {
+    if (!this.#endpoints.has(endpointId) && this.#endpoints.size >= ENDPOINTS_MAX)
+      throw new DriverError(
+        `This host has ${ENDPOINTS_MAX} endpoints of the driver, which is the maximum.`,
+      );
+    this.#endpoints.set(endpointId, endpoint);
+    this.#knownSinceMs.set(endpointId, this.#nowMs());
+  }
+
   #forget(endpointId: string): void {
     this.#endpoints.delete(endpointId);
     this.#knownSinceMs.delete(endpointId);
@@ -116,18 +138,18 @@ export class EndpointRecords {
     }
   }
 
-  async #saveRemoval(): Promise<void> {
-    this.#removals += 1;
-    await this.#save().catch(() => undefined); // saveRemovals repeats it and reports its error
+  async #saveOrRepeat(): Promise<void> {
+    this.#changes += 1;
+    await this.#save().catch(() => undefined); // saveChanges repeats it and reports its error
   }
 
   async #save(): Promise<void> {
-    const removals = this.#removals;
+    const changes = this.#changes;
     await this.#store.save(() => ({
       version: 1,
       networks: Object.fromEntries(this.#networks),
       endpoints: Object.fromEntries(this.#endpoints),
     }));
-    this.#savedRemovals = Math.max(this.#savedRemovals, removals);
+    this.#savedChanges = Math.max(this.#savedChanges, changes);
   }
 }

@@ -5,6 +5,7 @@ import type { LoadedState, StateStore } from "../ports/state-store.ts";
 export class StoredNetworkState {
   readonly #store: StateStore<NetworkState>;
   #current: NetworkState | undefined;
+  #isUnsaved = false;
 
   constructor(store: StateStore<NetworkState>, loaded: LoadedState<NetworkState>) {
     this.#store = store;
@@ -17,19 +18,22 @@ export class StoredNetworkState {
   }
 
   /**
-   * Resolves once the state is durable. If a newer version is stored, returns that version and
-   * changes nothing. If the store rejects, the previous state stays.
+   * Returns a higher version than that of `state` if it is current, and then changes nothing. The
+   * state is current even if the store rejects. So a set that has moved is reachable, and no
+   * departed host is trusted. `save` stores it then.
    */
-  async accept(state: NetworkState): Promise<number | undefined> {
-    const previous = this.#current;
-    if (previous && previous.version > state.version) return previous.version;
+  accept(state: NetworkState): number | undefined {
+    if (this.#current && this.#current.version > state.version) return this.#current.version;
     this.#current = state;
-    try {
-      await this.#store.save(() => this.#current ?? state);
-    } catch (error) {
-      if (this.#current === state) this.#current = previous;
-      throw error;
-    }
+    this.#isUnsaved = true;
     return undefined;
+  }
+
+  /** Resolves once the current state is durable. */
+  async save(): Promise<void> {
+    const state = this.#current;
+    if (!this.#isUnsaved || !state) return;
+    await this.#store.save(() => this.#current ?? state);
+    if (this.#current === state) this.#isUnsaved = false;
   }
 }

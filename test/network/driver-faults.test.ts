@@ -1,0 +1,101 @@
+import { readFile, rm } from "node:fs/promises";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { startDriverChecks } from "../../src/main/compose/driver-checks.ts";
+import { startSwitchDriver, stateOf, type SwitchDriver } from "../support/network/switch-driver.ts";
+import { waitUntil } from "../support/wait-until.ts";
+
+const { signal } = new AbortController();
+let host: SwitchDriver;
+beforeEach(async () => {
+  host = await startSwitchDriver();
+});
+afterEach(() => host.close());
+
+describe("a convergence whose corrections fail", () => {
+  it("applies lost flows while the disk is full, and stores the removal later", async () => {
+    await host.runContainer("10.64.0.8/16");
+    const ended = await host.runContainer("10.64.0.9/16");
+    host.faults.isDiskFull = true;
+    expect(await host.call("DeleteEndpoint", { EndpointID: ended })).toEqual({});
+    await host.ofctl("del-flows");
+    await expect(host.driver.converge(signal)).rejects.toThrow("ENOSPC");
+    expect(await host.countFlows()).toBe(host.driver.status().flows);
+    expect(await host.ofctl("dump-flows")).toContain("nw_src=10.64.0.8 ");
+    expect(host.driver.status()).toMatchObject({
+      isReady: false,
+      reason: expect.stringContaining("ENOSPC"),
+    });
+    host.faults.isDiskFull = false;
+    await host.driver.converge(signal);
+    expect(await readFile(host.files.records, "utf8")).not.toContain(ended);
+  });
+
+  it("corrects the other endpoints, and applies their flows", async () => {
+    const ids = [await host.runContainer("10.64.0.8/16"), await host.runContainer("10.64.0.9/16")];
+    const ends = ids.map((id) => host.names.nameEnds(id).hostEnd);
+    for (const end of ends) await host.vsctl("del-port", host.bridge, end);
+    await host.ofctl("del-flows");
+    host.faults.beforeAddPort = async (name) => {
+      if (name === ends[0]) throw new Error("Open vSwitch cannot open it.");
+    };
+    await expect(host.driver.converge(signal)).rejects.toThrow("cannot open it");
+    const flows = await host.ofctl("dump-flows");
+    expect(flows).toContain("nw_src=10.64.0.9 ");
+    expect(flows).not.toContain("nw_src=10.64.0.8 ");
+  });
+
+  it("rebuilds lost records while the disk is full, and stores them later", async () => {
+    await host.runContainer("10.64.0.9/16");
+    await rm(host.files.records);
+    host.faults.isDiskFull = true;
+    await host.restart();
+    await host.ofctl("del-flows");
+    await expect(host.driver.converge(signal)).rejects.toThrow("ENOSPC");
+    expect(await host.ofctl("dump-flows")).toContain("nw_src=10.64.0.9 ");
+    host.faults.isDiskFull = false;
+    await host.driver.converge(signal);
+    expect(JSON.parse(await readFile(host.files.records, "utf8"))).toMatchObject({
+      networks: { [host.dockerNetwork]: { networkId: host.networkId } },
+    });
+  });
+
+  it.each(["fails", "does not end"])("delays no repair of the flows if it %s", async (how) => {
+    const id = await host.runContainer("10.64.0.9/16");
+    await host.vsctl("del-port", host.bridge, host.names.nameEnds(id).hostEnd);
+    await host.driver.checkFlows(signal);
+    let corrections = 0;
+    let release: () => void = () => undefined;
+    const released = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    host.faults.beforeAddPort = async () => {
+      corrections += 1;
+      if (how === "does not end") await released;
+      throw new Error("no");
+    };
+    const stopping = new AbortController();
+    const options = { isConverged: false, signal: stopping.signal, onError: () => undefined };
+    const checks = startDriverChecks(host.driver, { ...options, pauseMs: 20 });
+    await waitUntil("a correction begins", () => corrections > 0);
+    await host.ofctl("del-flows");
+    await expect.poll(() => host.countFlows()).toBeGreaterThan(0);
+    stopping.abort();
+    release();
+    await checks.stop();
+  });
+});
+
+it("a network state that cannot be stored is in force, and a convergence stores it", async () => {
+  await host.put(stateOf(host, 1));
+  host.faults.isDiskFull = true;
+  const next = stateOf(host, 2, { remotePorts: [] });
+  expect(await host.put(next)).toEqual({
+    status: 200,
+    body: { version: 2, isApplied: true, isStored: false },
+  });
+  expect(await host.ofctl("dump-flows")).not.toContain("192.0.2.9");
+  await expect(host.driver.converge(signal)).rejects.toThrow("ENOSPC");
+  host.faults.isDiskFull = false;
+  await host.driver.converge(signal);
+  expect(JSON.parse(await readFile(host.files.networkState, "utf8"))).toMatchObject({ version: 2 });
+});
