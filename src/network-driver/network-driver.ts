@@ -72,7 +72,7 @@ export async function createNetworkDriver(options: NetworkDriverOptions): Promis
     names,
     switchPort,
     datapath: options.datapath,
-    networkState: () => state.current,
+    networkState: state,
   });
   const limit = createConcurrencyLimit(CHANGES_MAX);
   const lock = new KeyedLock();
@@ -170,7 +170,7 @@ export class NetworkDriver {
 
   status(): DriverStatus {
     const { records, flows } = this.#ctx;
-    const reason = this.#problems.switch || this.#problems.records;
+    const reason = this.#problems.switch || this.#problems.records || this.#describeUnenforced();
     return {
       version: this.#version,
       isReady: reason === "",
@@ -181,6 +181,13 @@ export class NetworkDriver {
       networkStateVersion: this.#state.current?.version ?? null,
       unknownInterfaces: this.#unknownInterfaces,
     };
+  }
+
+  #describeUnenforced(): string {
+    const networks = this.#state.listUnenforced();
+    if (networks.length === 0) return "";
+    const [first] = networks;
+    return `A later release has stored rules for ${first} and ${networks.length - 1} other networks. This release cannot enforce rules, and permits no new connection there until the host's agent sends its network state.`;
   }
 
   async #acceptNetworkState(state: NetworkState): Promise<AcceptedState> {

@@ -47,6 +47,13 @@ const hostNetworkSchema = z.strictObject({
   remotePorts: z.array(remotePortSchema).max(REMOTE_PORTS_MAX),
 });
 
+/** As a later release may have stored it, with rules. */
+const storedNetworkSchema = z.object({
+  ...hostNetworkSchema.shape,
+  rules: z.array(z.unknown()),
+  remotePorts: z.array(z.object(remotePortSchema.shape)).max(REMOTE_PORTS_MAX),
+});
+
 /**
  * The networks of a host as its agent knows them from the control plane. The network driver stores
  * the last one, so that its flows stay in force while agent and control plane are down.
@@ -59,19 +66,35 @@ export const networkStateSchema = z
     tunnelAddress: addressSchema.nullable(),
     networks: z.array(hostNetworkSchema).max(NETWORKS_PER_HOST_MAX),
   })
-  .superRefine(({ networks }, context) => {
-    const complain = (message: string): void =>
-      context.addIssue({ code: "custom", path: ["networks"], message });
-    if (hasDuplicates(networks.map(({ networkId }) => networkId)))
-      complain("expected each `networkId` once");
-    if (hasDuplicates(networks.map(({ vni }) => vni))) complain("expected each `vni` once");
-    const remotePorts = networks.reduce((sum, network) => sum + network.remotePorts.length, 0);
-    if (remotePorts > REMOTE_PORTS_MAX)
-      complain(`expected at most ${REMOTE_PORTS_MAX} remote ports in all networks`);
-  });
+  .superRefine(checkNetworks);
+
+/**
+ * The stored state, which a later release may have written before a rollback. Members that this
+ * release does not know are ignored. A network may have rules, which this release cannot enforce.
+ */
+export const storedNetworkStateSchema = z
+  .object({
+    ...networkStateSchema.shape,
+    networks: z.array(storedNetworkSchema).max(NETWORKS_PER_HOST_MAX),
+  })
+  .superRefine(checkNetworks);
 
 export type NetworkState = z.output<typeof networkStateSchema>;
 export type HostNetwork = z.output<typeof hostNetworkSchema>;
+
+function checkNetworks(
+  { networks }: { networks: readonly HostNetwork[] },
+  context: z.RefinementCtx,
+): void {
+  const complain = (message: string): void =>
+    context.addIssue({ code: "custom", path: ["networks"], message });
+  if (hasDuplicates(networks.map(({ networkId }) => networkId)))
+    complain("expected each `networkId` once");
+  if (hasDuplicates(networks.map(({ number }) => number))) complain("expected each `number` once");
+  const remotePorts = networks.reduce((sum, network) => sum + network.remotePorts.length, 0);
+  if (remotePorts > REMOTE_PORTS_MAX)
+    complain(`expected at most ${REMOTE_PORTS_MAX} remote ports in all networks`);
+}
 
 /** Whether the address belongs to the subnet. */
 export function isAddressIn(address: string, cidr: string): boolean {

@@ -35,6 +35,8 @@ it.each([
   expect(loaded.kind === "invalid" && loaded.reason).toContain(reason);
   expect(await readFile(`${file}.invalid`, "utf8")).toBe(text);
   expect(await readdir(folder)).toEqual(["records.json.invalid"]);
+  expect(await openJsonState(file, schema).load()).toMatchObject({ kind: "invalid" });
+  await rm(`${file}.invalid`);
   expect(await openJsonState(file, schema).load()).toEqual({ kind: "missing" });
 });
 

@@ -8,7 +8,8 @@ const fileBytesMax = 64 * 2 ** 20;
 
 /**
  * A value in one JSON file that only its owner can read. An invalid file is renamed to
- * `<file>.invalid`, which replaces an earlier one. Saves during a write share the next write.
+ * `<file>.invalid`, which replaces an earlier one. Until the first save, or until an operator
+ * removes that file, later loads report it as well. Saves during a write share the next write.
  */
 export function openJsonState<S extends z.ZodType>(
   file: string,
@@ -22,10 +23,13 @@ export function openJsonState<S extends z.ZodType>(
     async load() {
       await removeTemporaries(file);
       const text = await readText(file);
-      if (text === undefined) return { kind: "missing" };
+      const movedTo = `${file}.invalid`;
+      if (text === undefined) {
+        if (!(await exists(movedTo))) return { kind: "missing" };
+        return { kind: "invalid", reason: "an earlier start has set it aside", movedTo };
+      }
       const loaded = parse(text, schema);
       if (typeof loaded !== "string") return { kind: "valid", value: loaded.value };
-      const movedTo = `${file}.invalid`;
       await rename(file, movedTo);
       return { kind: "invalid", reason: loaded, movedTo } satisfies LoadedState<z.output<S>>;
     },
@@ -50,6 +54,12 @@ async function readText(file: string): Promise<string | undefined> {
     if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
     throw error;
   }
+}
+
+async function exists(file: string): Promise<boolean> {
+  const handle = await open(file, "r").catch(() => undefined);
+  await handle?.close();
+  return handle !== undefined;
 }
 
 /** Returns the reason if the text is invalid. */

@@ -1,6 +1,6 @@
 import path from "node:path";
 import type { NetworkDriverConfig } from "../../config/network-driver.ts";
-import { networkStateSchema } from "../../contracts/network-driver/network-state.ts";
+import { storedNetworkStateSchema } from "../../contracts/network-driver/network-state.ts";
 import { createVethLinks } from "../../host-adapters/links/veth-links.ts";
 import { notifyReady } from "../../host-adapters/machine/notify-ready.ts";
 import { createOvsSwitch } from "../../host-adapters/ovs/ovs-switch.ts";
@@ -38,7 +38,10 @@ export async function startNetworkDriver(
     }),
     datapath: config.BERTH_NETWORK_DATAPATH,
     recordStore: openJsonState(path.join(folder, "records.json"), driverRecordsSchema),
-    networkStateStore: openJsonState(path.join(folder, "network-state.json"), networkStateSchema),
+    networkStateStore: openJsonState(
+      path.join(folder, "network-state.json"),
+      storedNetworkStateSchema,
+    ),
     linkPrefix: config.BERTH_NETWORK_LINK_PREFIX,
     mtu: config.BERTH_NETWORK_MTU,
     version,

@@ -6,15 +6,28 @@ export class StoredNetworkState {
   readonly #store: StateStore<NetworkState>;
   #current: NetworkState | undefined;
   #isUnsaved = false;
+  #isUnreadable: boolean;
 
   constructor(store: StateStore<NetworkState>, loaded: LoadedState<NetworkState>) {
     this.#store = store;
     this.#current = loaded.kind === "valid" ? loaded.value : undefined;
+    this.#isUnreadable = loaded.kind === "invalid";
   }
 
   /** Undefined before the first state. */
   get current(): NetworkState | undefined {
     return this.#current;
+  }
+
+  /** True if the stored state was invalid, and the agent has sent none since. */
+  get isUnreadable(): boolean {
+    return this.#isUnreadable;
+  }
+
+  /** The networks whose rules this release cannot enforce. */
+  listUnenforced(): string[] {
+    const networks = this.#current?.networks.filter(({ rules }) => rules.length > 0) ?? [];
+    return networks.map(({ networkId }) => networkId);
   }
 
   /**
@@ -25,6 +38,7 @@ export class StoredNetworkState {
   accept(state: NetworkState): number | undefined {
     if (this.#current && this.#current.version > state.version) return this.#current.version;
     this.#current = state;
+    this.#isUnreadable = false;
     this.#isUnsaved = true;
     return undefined;
   }

@@ -1,12 +1,13 @@
-import type { NetworkState } from "../../contracts/network-driver/network-state.ts";
 import { coalesce } from "../../lib/async/coalesce.ts";
 import { assignConntrackZones } from "../flows/assign-conntrack-zones.ts";
 import { compileFlows, type FlowNetwork, type LocalPort } from "../flows/compile-flows.ts";
 import { type Datapath, renderFlow } from "../flows/flow.ts";
-import { stripPrefixLength } from "../model/driver-records.ts";
+import { DriverError } from "../model/driver-error.ts";
+import { withoutPrefix } from "../model/driver-records.ts";
 import type { LinkNames } from "../model/link-names.ts";
 import type { ListedPort, SwitchPort } from "../ports/switch-port.ts";
 import type { EndpointRecords } from "./endpoint-records.ts";
+import type { StoredNetworkState } from "./stored-network-state.ts";
 
 /** The name of the port to the tunnels between hosts. */
 export const TUNNEL_PORT = "berth-vxlan";
@@ -16,13 +17,15 @@ interface FlowSources {
   names: LinkNames;
   switchPort: SwitchPort;
   datapath: Datapath;
-  /** The stored network state; undefined before the first one. */
-  networkState: () => NetworkState | undefined;
+  networkState: StoredNetworkState;
 }
 
 /**
  * Compiles the flows of the records and of the network state, and replaces those of the switch.
- * Only one `apply` runs at a time. Calls that arrive meanwhile share the next run.
+ * Applications do not overlap: callers during one share the next.
+ *
+ * While the stored network state is unreadable, it changes no flow and rejects. Without the state it
+ * would remove the flows to other hosts, and would not know which rules exist.
  */
 export class SwitchFlows {
   readonly #sources: FlowSources;
@@ -59,6 +62,10 @@ export class SwitchFlows {
   async #replace(signal: AbortSignal = new AbortController().signal): Promise<void> {
     this.#isOutdated = false;
     try {
+      if (this.#sources.networkState.isUnreadable)
+        throw new DriverError(
+          "The stored network state is unreadable. The driver changes no flow until the host's agent sends its network state.",
+        );
       const flows = this.#compile(await this.#sources.switchPort.listPorts(signal));
       await this.#sources.switchPort.replaceFlows(flows, signal);
       this.#appliedFlowCount = flows.length;
@@ -96,7 +103,8 @@ export class SwitchFlows {
       networks.set(network.networkId, network);
       vnis.add(network.vni);
     };
-    for (const network of networkState()?.networks ?? []) add(network);
+    for (const { rules, ...network } of networkState.current?.networks ?? [])
+      add({ ...network, deniesNew: rules.length > 0 });
     for (const local of [...records.networks.values(), ...records.endpoints.values()])
       add({
         networkId: local.networkId,

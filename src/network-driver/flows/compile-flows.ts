@@ -41,6 +41,8 @@ export interface FlowNetwork {
   conntrackZone: number;
   gateways: readonly string[];
   remotePorts: readonly RemotePort[];
+  /** True for a network with rules that this release cannot enforce. Connections continue. */
+  deniesNew?: boolean;
 }
 
 export interface FlowInput {
@@ -167,7 +169,8 @@ function compileNeighbors(
 
 /** New connections inside of a network are permitted. No flow leads to a different network. */
 function compileRules(network: FlowNetwork): Flow[] {
-  const match = `ct_state=+trk+new,${register.network}=${network.vni}`;
+  if (network.deniesNew) return [];
+  const match = `ct_state=+trk+new,${register.network}=${network.number}`;
   return [
     toFlow(network, table.egress, 50, match, `goto_table:${table.forward}`),
     toFlow(network, table.ingress, 50, match, `goto_table:${table.output}`),

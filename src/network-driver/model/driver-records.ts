@@ -39,8 +39,8 @@ const labelSchema = z
   .max(64)
   .regex(/^[\x21-\x7e]+$/, "expected printable ASCII without spaces");
 
-/** A Docker network that uses the driver. */
-const dockerNetworkSchema = z.strictObject({
+/** A Docker network with the driver. */
+const dockerNetworkSchema = z.object({
   networkId: networkIdSchema,
   vni: vniSchema,
   mtu: mtuSchema,
@@ -48,7 +48,7 @@ const dockerNetworkSchema = z.strictObject({
 });
 
 /** The interface of one container. It repeats its network's facts, so each record is complete. */
-export const endpointSchema = z.strictObject({
+export const endpointSchema = z.object({
   dockerNetworkId: dockerIdSchema,
   ...dockerNetworkSchema.shape,
   mac: macSchema,
@@ -59,8 +59,12 @@ export const endpointSchema = z.strictObject({
   host: labelSchema.optional(),
 });
 
-export const driverRecordsSchema = z.strictObject({
-  version: z.literal(1),
+/**
+ * Members that this release does not know are ignored, because a later one may have written them
+ * before a rollback. So a later release only adds members, and none without which this one errs.
+ */
+export const driverRecordsSchema = z.object({
+  version: z.number().int().min(1),
   /** By the id of the Docker network. */
   networks: z.record(dockerIdSchema, dockerNetworkSchema),
   /** By the id of the Docker endpoint. */

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import type { NetworkState } from "../../../src/contracts/network-driver/network-state.ts";
-import { networkStateSchema } from "../../../src/contracts/network-driver/network-state.ts";
+import { storedNetworkStateSchema } from "../../../src/contracts/network-driver/network-state.ts";
 import { createVethLinks } from "../../../src/host-adapters/links/veth-links.ts";
 import { createOvsSwitch } from "../../../src/host-adapters/ovs/ovs-switch.ts";
 import { openJsonState } from "../../../src/host-adapters/state-file/json-state.ts";
@@ -91,7 +91,7 @@ export async function startSwitchDriver() {
       switchPort,
       datapath: "netdev",
       recordStore: onDisk(openJsonState(files.records, driverRecordsSchema)),
-      networkStateStore: onDisk(openJsonState(files.networkState, networkStateSchema)),
+      networkStateStore: onDisk(openJsonState(files.networkState, storedNetworkStateSchema)),
       linkPrefix,
       mtu: 1450,
       version: "test",

@@ -1,0 +1,78 @@
+import { readFile, writeFile } from "node:fs/promises";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { startSwitchDriver, stateOf, type SwitchDriver } from "../support/network/switch-driver.ts";
+
+const { signal } = new AbortController();
+let host: SwitchDriver;
+beforeEach(async () => {
+  host = await startSwitchDriver();
+});
+afterEach(() => host.close());
+
+async function readJson(file: string): Promise<Record<string, unknown>> {
+  return JSON.parse(await readFile(file, "utf8")) as Record<string, unknown>;
+}
+
+describe("a network state that the driver cannot read", () => {
+  it("leaves the flows as they are until the agent sends its state, over restarts", async () => {
+    await host.runContainer("10.64.0.9/16");
+    await host.put(stateOf(host, 1));
+    const flows = await host.countFlows();
+    await writeFile(host.files.networkState, '{"version":1,"networks":[');
+    for (let start = 1; start <= 2; start++) {
+      await host.restart();
+      await expect(host.driver.converge(signal)).rejects.toThrow("network state is unreadable");
+      await expect(host.driver.checkFlows(signal)).rejects.toThrow("network state is unreadable");
+      expect(await host.countFlows()).toBe(flows);
+      expect(await host.ofctl("dump-flows")).toContain("192.0.2.9");
+      expect(host.driver.status()).toMatchObject({ isReady: false, networkStateVersion: null });
+    }
+    const { id } = await host.createEndpoint("10.64.0.10/16");
+    expect((await host.join(id)).Err).toContain("network state is unreadable");
+    expect(await host.put(stateOf(host, 1))).toMatchObject({ body: { isApplied: true } });
+    expect(await host.join(id)).not.toHaveProperty("Err");
+    await host.driver.converge(signal);
+    await host.driver.checkFlows(signal);
+    expect(host.driver.status()).toMatchObject({ isReady: true, networkStateVersion: 1 });
+  });
+});
+
+describe("after a rollback from a later release", () => {
+  it("a network with unknown rules gets no new connections, and other members are ignored", async () => {
+    await host.runContainer("10.64.0.9/16");
+    const state = stateOf(host, 1);
+    await host.put(state);
+    const remotePorts = state.networks[0]?.remotePorts.map((port) => ({ ...port, later: 1 }));
+    const later = stateOf(host, 2, { remotePorts, rules: [{ deny: "all" }], later: {} });
+    await writeFile(host.files.networkState, JSON.stringify({ ...later, later: true }));
+    await host.restart();
+    await host.driver.converge(signal);
+    const flows = await host.ofctl("dump-flows");
+    expect(flows).toContain("192.0.2.9");
+    expect(flows).not.toMatch(/ct_state=\+new\+trk,reg0=0x1001/);
+    await host.driver.checkFlows(signal);
+    expect(host.driver.status()).toMatchObject({
+      isReady: false,
+      reason: expect.stringContaining(host.networkId),
+      networkStateVersion: 2,
+    });
+    await host.put(stateOf(host, 3));
+    expect(await host.ofctl("dump-flows")).toMatch(/ct_state=\+new\+trk,reg0=0x1001/);
+    expect(host.driver.status()).toMatchObject({ isReady: true });
+  });
+
+  it("the records remain, without members that this release does not know", async () => {
+    const id = await host.runContainer("10.64.0.9/16");
+    const records = await readJson(host.files.records);
+    const endpoints = records["endpoints"] as Record<string, object>;
+    const later = {
+      ...records,
+      version: 2,
+      later: 1,
+      endpoints: { [id]: { ...endpoints[id], later: 1 } },
+    };
+    await writeFile(host.files.records, JSON.stringify(later));
+    await host.restart();
+    expect(host.driver.status()).toMatchObject({ networks: 1, endpoints: 1 });
+  });
+});
