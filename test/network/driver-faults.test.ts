@@ -99,3 +99,40 @@ it("a network state that cannot be stored is in force, and a convergence stores 
   await host.driver.converge(signal);
   expect(JSON.parse(await readFile(host.files.networkState, "utf8"))).toMatchObject({ version: 2 });
 });
+
+describe("the flows to other hosts", () => {
+  const dump = () => host.ofctl("dump-flows");
+
+  it("exist once the tunnel's port is open, and the driver is not ready before", async () => {
+    await host.put(stateOf(host, 1));
+    // Two ports of one switch cannot have the same tunnel.
+    await host.vsctl("del-port", host.bridge, "berth-vxlan");
+    const options = `options={remote_ip=flow,key=flow,dst_port=${host.tunnelUdpPort}}`;
+    const other = ["--", "add-port", "other", "foreign", "--", "set", "Interface", "foreign"];
+    const bridge = ["add-br", "other", "--", "set", "Bridge", "other", "datapath_type=netdev"];
+    await host.vsctl(...bridge, ...other, "type=vxlan", options);
+    await expect(host.driver.converge(signal)).rejects.toThrow(/berth-vxlan.*exists/i);
+    expect(host.driver.status()).toMatchObject({
+      isReady: false,
+      reason: expect.stringContaining("berth-vxlan"),
+    });
+    expect(await dump()).not.toContain("192.0.2.9");
+    await host.vsctl("del-br", "other");
+    await host.driver.converge(signal);
+    expect(await dump()).toContain("tun_src=192.0.2.9");
+    expect(host.driver.status()).toMatchObject({ isReady: true });
+  });
+
+  it("follow the numbers of ports that another program has changed", async () => {
+    await host.put(stateOf(host, 1));
+    const id = await host.runContainer("10.64.0.9/16");
+    await host.driver.converge(signal);
+    const { hostEnd } = host.names.nameEnds(id);
+    await host.vsctl("set", "Interface", "berth-vxlan", "ofport_request=77");
+    await host.driver.converge(signal);
+    expect(await dump()).toContain("tun_src=192.0.2.9,in_port=77");
+    await host.vsctl("set", "Interface", hostEnd, "ofport_request=78");
+    await host.driver.converge(signal);
+    expect(await dump()).toContain("in_port=78,dl_src=0a:00:0a:40:00:09");
+  });
+});

@@ -102,13 +102,21 @@ class OvsSwitch implements SwitchPort {
     const settings = [`datapath_type=${this.#datapath}`, "fail_mode=secure"];
     // One transaction: without the mode, a new bridge forwards every frame to all ports.
     const args = ["--may-exist", "add-br", bridge, "--", "set", "Bridge", bridge, ...settings];
-    if (this.#tunnel) {
-      const name = TUNNEL_PORT_NAME;
-      const options = `options={remote_ip=flow,key=flow,dst_port=${this.#tunnel.udpPort}}`;
-      args.push("--", "--may-exist", "add-port", bridge, name);
-      args.push("--", "set", "Interface", name, "type=vxlan", options);
-    }
     await this.#vsctl(args, { timeoutMs: changeTimeoutMs, signal });
+    if (this.#tunnel) await this.#ensureTunnel(this.#tunnel, signal);
+  }
+
+  /** Another program may have had the UDP port, and only a new port is opened again for certain. */
+  async #ensureTunnel({ udpPort }: { udpPort: number }, signal: AbortSignal): Promise<void> {
+    const name = TUNNEL_PORT_NAME;
+    const options = `options={remote_ip=flow,key=flow,dst_port=${udpPort}}`;
+    const args = ["--may-exist", "add-port", this.#bridge, name];
+    args.push("--", "set", "Interface", name, "type=vxlan", options, "--", ...listInterfaces, name);
+    const add = () => this.#vsctl(args, { timeoutMs: changeTimeoutMs, signal });
+    const before = readInterfaces(await add()).at(0);
+    if (!before || before.isNew || before.ofPort !== undefined) return;
+    await this.removePort(name, signal);
+    await add();
   }
 
   async addPort(port: BridgePort, signal: AbortSignal): Promise<void> {
@@ -156,10 +164,11 @@ class OvsSwitch implements SwitchPort {
     const names = new Set(lines.slice(0, -1));
     return readInterfaces(lines.at(-1) ?? "")
       .filter(({ name }) => names.has(name))
-      .map(({ name, externalIds, ofPort, isStale }) => ({
+      .map(({ name, externalIds, ofPort, isReplaced, error }) => ({
         name,
         externalIds,
-        ofPort: isStale ? undefined : ofPort,
+        ofPort: isReplaced ? undefined : ofPort,
+        ...(error === undefined ? {} : { error }),
       }))
       .sort((a, b) => (a.name < b.name ? -1 : 1));
   }

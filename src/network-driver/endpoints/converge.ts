@@ -1,9 +1,11 @@
+import { DriverError } from "../model/driver-error.ts";
 import type { Endpoint } from "../model/driver-records.ts";
 import { readExternalIds } from "../model/external-ids.ts";
 import type { ListedLink } from "../ports/link-port.ts";
 import type { ListedPort } from "../ports/switch-port.ts";
 import { addPort } from "./attach-endpoint.ts";
 import type { DriverContext } from "./driver-context.ts";
+import { TUNNEL_PORT } from "./switch-flows.ts";
 
 /**
  * Docker joins an endpoint within milliseconds of its creation, or within 30 s if the driver dies
@@ -47,6 +49,12 @@ export async function converge(ctx: DriverContext, signal: AbortSignal): Promise
     errors.push(error);
   }
   const observed = await observe(ctx, signal);
+  ctx.flows.compareWith([...observed.ports.values()]);
+  const tunnel = observed.ports.get(TUNNEL_PORT);
+  if (tunnel && tunnel.ofPort === undefined) {
+    const reason = tunnel.error ?? "Open vSwitch has not opened it yet";
+    errors.push(new DriverError(`The port ${TUNNEL_PORT} to other hosts is closed: ${reason}.`));
+  }
   const known = [...ctx.records.endpoints.keys()];
   const knownHostEnds = new Set(known.map((endpointId) => ctx.names.nameEnds(endpointId).hostEnd));
   const unknown = [...new Set([...observed.ports.keys(), ...observed.links.keys()])].filter(

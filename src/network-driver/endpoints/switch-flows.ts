@@ -24,14 +24,16 @@ interface FlowSources {
  * Compiles the flows of the records and of the network state, and replaces those of the switch.
  * Applications do not overlap: callers during one share the next.
  *
- * While the stored network state is unreadable, it changes no flow and rejects. Without the state it
- * would remove the flows to other hosts, and would not know which rules exist.
+ * While the stored network state is unreadable, it changes no flow and rejects. Without the state
+ * it would remove the flows to other hosts, and would not know which rules exist.
  */
 export class SwitchFlows {
   readonly #sources: FlowSources;
   readonly #apply: (signal?: AbortSignal) => Promise<void>;
   #zones = new Map<number, number>();
-  #appliedFlowCount = 0;
+  #applied = 0;
+  /** The names and numbers of the ports of the last application. */
+  #appliedPorts = "";
   #isOutdated = true;
 
   constructor(sources: FlowSources) {
@@ -54,6 +56,14 @@ export class SwitchFlows {
     this.#isOutdated = true;
   }
 
+  /**
+   * Marks the flows outdated if the switch now has other ports or other numbers. It has opened a
+   * port late then, or another program has changed the ports.
+   */
+  compareWith(ports: readonly ListedPort[]): void {
+    if (this.#describePorts(ports) !== this.#appliedPorts) this.#isOutdated = true;
+  }
+
   /** Resolves when flows are in force that include all changes before the call. */
   async apply(signal: AbortSignal): Promise<void> {
     await this.#apply(signal);
@@ -66,13 +76,22 @@ export class SwitchFlows {
         throw new DriverError(
           "The stored network state is unreadable. The driver changes no flow until the host's agent sends its network state.",
         );
-      const flows = this.#compile(await this.#sources.switchPort.listPorts(signal));
+      const ports = await this.#sources.switchPort.listPorts(signal);
+      const flows = this.#compile(ports);
       await this.#sources.switchPort.replaceFlows(flows, signal);
-      this.#appliedFlowCount = flows.length;
+      this.#applied = flows.length;
+      this.#appliedPorts = this.#describePorts(ports);
     } catch (error) {
       this.#isOutdated = true;
       throw error;
     }
+  }
+
+  #describePorts(ports: readonly ListedPort[]): string {
+    return ports
+      .filter(({ name }) => name === TUNNEL_PORT || this.#sources.names.isHostEnd(name))
+      .map(({ name, ofPort }) => `${name}=${ofPort}`)
+      .join();
   }
 
   #compile(ports: readonly ListedPort[]): string[] {

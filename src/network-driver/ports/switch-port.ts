@@ -12,7 +12,8 @@
 export interface SwitchPort {
   /**
    * Ensures that the bridge exists with its datapath, in the mode `secure`: without flows it
-   * forwards nothing. Changes neither ports nor flows of an existing bridge.
+   * forwards nothing. Changes neither ports nor flows of an existing bridge. The port to other
+   * hosts exists then, and may still be closed: see `listPorts`. Each call tries to open it again.
    */
   ensureBridge(signal: AbortSignal): Promise<void>;
   /**
@@ -59,6 +60,8 @@ export interface ListedPort extends BridgePort {
    * again after the interface vanished. It changes when the port or the bridge is created again.
    */
   ofPort: number | undefined;
+  /** Why Open vSwitch could not open the interface. */
+  error?: string | undefined;
 }
 
 /** A call to the switch failed. Its message is a sentence for operators. */

@@ -45,6 +45,7 @@ export async function startSwitchDriver() {
   const names = createLinkNames(linkPrefix);
   const dockerNetwork = randomBytes(32).toString("hex");
   const networkId = newId("net");
+  const tunnelUdpPort = 20_000 + (Number.parseInt(suffix, 16) % 10_000);
   const faults: SwitchFaults = {
     isDiskFull: false,
     beforeAddPort: async () => undefined,
@@ -66,7 +67,7 @@ export async function startSwitchDriver() {
     bridge,
     datapath: "netdev",
     runFolder: ovs.runFolder,
-    tunnel: { udpPort: 20_000 + (Number.parseInt(suffix, 16) % 10_000) },
+    tunnel: { udpPort: tunnelUdpPort },
   });
   const addPort = switchPort.addPort.bind(switchPort);
   switchPort.addPort = async (port, signal) => {
@@ -106,6 +107,7 @@ export async function startSwitchDriver() {
     names,
     networkId,
     dockerNetwork,
+    tunnelUdpPort,
     faults,
     clock,
     files,
