@@ -77,7 +77,18 @@ export async function createNetworkDriver(options: NetworkDriverOptions): Promis
   const limit = createConcurrencyLimit(CHANGES_MAX);
   const lock = new KeyedLock();
   return new NetworkDriver(
-    { records, names, links, switchPort, flows, lock, detached: new Set(), limit, log },
+    {
+      records,
+      names,
+      links,
+      switchPort,
+      flows,
+      lock,
+      detached: new Set(),
+      joined: new Set(),
+      limit,
+      log,
+    },
     state,
     options,
   );

@@ -1,4 +1,5 @@
 import { readFile, rm } from "node:fs/promises";
+import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { startDriverChecks } from "../../src/main/compose/driver-checks.ts";
 import { startSwitchDriver, stateOf, type SwitchDriver } from "../support/network/switch-driver.ts";
@@ -134,5 +135,46 @@ describe("the flows to other hosts", () => {
     await host.vsctl("set", "Interface", hostEnd, "ofport_request=78");
     await host.driver.converge(signal);
     expect(await dump()).toContain("in_port=78,dl_src=0a:00:0a:40:00:09");
+  });
+});
+
+describe("an endpoint with the address of one that starts", () => {
+  it("is refused once the other one has joined, and leaves its link", async () => {
+    const first = await host.createEndpoint("10.64.0.9/16");
+    let release: () => void = () => undefined;
+    const released = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    host.faults.beforeAddPort = () => released;
+    const joining = host.join(first.id);
+    await waitUntil("the link exists", () => host.hasLink(first.id));
+    let listings = 0;
+    host.faults.beforeListLinks = async () => {
+      listings += 1;
+    };
+    const creating = host.createEndpoint("10.64.0.9/16");
+    // Without the lock of the first endpoint, the second one would list its link now.
+    await delay(200);
+    release();
+    expect(await joining).not.toHaveProperty("Err");
+    expect((await creating).Err).toContain("belongs to a starting container");
+    expect(listings).toBe(1);
+    expect(await host.hasLink(first.id)).toBe(true);
+  });
+
+  it("replaces it a minute after a join without a container", async () => {
+    const first = await host.createEndpoint("10.64.0.9/16");
+    host.clock.nowMs += 59_000;
+    await host.join(first.id);
+    host.clock.nowMs += 59_000;
+    await host.driver.converge(signal);
+    expect(await host.hasLink(first.id)).toBe(true);
+    expect((await host.createEndpoint("10.64.0.9/16")).Err).toContain(
+      "belongs to a starting container",
+    );
+    host.clock.nowMs += 1_000;
+    await host.driver.converge(signal);
+    expect(await host.createEndpoint("10.64.0.9/16")).not.toHaveProperty("Err");
+    expect(await host.hasLink(first.id)).toBe(false);
   });
 });

@@ -40,24 +40,34 @@ export async function recordEndpoint(
   );
 }
 
-/** Removes an endpoint whose address another one gets. Refuses if a container has its interface. */
+/**
+ * Removes an endpoint whose address another one gets. Refuses if a container has its interface, or
+ * gets it next because a join has succeeded. It looks while no join of the endpoint runs.
+ */
 async function replaceEndpoint(
   ctx: DriverContext,
   endpointId: string,
   signal: AbortSignal,
 ): Promise<void> {
-  const { hostEnd } = ctx.names.nameEnds(endpointId);
-  const link = (await ctx.links.list(signal)).find(({ name }) => name === hostEnd);
-  const endpoint = ctx.records.endpoints.get(endpointId);
-  if (!endpoint) return;
-  if (link?.isPeerInOtherNamespace) {
-    const owner = endpoint.set === undefined ? "" : ` of ${endpoint.set}`;
-    throw new DriverError(
-      `The address ${endpoint.addresses.join(" and ")} with the MAC address ${endpoint.mac} belongs to a running container${owner} in the same network. Remove that container, or choose another address.`,
-    );
-  }
-  await removeEndpoint(ctx, endpointId, signal);
-  ctx.log.warn({ endpointId, set: endpoint.set }, "replaced an endpoint without a container");
+  await ctx.lock.run(
+    endpointId,
+    async () => {
+      const endpoint = ctx.records.endpoints.get(endpointId);
+      if (!endpoint) return;
+      const { hostEnd } = ctx.names.nameEnds(endpointId);
+      const link = (await ctx.links.list(signal)).find(({ name }) => name === hostEnd);
+      if (link?.isOtherEndElsewhere || (link && ctx.joined.has(endpointId))) {
+        const state = link.isOtherEndElsewhere ? "running" : "starting";
+        const owner = endpoint.set === undefined ? "" : ` of ${endpoint.set}`;
+        throw new DriverError(
+          `The address ${endpoint.addresses.join(" and ")} with the MAC address ${endpoint.mac} belongs to a ${state} container${owner} in the same network. Remove that container, or choose another address.`,
+        );
+      }
+      await removeLinkAndRecord(ctx, endpointId, signal);
+      ctx.log.warn({ endpointId, set: endpoint.set }, "replaced an endpoint without a container");
+    },
+    signal,
+  );
 }
 
 /**
@@ -92,6 +102,8 @@ export async function attachEndpoint(
         );
         throw error;
       }
+      ctx.joined.add(endpointId);
+      ctx.records.renew(endpointId);
       return { ...ends, endpoint };
     },
     signal,
@@ -113,15 +125,18 @@ export async function removeEndpoint(
   endpointId: string,
   signal: AbortSignal,
 ): Promise<void> {
-  await ctx.lock.run(
-    endpointId,
-    async () => {
-      if (!ctx.detached.has(endpointId)) await removeLink(ctx, endpointId, signal);
-      await ctx.records.removeEndpoint(endpointId);
-      ctx.detached.delete(endpointId);
-    },
-    signal,
-  );
+  await ctx.lock.run(endpointId, () => removeLinkAndRecord(ctx, endpointId, signal), signal);
+}
+
+/** The caller holds the lock of the endpoint. */
+async function removeLinkAndRecord(
+  ctx: DriverContext,
+  endpointId: string,
+  signal: AbortSignal,
+): Promise<void> {
+  if (!ctx.detached.has(endpointId)) await removeLink(ctx, endpointId, signal);
+  await ctx.records.removeEndpoint(endpointId);
+  ctx.detached.delete(endpointId);
 }
 
 /** The caller holds the lock of the endpoint. */
@@ -167,6 +182,7 @@ async function removeLink(
   const [isPortRemoved] = await ctx.limit(async () =>
     Promise.all([removePort(), ctx.links.remove(hostEnd, signal)]),
   );
+  ctx.joined.delete(endpointId);
   if (isPortRemoved && ctx.records.endpoints.has(endpointId)) ctx.detached.add(endpointId);
   ctx.flows.markOutdated();
 }

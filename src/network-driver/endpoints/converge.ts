@@ -9,8 +9,9 @@ import { TUNNEL_PORT } from "./switch-flows.ts";
 
 /**
  * Docker joins an endpoint within milliseconds of its creation, or within 30 s if the driver dies
- * in between. It removes the endpoint when its container ends. So an endpoint without a container
- * after this time is stale after a crash. If Docker joins it all the same, the start fails and
+ * in between. It moves the link within milliseconds of the join, and then the time begins again.
+ * It removes the endpoint when its container ends. So an endpoint without a container
+ * after this time is the remainder of a crash. If Docker joins it all the same, the start fails and
  * the next one succeeds.
  */
 const UNUSED_ENDPOINT_MS = 60_000;
@@ -135,6 +136,7 @@ async function correct(
   if (correction === "remove-port") return undefined;
   await ctx.links.remove(hostEnd, signal);
   ctx.detached.delete(endpointId);
+  ctx.joined.delete(endpointId);
   return ctx.records.removeEndpoint(endpointId);
 }
 

@@ -17,6 +17,8 @@ export interface DriverContext {
   lock: KeyedLock;
   /** Recorded endpoints without link and port: Docker has left them, and deletes them next. */
   detached: Set<string>;
+  /** Endpoints with a link whose join has succeeded since this process started. */
+  joined: Set<string>;
   /** Bounds the changes of links and ports that run at the same time. */
   limit: ConcurrencyLimit;
   log: Log;

@@ -16,7 +16,7 @@ export class EndpointRecords {
   readonly #endpoints: Map<string, Endpoint>;
   readonly #names: LinkNames;
   readonly #nowMs: () => number;
-  /** When this process first had the record, by the monotonic clock. */
+  /** When this process first had the record or last joined it, by the monotonic clock. */
   readonly #knownSinceMs = new Map<string, number>();
   /** Counts removals and adoptions. */
   #changes = 0;
@@ -43,7 +43,12 @@ export class EndpointRecords {
     return this.#endpoints;
   }
 
-  /** How long this process has known the endpoint. */
+  /** The age begins again: the endpoint has joined its container. */
+  renew(endpointId: string): void {
+    if (this.#endpoints.has(endpointId)) this.#knownSinceMs.set(endpointId, this.#nowMs());
+  }
+
+  /** How long this process has known the endpoint, since its last join. */
   ageMs(endpointId: string): number {
     return this.#nowMs() - (this.#knownSinceMs.get(endpointId) ?? this.#nowMs());
   }
