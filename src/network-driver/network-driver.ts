@@ -64,7 +64,7 @@ export async function createNetworkDriver(options: NetworkDriverOptions): Promis
   const storedNetworks = await networkStateStore.load();
   reportLoaded(storedNetworks, "network state", log);
   const names = createLinkNames(options.linkPrefix);
-  const content = stored.kind === "valid" ? stored.value : { networks: {}, endpoints: {} };
+  const content = "value" in stored ? stored.value : { networks: {}, endpoints: {} };
   const records = new EndpointRecords(recordStore, content, { names, nowMs });
   const state = new StoredNetworkState(networkStateStore, storedNetworks);
   const flows = new SwitchFlows({
@@ -239,6 +239,10 @@ async function applyFlows({ flows, log }: DriverContext): Promise<boolean> {
 }
 
 function reportLoaded(loaded: LoadedState<unknown>, what: string, log: Log): void {
+  if (loaded.kind === "partial") {
+    const { reason, copiedTo } = loaded;
+    log.error({ what, reason, copiedTo }, "left out invalid entries of a state file");
+  }
   if (loaded.kind !== "invalid") return;
   const { reason, movedTo } = loaded;
   log.error({ what, reason, movedTo }, "set aside an invalid state file");

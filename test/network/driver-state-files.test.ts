@@ -76,3 +76,33 @@ describe("after a rollback from a later release", () => {
     expect(host.driver.status()).toMatchObject({ networks: 1, endpoints: 1 });
   });
 });
+
+describe("the records", () => {
+  it("get nothing that their file would refuse", async () => {
+    const { Err } = await host.createEndpoint("10.64.0.9/16", { "berth.host": "rack 7" });
+    expect(Err).toContain("berth.host: expected printable ASCII without spaces");
+    const EndpointID = "e".repeat(64);
+    const Interface = { MacAddress: "0a:00:0a:40:00:09" };
+    expect(await host.call("CreateEndpoint", { EndpointID, Interface })).toEqual({
+      Err: "The endpoint has no address. Name one with --ip or --ip6.",
+    });
+    expect(host.driver.status().endpoints).toBe(0);
+  });
+
+  it("lose only invalid entries, of which a copy remains", async () => {
+    const [valid, invalid] = [
+      await host.runContainer("10.64.0.8/16"),
+      (await host.createEndpoint("10.64.0.9/16")).id,
+    ];
+    const text = await readFile(host.files.records, "utf8");
+    const broken = text.replace("10.64.0.9/16", "10.64.0.9");
+    await writeFile(host.files.records, broken);
+    await host.restart();
+    expect(host.driver.status()).toMatchObject({ networks: 1, endpoints: 1 });
+    await host.driver.converge(signal);
+    expect(await readFile(`${host.files.records}.invalid`, "utf8")).toBe(broken);
+    await host.createEndpoint("10.64.0.10/16");
+    const records = await readFile(host.files.records, "utf8");
+    expect([records.includes(valid), records.includes(invalid)]).toEqual([true, false]);
+  });
+});

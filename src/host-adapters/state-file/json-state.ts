@@ -1,4 +1,4 @@
-import { open, rename } from "node:fs/promises";
+import { copyFile, open, rename } from "node:fs/promises";
 import { z } from "zod";
 import { coalesce } from "../../lib/async/coalesce.ts";
 import type { LoadedState, StateStore } from "../../network-driver/ports/state-store.ts";
@@ -10,17 +10,21 @@ const fileBytesMax = 64 * 2 ** 20;
  * A value in one JSON file that only its owner can read. An invalid file is renamed to
  * `<file>.invalid`, which replaces an earlier one. Until the first save, or until an operator
  * removes that file, later loads report it as well. Saves during a write share the next write.
+ *
+ * @param salvage returns the valid part of an invalid value, if it has one. The file then stays
+ * until the next save, and `<file>.invalid` is a copy.
  */
 export function openJsonState<S extends z.ZodType>(
   file: string,
   schema: S,
+  salvage: (json: unknown) => z.output<S> | undefined = () => undefined,
 ): StateStore<z.output<S>> {
   let readValue: () => z.output<S> = () => {
     throw new Error("nothing was saved");
   };
   const write = coalesce(() => writeDurably(file, JSON.stringify(readValue())));
   return {
-    async load() {
+    async load(): Promise<LoadedState<z.output<S>>> {
       await removeTemporaries(file);
       const text = await readText(file);
       const movedTo = `${file}.invalid`;
@@ -28,10 +32,21 @@ export function openJsonState<S extends z.ZodType>(
         if (!(await exists(movedTo))) return { kind: "missing" };
         return { kind: "invalid", reason: "an earlier start has set it aside", movedTo };
       }
-      const loaded = parse(text, schema);
-      if (typeof loaded !== "string") return { kind: "valid", value: loaded.value };
+      const json = readJson(text);
+      if (typeof json === "string") {
+        await rename(file, movedTo);
+        return { kind: "invalid", reason: json, movedTo };
+      }
+      const { data, error } = schema.safeParse(json.value);
+      if (!error) return { kind: "valid", value: data };
+      const reason = z.prettifyError(error).slice(0, 1_000);
+      const value = salvage(json.value);
+      if (value !== undefined) {
+        await copyFile(file, movedTo);
+        return { kind: "partial", value, reason, copiedTo: movedTo };
+      }
       await rename(file, movedTo);
-      return { kind: "invalid", reason: loaded, movedTo } satisfies LoadedState<z.output<S>>;
+      return { kind: "invalid", reason, movedTo };
     },
     async save(read) {
       readValue = read;
@@ -63,13 +78,10 @@ async function exists(file: string): Promise<boolean> {
 }
 
 /** Returns the reason if the text is invalid. */
-function parse<S extends z.ZodType>(text: string, schema: S): { value: z.output<S> } | string {
-  let json: unknown;
+function readJson(text: string): { value: unknown } | string {
   try {
-    json = JSON.parse(text);
+    return { value: JSON.parse(text) as unknown };
   } catch {
     return text === "" ? "it is empty or too large" : "it is not complete JSON";
   }
-  const { data, error } = schema.safeParse(json);
-  return error ? z.prettifyError(error).slice(0, 1_000) : { value: data };
 }

@@ -5,7 +5,7 @@ import { createVethLinks } from "../../host-adapters/links/veth-links.ts";
 import { notifyReady } from "../../host-adapters/machine/notify-ready.ts";
 import { createOvsSwitch } from "../../host-adapters/ovs/ovs-switch.ts";
 import { openJsonState } from "../../host-adapters/state-file/json-state.ts";
-import { driverRecordsSchema } from "../../network-driver/model/driver-records.ts";
+import { driverRecordsSchema, salvageRecords } from "../../network-driver/model/driver-records.ts";
 import { createNetworkDriver, type NetworkDriver } from "../../network-driver/network-driver.ts";
 import { convergeOnce, startDriverChecks } from "./driver-checks.ts";
 import { lockFolder } from "./lock-folder.ts";
@@ -37,7 +37,11 @@ export async function startNetworkDriver(
       tunnel: { udpPort: config.BERTH_NETWORK_TUNNEL_PORT },
     }),
     datapath: config.BERTH_NETWORK_DATAPATH,
-    recordStore: openJsonState(path.join(folder, "records.json"), driverRecordsSchema),
+    recordStore: openJsonState(
+      path.join(folder, "records.json"),
+      driverRecordsSchema,
+      salvageRecords,
+    ),
     networkStateStore: openJsonState(
       path.join(folder, "network-state.json"),
       storedNetworkStateSchema,

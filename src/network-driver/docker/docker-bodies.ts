@@ -2,7 +2,12 @@ import { z } from "zod";
 import { addressSchema, macSchema } from "../../contracts/network-driver/network-state.ts";
 import { networkIdSchema, vniSchema } from "../../contracts/network-driver/network-state.ts";
 import { formatAddress, parseAddress, parseSubnet } from "../../lib/ip/ip-address.ts";
-import { dockerIdSchema, interfaceAddressSchema, mtuSchema } from "../model/driver-records.ts";
+import {
+  dockerIdSchema,
+  interfaceAddressSchema,
+  labelSchema,
+  mtuSchema,
+} from "../model/driver-records.ts";
 
 /**
  * The bodies of Docker's calls, as moby/libnetwork:drivers/remote/api and ipams/remote/api declare
@@ -53,7 +58,7 @@ export const createNetworkSchema = z.object({
 export const networkSchema = z.object({ NetworkID: dockerIdSchema });
 export const endpointCallSchema = networkSchema.extend({ EndpointID: dockerIdSchema });
 
-const label = emptyToUndefined(z.string().max(64));
+const label = emptyAs(labelSchema);
 const endpointOptionsSchema = z.object({
   "berth.set": label,
   "berth.tenant": label,

@@ -1,5 +1,12 @@
+import { z } from "zod";
 import type { DockerNetwork, DriverRecordsContent, Endpoint } from "../model/driver-records.ts";
-import { DOCKER_NETWORKS_MAX, ENDPOINTS_MAX, stripPrefixLength } from "../model/driver-records.ts";
+import {
+  DOCKER_NETWORKS_MAX,
+  dockerNetworkSchema,
+  ENDPOINTS_MAX,
+  endpointSchema,
+  withoutPrefix,
+} from "../model/driver-records.ts";
 import { DriverError } from "../model/driver-error.ts";
 import type { LinkNames } from "../model/link-names.ts";
 import type { StateStore } from "../ports/state-store.ts";
@@ -117,7 +124,7 @@ export class EndpointRecords {
       throw new DriverError(
         `This host has ${DOCKER_NETWORKS_MAX} networks of the driver, which is the maximum. Remove unused ones.`,
       );
-    this.#networks.set(dockerNetworkId, network);
+    this.#networks.set(dockerNetworkId, parseRecord(dockerNetworkSchema, network));
   }
 
   #addEndpoint(endpointId: string, endpoint: Endpoint): void {
@@ -125,7 +132,7 @@ export class EndpointRecords {
       throw new DriverError(
         `This host has ${ENDPOINTS_MAX} endpoints of the driver, which is the maximum.`,
       );
-    this.#endpoints.set(endpointId, endpoint);
+    this.#endpoints.set(endpointId, parseRecord(endpointSchema, endpoint));
     this.#knownSinceMs.set(endpointId, this.#nowMs());
   }
 
@@ -157,4 +164,11 @@ export class EndpointRecords {
     }));
     this.#savedChanges = Math.max(this.#savedChanges, changes);
   }
+}
+
+/** The store must hold only what a later start can load. */
+function parseRecord<T>(schema: z.ZodType<T>, record: T): T {
+  const { data, error } = schema.safeParse(record);
+  if (error) throw new DriverError(`The record is invalid: ${z.prettifyError(error)}`);
+  return data;
 }

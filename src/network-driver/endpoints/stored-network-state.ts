@@ -10,7 +10,7 @@ export class StoredNetworkState {
 
   constructor(store: StateStore<NetworkState>, loaded: LoadedState<NetworkState>) {
     this.#store = store;
-    this.#current = loaded.kind === "valid" ? loaded.value : undefined;
+    this.#current = "value" in loaded ? loaded.value : undefined;
     this.#isUnreadable = loaded.kind === "invalid";
   }
 

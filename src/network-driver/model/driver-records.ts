@@ -34,13 +34,13 @@ export const interfaceAddressSchema = z
     "expected an address and a prefix length, such as 10.64.0.9/16",
   );
 
-const labelSchema = z
+export const labelSchema = z
   .string()
   .max(64)
   .regex(/^[\x21-\x7e]+$/, "expected printable ASCII without spaces");
 
 /** A Docker network with the driver. */
-const dockerNetworkSchema = z.object({
+export const dockerNetworkSchema = z.object({
   networkId: networkIdSchema,
   vni: vniSchema,
   mtu: mtuSchema,
@@ -74,6 +74,37 @@ export const driverRecordsSchema = z.object({
 export type DockerNetwork = z.output<typeof dockerNetworkSchema>;
 export type Endpoint = z.output<typeof endpointSchema>;
 export type DriverRecordsContent = z.output<typeof driverRecordsSchema>;
+
+const anyEntries = driverRecordsSchema.extend({
+  networks: z.record(z.string(), z.unknown()),
+  endpoints: z.record(z.string(), z.unknown()),
+});
+
+/**
+ * Reads each valid entry of records that `driverRecordsSchema` refuses, so that one invalid entry
+ * costs no other one. Undefined if the records have a different form.
+ */
+export function salvageRecords(json: unknown): DriverRecordsContent | undefined {
+  const { data } = anyEntries.safeParse(json);
+  if (!data) return undefined;
+  return {
+    version: data.version,
+    networks: selectValid(data.networks, dockerNetworkSchema),
+    endpoints: selectValid(data.endpoints, endpointSchema),
+  };
+}
+
+function selectValid<T>(
+  entries: Readonly<Record<string, unknown>>,
+  schema: z.ZodType<T>,
+): Record<string, T> {
+  return Object.fromEntries(
+    Object.entries(entries).flatMap(([id, entry]): [string, T][] => {
+      const parsed = schema.safeParse(entry);
+      return dockerIdSchema.safeParse(id).success && parsed.success ? [[id, parsed.data]] : [];
+    }),
+  );
+}
 
 /** The address of an interface without its prefix length. */
 export function stripPrefixLength(interfaceAddress: string): string {

@@ -15,5 +15,7 @@ export interface StateStore<T> {
 export type LoadedState<T> =
   | { kind: "valid"; value: T }
   | { kind: "missing" }
+  /** `value` lacks what was invalid. `copiedTo` is a copy of everything. */
+  | { kind: "partial"; value: T; reason: string; copiedTo: string }
   /** `movedTo` is the place of the invalid value. */
   | { kind: "invalid"; reason: string; movedTo: string };

@@ -11,7 +11,10 @@ import { createOvsSwitch } from "../../../src/host-adapters/ovs/ovs-switch.ts";
 import { openJsonState } from "../../../src/host-adapters/state-file/json-state.ts";
 import { newId } from "../../../src/lib/ids.ts";
 import { silentLog } from "../../../src/lib/log.ts";
-import { driverRecordsSchema } from "../../../src/network-driver/model/driver-records.ts";
+import {
+  driverRecordsSchema,
+  salvageRecords,
+} from "../../../src/network-driver/model/driver-records.ts";
 import { createLinkNames } from "../../../src/network-driver/model/link-names.ts";
 import {
   createNetworkDriver,
@@ -91,7 +94,7 @@ export async function startSwitchDriver() {
       links,
       switchPort,
       datapath: "netdev",
-      recordStore: onDisk(openJsonState(files.records, driverRecordsSchema)),
+      recordStore: onDisk(openJsonState(files.records, driverRecordsSchema, salvageRecords)),
       networkStateStore: onDisk(openJsonState(files.networkState, storedNetworkStateSchema)),
       linkPrefix,
       mtu: 1450,
