@@ -180,7 +180,7 @@ describe("the driver's process", () => {
       gateways: ["10.65.0.1"],
       remotePorts: [remote],
     };
-    const state = { version: 7, tunnelAddress: "192.0.2.6", networks: [network] };
+    const state = { source: "agent", version: 7, tunnelAddress: "192.0.2.6", networks: [network] };
     const put = (body: unknown) => host.control("PUT", "/v1/network-state", body);
     const dump = () =>
       host.ovs.ovs("ovs-ofctl", "dump-flows", `unix:${host.ovs.runFolder}/${host.bridge}.mgmt`);

@@ -106,3 +106,16 @@ describe("the records", () => {
     expect([records.includes(valid), records.includes(invalid)]).toEqual([true, false]);
   });
 });
+
+it("a network state of a new source replaces one with a higher version", async () => {
+  await host.put(stateOf(host, 9));
+  expect((await host.put(stateOf(host, 8))).status).toBe(409);
+  const next = { ...stateOf(host, 1, { remotePorts: [] }), source: "of-a-new-agent" };
+  expect(await host.put(next)).toMatchObject({ status: 200, body: { version: 1 } });
+  expect(await host.ofctl("dump-flows")).not.toContain("192.0.2.9");
+  await host.restart();
+  expect(host.driver.status()).toMatchObject({ networkStateVersion: 1 });
+  expect((await host.put({ ...next, version: 0 })).status).toBe(409);
+  const { source: _, ...without } = next;
+  expect((await host.put(without)).status).toBe(422);
+});

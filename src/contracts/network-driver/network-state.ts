@@ -60,7 +60,15 @@ const storedNetworkSchema = z.object({
  */
 export const networkStateSchema = z
   .strictObject({
-    /** Increases with each change. The driver refuses a lower one than it has stored. */
+    /**
+     * Names the counter of the versions. The agent chooses a new random one whenever it counts
+     * from the start: when it starts, or after its state or the database was restored.
+     */
+    source: z.string().regex(/^[\w-]{1,64}$/, "expected 1 to 64 letters, digits and hyphens"),
+    /**
+     * Increases with each change. The driver refuses a lower one than it has of the same source,
+     * because requests may arrive in the wrong order. A new source replaces every version.
+     */
     version: z.number().int().nonnegative(),
     /** The address of this host in the tunnel network. */
     tunnelAddress: addressSchema.nullable(),

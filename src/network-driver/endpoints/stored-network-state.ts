@@ -31,12 +31,13 @@ export class StoredNetworkState {
   }
 
   /**
-   * Returns a higher version than that of `state` if it is current, and then changes nothing. The
+   * Returns a higher version of the same source if it is current, and then changes nothing. The
    * state is current even if the store rejects. So a set that has moved is reachable, and no
    * departed host is trusted. `save` stores it then.
    */
   accept(state: NetworkState): number | undefined {
-    if (this.#current && this.#current.version > state.version) return this.#current.version;
+    const current = this.#current;
+    if (current?.source === state.source && current.version > state.version) return current.version;
     this.#current = state;
     this.#isUnreadable = false;
     this.#isUnsaved = true;

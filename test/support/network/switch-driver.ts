@@ -191,5 +191,5 @@ export function stateOf(
   const mac = "0a:00:0a:40:00:63";
   const remote = { mac, addresses: ["10.64.0.99"], tunnelAddress: "192.0.2.9" };
   const network = { networkId, number: 4097, rules: [], gateways: [], remotePorts: [remote] };
-  return { version, tunnelAddress: null, networks: [{ ...network, ...changes }] };
+  return { source: "agent", version, tunnelAddress: null, networks: [{ ...network, ...changes }] };
 }
