@@ -26,6 +26,7 @@ import type { SwitchPort } from "./ports/switch-port.ts";
 
 /** Each change runs two or three programs, and more at a time only delay each other. */
 const CHANGES_MAX = 8;
+const CORRECTIONS_MAX = 4;
 /** The agent waits this long for the flows of a network state. */
 const APPLY_TIMEOUT_MS = 10_000;
 
@@ -75,6 +76,7 @@ export async function createNetworkDriver(options: NetworkDriverOptions): Promis
     networkState: state,
   });
   const limit = createConcurrencyLimit(CHANGES_MAX);
+  const correctionLimit = createConcurrencyLimit(CORRECTIONS_MAX);
   const lock = new KeyedLock();
   return new NetworkDriver(
     {
@@ -87,6 +89,7 @@ export async function createNetworkDriver(options: NetworkDriverOptions): Promis
       detached: new Set(),
       joined: new Set(),
       limit,
+      correctionLimit,
       log,
     },
     state,
@@ -149,8 +152,9 @@ export class NetworkDriver {
     await this.#noteProblem("records", async () => {
       this.#wantsConvergence = false;
       const { records, flows } = this.#ctx;
-      const { unknownInterfaces, errors } = await converge(this.#ctx, signal);
+      const { unknownInterfaces, errors, hasOmitted } = await converge(this.#ctx, signal);
       this.#unknownInterfaces = unknownInterfaces;
+      this.#wantsConvergence ||= hasOmitted;
       const results = await Promise.allSettled([
         flows.isOutdated ? flows.apply(signal) : undefined,
         records.saveChanges(),

@@ -178,3 +178,68 @@ describe("an endpoint with the address of one that starts", () => {
     expect(await host.hasLink(first.id)).toBe(false);
   });
 });
+
+describe("a convergence of many endpoints", () => {
+  it("lists links and ports once for a batch, not for each endpoint", async () => {
+    const ids: string[] = [];
+    for (let index = 1; index <= 12; index++)
+      ids.push(await host.runContainer(`10.64.0.${index}/16`));
+    for (const id of ids)
+      await host.vsctl("del-port", host.bridge, host.names.nameEnds(id).hostEnd);
+    let listings = 0;
+    host.faults.beforeListLinks = async () => {
+      listings += 1;
+    };
+    await host.driver.converge(signal);
+    expect(await host.switchPort.listPorts(signal)).toHaveLength(ids.length + 1);
+    expect(listings).toBe(2);
+  });
+
+  it("lets containers start while its corrections hang", async () => {
+    const ids: string[] = [];
+    for (let index = 1; index <= 10; index++)
+      ids.push(await host.runContainer(`10.64.0.${index}/16`));
+    const ends = new Set(ids.map((id) => host.names.nameEnds(id).hostEnd));
+    for (const end of ends) await host.vsctl("del-port", host.bridge, end);
+    let release: () => void = () => undefined;
+    const released = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    let hanging = 0;
+    host.faults.beforeAddPort = async (name) => {
+      if (!ends.has(name)) return;
+      hanging += 1;
+      await released;
+    };
+    const converging = host.driver.converge(signal);
+    await waitUntil("corrections hang", () => hanging >= 4);
+    const { id } = await host.createEndpoint("10.64.1.1/16");
+    expect(await host.join(id)).not.toHaveProperty("Err");
+    expect(hanging).toBe(4);
+    release();
+    await converging;
+    await host.driver.converge(signal);
+    expect(await host.switchPort.listPorts(signal)).toHaveLength(ids.length + 2);
+  });
+
+  it("does not wait for an endpoint that a call of Docker changes, and follows soon", async () => {
+    const { id: busy } = await host.createEndpoint("10.64.0.8/16");
+    const other = host.names.nameEnds(await host.runContainer("10.64.0.9/16")).hostEnd;
+    let release: () => void = () => undefined;
+    const released = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    host.faults.beforeAddPort = async (name) => {
+      if (name !== other) await released;
+    };
+    host.clock.nowMs += 60_000;
+    const joining = host.join(busy);
+    await waitUntil("the join creates the link", () => host.hasLink(busy));
+    await host.vsctl("del-port", host.bridge, other);
+    await host.driver.converge(signal);
+    expect((await host.switchPort.listPorts(signal)).map(({ name }) => name)).toContain(other);
+    expect(host.driver.wantsConvergence).toBe(true);
+    release();
+    expect(await joining).not.toHaveProperty("Err");
+  });
+});

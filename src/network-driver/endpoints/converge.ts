@@ -5,6 +5,7 @@ import type { ListedLink } from "../ports/link-port.ts";
 import type { ListedPort } from "../ports/switch-port.ts";
 import { addPort } from "./attach-endpoint.ts";
 import type { DriverContext } from "./driver-context.ts";
+import { type EndpointTask, runInBatches } from "./run-in-batches.ts";
 import { TUNNEL_PORT } from "./switch-flows.ts";
 
 /**
@@ -26,6 +27,8 @@ export interface Convergence {
   unknownInterfaces: string[];
   /** The errors of single corrections, which the next convergence repeats. */
   errors: unknown[];
+  /** Calls of Docker were changing some endpoints, which the next convergence compares. */
+  hasOmitted: boolean;
 }
 
 /**
@@ -39,7 +42,8 @@ export interface Convergence {
  *   state file was lost, and it rebuilds the record from the external ids of the port.
  *
  * Calls of Docker may overlap with it. So it decides by a list that may be stale, and observes
- * again under the lock of the endpoint before it changes anything.
+ * again under the locks of a batch of endpoints before it changes anything. Its corrections have a
+ * limit of their own, so that calls of Docker never queue behind them.
  */
 export async function converge(ctx: DriverContext, signal: AbortSignal): Promise<Convergence> {
   const errors: unknown[] = [];
@@ -61,15 +65,21 @@ export async function converge(ctx: DriverContext, signal: AbortSignal): Promise
   const unknown = [...new Set([...observed.ports.keys(), ...observed.links.keys()])].filter(
     (name) => ctx.names.isHostEnd(name) && !knownHostEnds.has(name),
   );
-  const results = await Promise.allSettled([
-    ...known.map((endpointId) => convergeEndpoint(ctx, endpointId, observed, signal)),
-    ...unknown.map((name) => adoptOrRemove(ctx, name, observed, signal)),
-  ]);
-  const unknownInterfaces: string[] = [];
-  for (const result of results)
-    if (result.status === "rejected") errors.push(result.reason);
-    else if (result.value !== undefined) unknownInterfaces.push(result.value);
-  return { unknownInterfaces: unknownInterfaces.sort(), errors };
+  const different = known.filter((endpointId) => decide(ctx, endpointId, observed) !== "none");
+  const done = await runInBatches(
+    { lock: ctx.lock, limit: ctx.correctionLimit, observe: () => observe(ctx, signal) },
+    [
+      // First the records, from which the flows of running containers are compiled.
+      ...unknown.map((name) => toAdoptionTask(ctx, name, observed, signal)),
+      ...different.map((endpointId) => toCorrectionTask(ctx, endpointId, signal)),
+    ],
+    signal,
+  );
+  return {
+    unknownInterfaces: done.results.filter((name) => name !== undefined).sort(),
+    errors: [...errors, ...done.errors],
+    hasOmitted: done.hasOmitted,
+  };
 }
 
 /** Links are listed first: each listed link of the driver had a record when it was created. */
@@ -93,28 +103,27 @@ function decide(ctx: DriverContext, endpointId: string, { ports, links }: Observ
   return link === undefined && port ? "remove-port" : "none";
 }
 
-async function convergeEndpoint(
+/** The result is the name of an interface that remains because a container may need it. */
+type ConvergenceTask = EndpointTask<Observed, string | undefined>;
+
+function toCorrectionTask(
   ctx: DriverContext,
   endpointId: string,
-  observed: Observed,
   signal: AbortSignal,
-): Promise<undefined> {
-  if (decide(ctx, endpointId, observed) === "none") return undefined;
-  await ctx.lock.run(
+): ConvergenceTask {
+  return {
     endpointId,
-    () =>
-      ctx.limit(async () => {
-        const endpoint = ctx.records.endpoints.get(endpointId);
-        if (!endpoint) return;
-        const correction = decide(ctx, endpointId, await observe(ctx, signal));
-        if (correction === "none") return;
-        await correct(ctx, { endpointId, endpoint, correction }, signal);
-        ctx.flows.markOutdated();
-        ctx.log.warn({ endpointId, set: endpoint.set, correction }, "corrected an endpoint");
-      }),
-    signal,
-  );
-  return undefined;
+    run: async (observed) => {
+      const endpoint = ctx.records.endpoints.get(endpointId);
+      if (!endpoint) return undefined;
+      const correction = decide(ctx, endpointId, observed);
+      if (correction === "none") return undefined;
+      await correct(ctx, { endpointId, endpoint, correction }, signal);
+      ctx.flows.markOutdated();
+      ctx.log.warn({ endpointId, set: endpoint.set, correction }, "corrected an endpoint");
+      return undefined;
+    },
+  };
 }
 
 async function correct(
@@ -140,33 +149,31 @@ async function correct(
   return ctx.records.removeEndpoint(endpointId);
 }
 
-/** Returns the name of an interface that the driver leaves because a container may need it. */
-async function adoptOrRemove(
+function toAdoptionTask(
   ctx: DriverContext,
   hostEnd: string,
-  observed: Observed,
+  listed: Observed,
   signal: AbortSignal,
-): Promise<string | undefined> {
-  const listed = readExternalIds(observed.ports.get(hostEnd)?.externalIds ?? {});
-  return ctx.lock.run(
-    listed?.endpointId ?? hostEnd,
-    () =>
-      ctx.limit(async () => {
-        if (listed && ctx.records.endpoints.has(listed.endpointId)) return undefined;
-        const { ports, links } = await observe(ctx, signal);
-        const found = readExternalIds(ports.get(hostEnd)?.externalIds ?? {});
-        if (!links.get(hostEnd)?.isPeerInOtherNamespace) {
-          await ctx.switchPort.removePort(hostEnd, signal);
-          await ctx.links.remove(hostEnd, signal);
-          ctx.log.warn({ port: hostEnd }, "removed a port or link without an endpoint");
-          return undefined;
-        }
-        if (!found || ctx.names.nameEnds(found.endpointId).hostEnd !== hostEnd) return hostEnd;
-        await adopt(ctx, found.endpointId, found.endpoint);
+): ConvergenceTask {
+  const read = ({ ports }: Observed) => readExternalIds(ports.get(hostEnd)?.externalIds ?? {});
+  const endpointId = read(listed)?.endpointId ?? hostEnd;
+  return {
+    endpointId,
+    run: async (observed) => {
+      if (ctx.records.endpoints.has(endpointId)) return undefined;
+      if (!observed.links.get(hostEnd)?.isOtherEndElsewhere) {
+        await ctx.switchPort.removePort(hostEnd, signal);
+        await ctx.links.remove(hostEnd, signal);
+        ctx.log.warn({ port: hostEnd }, "removed a port or link without an endpoint");
         return undefined;
-      }),
-    signal,
-  );
+      }
+      const found = read(observed);
+      if (found?.endpointId !== endpointId || ctx.names.nameEnds(endpointId).hostEnd !== hostEnd)
+        return hostEnd;
+      await adopt(ctx, endpointId, found.endpoint);
+      return undefined;
+    },
+  };
 }
 
 async function adopt(ctx: DriverContext, endpointId: string, endpoint: Endpoint): Promise<void> {

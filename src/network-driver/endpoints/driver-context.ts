@@ -19,7 +19,9 @@ export interface DriverContext {
   detached: Set<string>;
   /** Endpoints with a link whose join has succeeded since this process started. */
   joined: Set<string>;
-  /** Bounds the changes of links and ports that run at the same time. */
+  /** Bounds the changes of links and ports that run at the same time for calls of Docker. */
   limit: ConcurrencyLimit;
+  /** Bounds those of a convergence. */
+  correctionLimit: ConcurrencyLimit;
   log: Log;
 }
