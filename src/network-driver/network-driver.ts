@@ -74,6 +74,7 @@ export async function createNetworkDriver(options: NetworkDriverOptions): Promis
     switchPort,
     datapath: options.datapath,
     networkState: state,
+    hasAllRecords: stored.kind === "valid",
   });
   const limit = createConcurrencyLimit(CHANGES_MAX);
   const correctionLimit = createConcurrencyLimit(CORRECTIONS_MAX);

@@ -1,4 +1,4 @@
-import { readFile, writeFile } from "node:fs/promises";
+import { readFile, rm, writeFile } from "node:fs/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { startSwitchDriver, stateOf, type SwitchDriver } from "../support/network/switch-driver.ts";
 
@@ -87,6 +87,21 @@ describe("the records", () => {
       Err: "The endpoint has no address. Name one with --ip or --ip6.",
     });
     expect(host.driver.status().endpoints).toBe(0);
+  });
+
+  it("change no flow after their loss until the driver has compared the ports", async () => {
+    await host.runContainer("10.64.0.9/16");
+    await rm(host.files.records);
+    await host.restart();
+    host.faults.beforeListLinks = () => Promise.reject(new Error("the kernel is busy"));
+    await expect(host.driver.converge(signal)).rejects.toThrow("the kernel is busy");
+    await expect(host.driver.checkFlows(signal)).rejects.toThrow("records are missing");
+    expect(await host.ofctl("dump-flows")).toContain("nw_src=10.64.0.9 ");
+    host.faults.beforeListLinks = async () => undefined;
+    await host.driver.converge(signal);
+    expect(await host.ofctl("dump-flows")).toContain("nw_src=10.64.0.9 ");
+    await host.driver.checkFlows(signal);
+    expect(host.driver.status()).toMatchObject({ isReady: true, endpoints: 1 });
   });
 
   it("lose only invalid entries, of which a copy remains", async () => {

@@ -75,6 +75,7 @@ export async function converge(ctx: DriverContext, signal: AbortSignal): Promise
     ],
     signal,
   );
+  if (!signal.aborted) ctx.flows.completeRecords();
   return {
     unknownInterfaces: done.results.filter((name) => name !== undefined).sort(),
     errors: [...errors, ...done.errors],

@@ -18,6 +18,8 @@ interface FlowSources {
   switchPort: SwitchPort;
   datapath: Datapath;
   networkState: StoredNetworkState;
+  /** False if the records of running containers may be missing: see `completeRecords`. */
+  hasAllRecords: boolean;
 }
 
 /**
@@ -35,9 +37,11 @@ export class SwitchFlows {
   /** The names and numbers of the ports of the last application. */
   #appliedPorts = "";
   #isOutdated = true;
+  #hasAllRecords: boolean;
 
   constructor(sources: FlowSources) {
     this.#sources = sources;
+    this.#hasAllRecords = sources.hasAllRecords;
     this.#apply = coalesce((signal) => this.#replace(signal));
   }
 
@@ -64,6 +68,11 @@ export class SwitchFlows {
     if (this.#describePorts(ports) !== this.#appliedPorts) this.#isOutdated = true;
   }
 
+  /** A convergence has rebuilt missing records. Before, no flows are applied without them. */
+  completeRecords(): void {
+    this.#hasAllRecords = true;
+  }
+
   /** Resolves when flows are in force that include all changes before the call. */
   async apply(signal: AbortSignal): Promise<void> {
     await this.#apply(signal);
@@ -75,6 +84,10 @@ export class SwitchFlows {
       if (this.#sources.networkState.isUnreadable)
         throw new DriverError(
           "The stored network state is unreadable. The driver changes no flow until the host's agent sends its network state.",
+        );
+      if (!this.#hasAllRecords)
+        throw new DriverError(
+          "The driver's records are missing. It changes no flow until it has compared links and ports.",
         );
       const ports = await this.#sources.switchPort.listPorts(signal);
       const flows = this.#compile(ports);
