@@ -58,6 +58,18 @@ describe("the Open vSwitch adapter", () => {
     expect(options.trim()).toBe('{dst_port="4791", key=flow, remote_ip=flow}');
   });
 
+  it("limits the tracked connections of each network, even if the switch restarts", async () => {
+    const read = () =>
+      ovs.ovs("ovs-appctl", "--target=ovs-vswitchd", "dpctl/ct-get-limits", "netdev@ovs-netdev");
+    await createSwitch().ensureBridge(signal);
+    // An eighth of the 3,000,000 that the netdev datapath tracks.
+    expect(await read()).toContain("default limit=375000");
+    await ovs.killSwitch();
+    await ovs.startSwitch();
+    await createSwitch().ensureBridge(signal);
+    expect(await read()).toContain("default limit=375000");
+  });
+
   it("adds a port with exactly the external ids, twice as once, and removes it", async () => {
     await addLink("link1");
     const externalIds = { "berth-set": "set_1", "berth-addresses": '10.64.0.9,fd00::9 "={}\\ x' };

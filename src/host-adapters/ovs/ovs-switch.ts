@@ -1,3 +1,4 @@
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import {
@@ -24,6 +25,10 @@ const openAttemptsMax = 3;
 /** 10,000 new flows take less than a second on an idle machine. */
 const flowsTimeoutMs = 30_000;
 const pingTimeoutMs = 2_000;
+
+const kernelConnectionsFile = "/proc/sys/net/netfilter/nf_conntrack_max";
+/** One network may have this part of the tracked connections of the host: an eighth. */
+const connectionShares = 8;
 
 /** The name of the tunnel's port in the bridge. */
 export const TUNNEL_PORT_NAME = "berth-vxlan";
@@ -104,6 +109,28 @@ class OvsSwitch implements SwitchPort {
     const args = ["--may-exist", "add-br", bridge, "--", "set", "Bridge", bridge, ...settings];
     await this.#vsctl(args, { timeoutMs: changeTimeoutMs, signal });
     if (this.#tunnel) await this.#ensureTunnel(this.#tunnel, signal);
+    await this.#limitConnections(signal);
+  }
+
+  /**
+   * All networks share one table of tracked connections, and in the kernel the host as well. So
+   * each zone, which is one network, gets a share of it. A restarted switch has no limit.
+   */
+  async #limitConnections(signal: AbortSignal): Promise<void> {
+    const options = { timeoutMs: listTimeoutMs, signal };
+    const dpctl = (command: string, ...args: string[]) =>
+      this.#run(appctl, ["--target=ovs-vswitchd", `dpctl/${command}`, ...args], options);
+    // The datapath of each type has this name. The kernel's is a setting of the host.
+    const isKernel = this.#datapath === "system";
+    const datapath = isKernel ? "system@ovs-system" : "netdev@ovs-netdev";
+    const text = isKernel
+      ? await readFile(kernelConnectionsFile, "utf8").catch((error: unknown) => {
+          throw new SwitchError(`Cannot read ${kernelConnectionsFile}.`, { cause: error });
+        })
+      : await dpctl("ct-get-maxconns", datapath);
+    const share = Math.floor(Number(text) / connectionShares);
+    if (!(share >= 1)) throw new SwitchError("The host's limit of tracked connections is unknown.");
+    await dpctl("ct-set-limits", datapath, `default=${share}`);
   }
 
   /** Another program may have had the UDP port, and only a new port is opened again for certain. */

@@ -14,6 +14,7 @@ export interface SwitchPort {
    * Ensures that the bridge exists with its datapath, in the mode `secure`: without flows it
    * forwards nothing. Changes neither ports nor flows of an existing bridge. The port to other
    * hosts exists then, and may still be closed: see `listPorts`. Each call tries to open it again.
+   * No network can use up the host's table of tracked connections.
    */
   ensureBridge(signal: AbortSignal): Promise<void>;
   /**
