@@ -23,6 +23,7 @@ import { createLinkNames } from "./model/link-names.ts";
 import type { LinkPort } from "./ports/link-port.ts";
 import type { LoadedState, StateStore } from "./ports/state-store.ts";
 import type { SwitchPort } from "./ports/switch-port.ts";
+import type { TunnelGuard } from "./ports/tunnel-guard.ts";
 
 /** Each change runs two or three programs, and more at a time only delay each other. */
 const CHANGES_MAX = 8;
@@ -33,6 +34,7 @@ const APPLY_TIMEOUT_MS = 10_000;
 export interface NetworkDriverOptions {
   links: LinkPort;
   switchPort: SwitchPort;
+  tunnelGuard: TunnelGuard;
   /** The datapath of the switch, which decides how the flows treat neighbor discovery. */
   datapath: Datapath;
   recordStore: StateStore<DriverRecordsContent>;
@@ -101,6 +103,7 @@ export async function createNetworkDriver(options: NetworkDriverOptions): Promis
 export class NetworkDriver {
   readonly #ctx: DriverContext;
   readonly #state: StoredNetworkState;
+  readonly #tunnelGuard: TunnelGuard;
   readonly #version: string;
   readonly #problems: Problems = { records: "The first convergence has not ended.", switch: "" };
   #unknownInterfaces: string[] = [];
@@ -110,11 +113,12 @@ export class NetworkDriver {
   constructor(
     ctx: DriverContext,
     state: StoredNetworkState,
-    { mtu, version }: { mtu: number; version: string },
+    { mtu, version, tunnelGuard }: { mtu: number; version: string; tunnelGuard: TunnelGuard },
   ) {
     this.#ctx = ctx;
     this.#state = state;
     this.#version = version;
+    this.#tunnelGuard = tunnelGuard;
     const onLostCall = (): void => {
       this.#wantsConvergence = true;
     };
@@ -160,6 +164,7 @@ export class NetworkDriver {
         flows.isOutdated ? flows.apply(signal) : undefined,
         records.saveChanges(),
         this.#state.save(),
+        this.#guardTunnel(signal),
       ]);
       for (const result of results) if (result.status === "rejected") errors.push(result.reason);
       if (errors.length > 0) throw errors[0];
@@ -199,6 +204,12 @@ export class NetworkDriver {
     };
   }
 
+  /** With an unreadable network state, the rules of an earlier process stay, as the flows do. */
+  async #guardTunnel(signal: AbortSignal): Promise<void> {
+    if (this.#state.isUnreadable) return;
+    await this.#tunnelGuard.ensure(this.#state.current?.tunnelAddress ?? null, signal);
+  }
+
   #describeUnenforced(): string {
     const networks = this.#state.listUnenforced();
     if (networks.length === 0) return "";
@@ -209,6 +220,9 @@ export class NetworkDriver {
   async #acceptNetworkState(state: NetworkState): Promise<AcceptedState> {
     const newerVersion = this.#state.accept(state);
     if (newerVersion !== undefined) return { newerVersion };
+    await this.#guardTunnel(AbortSignal.timeout(APPLY_TIMEOUT_MS)).catch(() => {
+      this.#wantsConvergence = true; // it reports the error
+    });
     this.#ctx.flows.markOutdated();
     const { log } = this.#ctx;
     const isStored = this.#state.save().then(

@@ -67,6 +67,7 @@ describe("an endpoint of the driver", () => {
     const started = await createNetworkDriver({
       links,
       switchPort,
+      tunnelGuard: { ensure: async () => undefined },
       datapath: "netdev",
       recordStore: openJsonState(join(folder, "records.json"), driverRecordsSchema),
       networkStateStore: openJsonState(join(folder, "state.json"), networkStateSchema),

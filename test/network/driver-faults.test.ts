@@ -243,3 +243,19 @@ describe("a convergence of many endpoints", () => {
     expect(await joining).not.toHaveProperty("Err");
   });
 });
+
+it("the tunnel is guarded for the address of the network state, or the driver is not ready", async () => {
+  const addresses: (string | null)[] = [];
+  host.faults.ensureGuard = async (address) => {
+    addresses.push(address);
+  };
+  await host.driver.converge(signal);
+  await host.put({ ...stateOf(host, 1), tunnelAddress: "192.0.2.6" });
+  expect(addresses).toEqual([null, "192.0.2.6"]);
+  host.faults.ensureGuard = () => Promise.reject(new Error("Cannot protect the tunnel."));
+  await expect(host.driver.converge(signal)).rejects.toThrow("Cannot protect the tunnel.");
+  expect(host.driver.status()).toMatchObject({
+    isReady: false,
+    reason: "Cannot protect the tunnel.",
+  });
+});

@@ -4,6 +4,7 @@ import { storedNetworkStateSchema } from "../../contracts/network-driver/network
 import { createVethLinks } from "../../host-adapters/links/veth-links.ts";
 import { notifyReady } from "../../host-adapters/machine/notify-ready.ts";
 import { createOvsSwitch } from "../../host-adapters/ovs/ovs-switch.ts";
+import { createTunnelGuard } from "../../host-adapters/ovs/tunnel-guard.ts";
 import { openJsonState } from "../../host-adapters/state-file/json-state.ts";
 import { driverRecordsSchema, salvageRecords } from "../../network-driver/model/driver-records.ts";
 import { createNetworkDriver, type NetworkDriver } from "../../network-driver/network-driver.ts";
@@ -35,6 +36,10 @@ export async function startNetworkDriver(
       datapath: config.BERTH_NETWORK_DATAPATH,
       runFolder: config.BERTH_NETWORK_OVS_RUNDIR,
       tunnel: { udpPort: config.BERTH_NETWORK_TUNNEL_PORT },
+    }),
+    tunnelGuard: createTunnelGuard({
+      bridge: config.BERTH_NETWORK_BRIDGE,
+      udpPort: config.BERTH_NETWORK_TUNNEL_PORT,
     }),
     datapath: config.BERTH_NETWORK_DATAPATH,
     recordStore: openJsonState(

@@ -121,11 +121,25 @@ export async function startDriverHost(dockerVersion?: DockerVersion): Promise<Dr
     close: async () => {
       await privateDocker.close();
       await driver?.end("SIGTERM");
+      await removeGuard(bridge, settings.BERTH_NETWORK_TUNNEL_PORT);
       await ovs.close();
       await rm(pluginSocket, { force: true });
       await rm(folder, { recursive: true, force: true });
     },
   };
+}
+
+/** The driver's rules stay when it ends, but those of a test must not. */
+async function removeGuard(bridge: string, udpPort: string): Promise<void> {
+  const chain = `BERTH-${bridge}`;
+  const jump = ["PREROUTING", "-p", "udp", "--dport", udpPort, "-j", chain];
+  for (const program of ["/usr/sbin/iptables", "/usr/sbin/ip6tables"])
+    for (const change of [
+      ["-D", ...jump],
+      ["-F", chain],
+      ["-X", chain],
+    ])
+      await run(program, ["-w", "4", "-t", "raw", ...change]).catch(() => undefined);
 }
 
 export interface TestNetwork {

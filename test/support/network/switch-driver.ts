@@ -32,6 +32,8 @@ export interface SwitchFaults {
   isDiskFull: boolean;
   /** Runs before the switch adds the port. */
   beforeAddPort: (name: string) => Promise<void>;
+  /** The packet filter of the machine stays as it is. */
+  ensureGuard: (tunnelAddress: string | null) => Promise<void>;
   /** Runs before the driver lists all links. */
   beforeListLinks: () => Promise<void>;
 }
@@ -53,6 +55,7 @@ export async function startSwitchDriver() {
     isDiskFull: false,
     beforeAddPort: async () => undefined,
     beforeListLinks: async () => undefined,
+    ensureGuard: async () => undefined,
   };
   await run("ip", ["netns", "add", namespace]);
   const folder = await mkdtemp(join(tmpdir(), "berth-switch-driver-"));
@@ -93,6 +96,7 @@ export async function startSwitchDriver() {
     createNetworkDriver({
       links,
       switchPort,
+      tunnelGuard: { ensure: (tunnelAddress) => faults.ensureGuard(tunnelAddress) },
       datapath: "netdev",
       recordStore: onDisk(openJsonState(files.records, driverRecordsSchema, salvageRecords)),
       networkStateStore: onDisk(openJsonState(files.networkState, storedNetworkStateSchema)),

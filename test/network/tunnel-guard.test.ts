@@ -1,0 +1,83 @@
+import { execFile } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { setCommandRunner } from "../../src/host-adapters/exec.ts";
+import { createTunnelGuard } from "../../src/host-adapters/ovs/tunnel-guard.ts";
+
+const run = promisify(execFile);
+const { signal } = new AbortController();
+const suffix = randomBytes(3).toString("hex");
+const [host, set, peer] = ["host", "set", "peer"].map((name) => `berth-${name}-${suffix}`) as [
+  string,
+  string,
+  string,
+];
+const udpPort = 4789;
+const receive = `import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("0.0.0.0", ${udpPort})); s.settimeout(float(sys.argv[1])); print("ready", flush=True)
+try:
+  while True: print(s.recv(100).decode(), flush=True)
+except TimeoutError: pass`;
+const send = `import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.sendto(sys.argv[2].encode(), (sys.argv[1], ${udpPort}))`;
+const inside = (namespace: string, ...command: string[]) =>
+  run("ip", ["netns", "exec", namespace, ...command]);
+
+/** A host between a container on Docker's bridge and another host. */
+beforeAll(async () => {
+  for (const namespace of [host, set, peer]) await run("ip", ["netns", "add", namespace]);
+  for (const [namespace, name, subnet] of [
+    [set, "bridge", "10.9.1"],
+    [peer, "underlay", "10.9.2"],
+  ] as const) {
+    const other = ["peer", "name", "eth0", "netns", namespace];
+    await inside(host, "ip", "link", "add", name, "type", "veth", ...other);
+    await inside(host, "ip", "address", "add", `${subnet}.1/24`, "dev", name);
+    await inside(host, "ip", "link", "set", name, "up");
+    await inside(namespace, "ip", "address", "add", `${subnet}.2/24`, "dev", "eth0");
+    await inside(namespace, "ip", "link", "set", "eth0", "up");
+    await inside(namespace, "ip", "route", "add", "default", "via", `${subnet}.1`);
+  }
+  await inside(host, "sysctl", "-qw", "net.ipv4.ip_forward=1");
+  setCommandRunner(async (program, args, { input }) => {
+    const running = inside(host, program, ...args);
+    running.child.stdin?.end(input);
+    return (await running).stdout;
+  });
+});
+afterAll(async () => {
+  setCommandRunner(undefined);
+  for (const namespace of [host, set, peer]) await run("ip", ["netns", "delete", namespace]);
+});
+
+/** Which packets for the tunnel arrive. */
+async function listArrived(): Promise<string[]> {
+  const receivers = [host, peer].map((namespace) =>
+    inside(namespace, "python3", "-c", receive, "2"),
+  );
+  await new Promise((resolve) => setTimeout(resolve, 700));
+  await inside(set, "python3", "-c", send, "10.9.2.1", "set to its host");
+  await inside(set, "python3", "-c", send, "10.9.2.2", "set to another host");
+  await inside(peer, "python3", "-c", send, "10.9.2.1", "host to host");
+  const outputs = await Promise.all(receivers);
+  return outputs
+    .flatMap(({ stdout }) => stdout.trim().split("\n"))
+    .filter((line) => line !== "ready")
+    .sort();
+}
+
+it("containers send no packet to the tunnel of any host, and hosts do", async () => {
+  expect(await listArrived()).toEqual(["host to host", "set to another host", "set to its host"]);
+  const guard = createTunnelGuard({ bridge: "berth0", udpPort });
+  await guard.ensure(null, signal);
+  expect(await listArrived()).toEqual([]);
+  await guard.ensure("10.9.2.1", signal);
+  await guard.ensure("10.9.2.1", signal);
+  expect(await listArrived()).toEqual(["host to host"]);
+  const { stdout } = await inside(host, "iptables", "-t", "raw", "-S");
+  expect(stdout.match(/-j BERTH-berth0/g)).toHaveLength(1);
+  await expect(guard.ensure("10.9.3.1", signal)).rejects.toThrow("No interface of this host");
+});
