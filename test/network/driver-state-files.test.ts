@@ -80,11 +80,11 @@ describe("after a rollback from a later release", () => {
 describe("the records", () => {
   it("get nothing that their file would refuse", async () => {
     const { Err } = await host.createEndpoint("10.64.0.9/16", { "berth.host": "rack 7" });
-    expect(Err).toContain("berth.host: expected printable ASCII without spaces");
+    expect(Err).toContain("`Options.berth.host`: expected printable ASCII without spaces");
     const EndpointID = "e".repeat(64);
     const Interface = { MacAddress: "0a:00:0a:40:00:09" };
     expect(await host.call("CreateEndpoint", { EndpointID, Interface })).toEqual({
-      Err: "The endpoint has no address. Name one with --ip or --ip6.",
+      Err: "The endpoint has no address. Specify one with --ip or --ip6.",
     });
     expect(host.driver.status().endpoints).toBe(0);
   });

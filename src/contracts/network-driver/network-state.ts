@@ -98,7 +98,7 @@ function checkNetworks(
     context.addIssue({ code: "custom", path: ["networks"], message });
   if (hasDuplicates(networks.map(({ networkId }) => networkId)))
     complain("expected each `networkId` once");
-  if (hasDuplicates(networks.map(({ number }) => number))) complain("expected each `number` once");
+  if (hasDuplicates(networks.map(({ vni }) => vni))) complain("expected each `vni` once");
   const remotePorts = networks.reduce((sum, network) => sum + network.remotePorts.length, 0);
   if (remotePorts > REMOTE_PORTS_MAX)
     complain(`expected at most ${REMOTE_PORTS_MAX} remote ports in all networks`);

@@ -191,10 +191,10 @@ class OvsSwitch implements SwitchPort {
     const names = new Set(lines.slice(0, -1));
     return readInterfaces(lines.at(-1) ?? "")
       .filter(({ name }) => names.has(name))
-      .map(({ name, externalIds, ofPort, isReplaced, error }) => ({
+      .map(({ name, externalIds, ofPort, isStale, error }) => ({
         name,
         externalIds,
-        ofPort: isReplaced ? undefined : ofPort,
+        ofPort: isStale ? undefined : ofPort,
         ...(error === undefined ? {} : { error }),
       }))
       .sort((a, b) => (a.name < b.name ? -1 : 1));

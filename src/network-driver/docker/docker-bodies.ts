@@ -58,7 +58,7 @@ export const createNetworkSchema = z.object({
 export const networkSchema = z.object({ NetworkID: dockerIdSchema });
 export const endpointCallSchema = networkSchema.extend({ EndpointID: dockerIdSchema });
 
-const label = emptyAs(labelSchema);
+const label = emptyToUndefined(labelSchema);
 const endpointOptionsSchema = z.object({
   "berth.set": label,
   "berth.tenant": label,

@@ -131,9 +131,9 @@ async function createEndpoint(
   const addresses = [Interface?.Address, Interface?.AddressIPv6].filter(
     (address) => address !== undefined,
   );
-  const mac = Interface?.MacAddress ?? deriveMac(addresses);
+  const mac = Interface?.MacAddress ?? deriveMac(addresses.map(stripPrefixLength));
   if (mac === undefined || addresses.length === 0)
-    throw new DriverError("The endpoint has no address. Name one with --ip or --ip6.");
+    throw new DriverError("The endpoint has no address. Specify one with --ip or --ip6.");
   const endpoint: Endpoint = { dockerNetworkId: NetworkID, ...network, mac, addresses };
   const { "berth.set": set, "berth.tenant": tenant, "berth.host": host } = Options ?? {};
   if (set !== undefined) endpoint.set = set;

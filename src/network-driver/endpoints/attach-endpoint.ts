@@ -36,7 +36,7 @@ export async function recordEndpoint(
   if (await ctx.lock.run(endpointId, record, signal)) return;
   // No second replacement: endpoints that start together would replace each other in turns.
   throw new DriverError(
-    `Another endpoint has just taken the address ${endpoint.addresses.join(" and ")}. Start the container again.`,
+    `Another endpoint has just received the address ${endpoint.addresses.join(" and ")}. Start the container again.`,
   );
 }
 
@@ -56,8 +56,8 @@ async function replaceEndpoint(
       if (!endpoint) return;
       const { hostEnd } = ctx.names.nameEnds(endpointId);
       const link = (await ctx.links.list(signal)).find(({ name }) => name === hostEnd);
-      if (link?.isOtherEndElsewhere || (link && ctx.joined.has(endpointId))) {
-        const state = link.isOtherEndElsewhere ? "running" : "starting";
+      if (link?.isPeerInOtherNamespace || (link && ctx.joined.has(endpointId))) {
+        const state = link.isPeerInOtherNamespace ? "running" : "starting";
         const owner = endpoint.set === undefined ? "" : ` of ${endpoint.set}`;
         throw new DriverError(
           `The address ${endpoint.addresses.join(" and ")} with the MAC address ${endpoint.mac} belongs to a ${state} container${owner} in the same network. Remove that container, or choose another address.`,

@@ -162,7 +162,7 @@ function toAdoptionTask(
     endpointId,
     run: async (observed) => {
       if (ctx.records.endpoints.has(endpointId)) return undefined;
-      if (!observed.links.get(hostEnd)?.isOtherEndElsewhere) {
+      if (!observed.links.get(hostEnd)?.isPeerInOtherNamespace) {
         await ctx.switchPort.removePort(hostEnd, signal);
         await ctx.links.remove(hostEnd, signal);
         ctx.log.warn({ port: hostEnd }, "removed a port or link without an endpoint");
@@ -180,7 +180,7 @@ function toAdoptionTask(
 async function adopt(ctx: DriverContext, endpointId: string, endpoint: Endpoint): Promise<void> {
   const { dockerNetworkId, networkId, vni, mtu, gateways } = endpoint;
   if (!ctx.records.networks.has(dockerNetworkId))
-    await ctx.records.adoptNetwork(dockerNetworkId, { networkId, number, mtu, gateways });
+    await ctx.records.adoptNetwork(dockerNetworkId, { networkId, vni, mtu, gateways });
   await ctx.records.adoptEndpoint(endpointId, endpoint);
   ctx.flows.markOutdated();
   ctx.log.warn({ endpointId, set: endpoint.set }, "rebuilt the record of an endpoint");

@@ -5,7 +5,7 @@ import {
   dockerNetworkSchema,
   ENDPOINTS_MAX,
   endpointSchema,
-  withoutPrefix,
+  stripPrefixLength,
 } from "../model/driver-records.ts";
 import { DriverError } from "../model/driver-error.ts";
 import type { LinkNames } from "../model/link-names.ts";
@@ -130,7 +130,7 @@ export class EndpointRecords {
   #addEndpoint(endpointId: string, endpoint: Endpoint): void {
     if (!this.#endpoints.has(endpointId) && this.#endpoints.size >= ENDPOINTS_MAX)
       throw new DriverError(
-        `This host has ${ENDPOINTS_MAX} endpoints of the driver, which is the maximum.`,
+        `This host has ${ENDPOINTS_MAX} endpoints of the driver, which is the maximum. Remove unused containers.`,
       );
     this.#endpoints.set(endpointId, parseRecord(endpointSchema, endpoint));
     this.#knownSinceMs.set(endpointId, this.#nowMs());

@@ -3,7 +3,7 @@ import { assignConntrackZones } from "../flows/assign-conntrack-zones.ts";
 import { compileFlows, type FlowNetwork, type LocalPort } from "../flows/compile-flows.ts";
 import { type Datapath, renderFlow } from "../flows/flow.ts";
 import { DriverError } from "../model/driver-error.ts";
-import { withoutPrefix } from "../model/driver-records.ts";
+import { stripPrefixLength } from "../model/driver-records.ts";
 import type { LinkNames } from "../model/link-names.ts";
 import type { ListedPort, SwitchPort } from "../ports/switch-port.ts";
 import type { EndpointRecords } from "./endpoint-records.ts";
@@ -24,7 +24,7 @@ interface FlowSources {
 
 /**
  * Compiles the flows of the records and of the network state, and replaces those of the switch.
- * Applications do not overlap: callers during one share the next.
+ * Only one `apply` runs at a time. Calls that arrive meanwhile share the next run.
  *
  * While the stored network state is unreadable, it changes no flow and rejects. Without the state
  * it would remove the flows to other hosts, and would not know which rules exist.
@@ -33,7 +33,7 @@ export class SwitchFlows {
   readonly #sources: FlowSources;
   readonly #apply: (signal?: AbortSignal) => Promise<void>;
   #zones = new Map<number, number>();
-  #applied = 0;
+  #appliedFlowCount = 0;
   /** The names and numbers of the ports of the last application. */
   #appliedPorts = "";
   #isOutdated = true;
@@ -92,7 +92,7 @@ export class SwitchFlows {
       const ports = await this.#sources.switchPort.listPorts(signal);
       const flows = this.#compile(ports);
       await this.#sources.switchPort.replaceFlows(flows, signal);
-      this.#applied = flows.length;
+      this.#appliedFlowCount = flows.length;
       this.#appliedPorts = this.#describePorts(ports);
     } catch (error) {
       this.#isOutdated = true;

@@ -170,7 +170,7 @@ function compileNeighbors(
 /** New connections inside of a network are permitted. No flow leads to a different network. */
 function compileRules(network: FlowNetwork): Flow[] {
   if (network.deniesNew) return [];
-  const match = `ct_state=+trk+new,${register.network}=${network.number}`;
+  const match = `ct_state=+trk+new,${register.network}=${network.vni}`;
   return [
     toFlow(network, table.egress, 50, match, `goto_table:${table.forward}`),
     toFlow(network, table.ingress, 50, match, `goto_table:${table.output}`),

@@ -16,7 +16,7 @@ it("accepts the networks of any host that the planner can fill", () => {
     gateways: ["10.64.0.1", "fd00::1"],
     remotePorts: [],
   }));
-  const state = { version: 1, tunnelAddress: "192.0.2.1", networks };
+  const state = { source: "agent", version: 1, tunnelAddress: "192.0.2.1", networks };
   expect(networkStateSchema.parse(state)).toEqual(state);
 });
 

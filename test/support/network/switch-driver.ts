@@ -129,12 +129,12 @@ export async function startSwitchDriver() {
       const content = JSON.stringify({ NetworkID: dockerNetwork, ...body });
       return host.driver.answerDocker(`/NetworkDriver.${method}`, content);
     },
-    createNetwork: (number = 4097) =>
+    createNetwork: (vni = 4097) =>
       host.call("CreateNetwork", {
         Options: {
           "com.docker.network.generic": {
             "berth.network": networkId,
-            "berth.number": String(number),
+            "berth.vni": String(vni),
           },
         },
       }),
@@ -194,6 +194,6 @@ export function stateOf(
 ): NetworkState & Record<string, unknown> {
   const mac = "0a:00:0a:40:00:63";
   const remote = { mac, addresses: ["10.64.0.99"], tunnelAddress: "192.0.2.9" };
-  const network = { networkId, number: 4097, rules: [], gateways: [], remotePorts: [remote] };
+  const network = { networkId, vni: 4097, rules: [], gateways: [], remotePorts: [remote] };
   return { source: "agent", version, tunnelAddress: null, networks: [{ ...network, ...changes }] };
 }
