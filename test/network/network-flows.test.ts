@@ -319,6 +319,7 @@ describe("new flows", () => {
     expect(await connection("before")).toBe("red-2:before");
     await hosts.first.ovs.killSwitch();
     await hosts.first.ovs.startSwitch();
+    await hosts.first.switchPort.ensureBridge(signal); // waits for the daemon
     expect(await hosts.first.switchPort.countFlows(signal)).toBe(0);
     expect(await red1.probe("icmp", red3.ipv4, { timeoutMs: silenceMs })).toMatch(/^error: /);
     await hosts.apply();
@@ -355,6 +356,7 @@ describe("new flows", () => {
     expect(await switchPort.countFlows(signal)).toBe(lines.length - 1);
     expect(await red1.probe("tcp", red2.ipv4)).toBe("red-2:hello");
     await hosts.apply();
+    expect(await switchPort.countFlows(signal)).toBe((await hosts.compile(hosts.first)).length);
   });
 
   const toHex = (byte: number) => byte.toString(16).padStart(2, "0");

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createOvsSwitch, TUNNEL_PORT_NAME } from "../../src/host-adapters/ovs/ovs-switch.ts";
 import { type ListedPort, SwitchError } from "../../src/network-driver/ports/switch-port.ts";
 import { type PrivateOvs, startPrivateOvs } from "../support/ovs/private-ovs.ts";
+import { datapath } from "../support/ovs/test-hosts.ts";
 
 const run = promisify(execFile);
 const { signal } = new AbortController();
@@ -24,7 +25,7 @@ describe("the Open vSwitch adapter", () => {
   });
 
   const createSwitch = (udpPort = 4790) =>
-    createOvsSwitch({ bridge, datapath: "netdev", runFolder: ovs.runFolder, tunnel: { udpPort } });
+    createOvsSwitch({ bridge, datapath, runFolder: ovs.runFolder, tunnel: { udpPort } });
   const ip = (...args: string[]) => run("ip", ["-n", namespace, ...args]);
   const addLink = (name: string) => ip("link", "add", name, "type", "veth", "peer", `${name}p`);
   const listPorts = async () =>
@@ -39,7 +40,7 @@ describe("the Open vSwitch adapter", () => {
   it("creates a bridge that forwards nothing, and later leaves its flows alone", async () => {
     const other = createOvsSwitch({
       bridge: "berth1",
-      datapath: "netdev",
+      datapath,
       runFolder: ovs.runFolder,
     });
     await other.ensureBridge(signal);

@@ -33,7 +33,7 @@ export interface ScriptResult {
 
 /** Runs a Bash script on the host as root. Throws with its output unless its exit code is 0. */
 export async function runOnHost(script: string, folder = inject("modernHost").folder) {
-  const { output, exitCode } = await tryOnHost(script, folder);
+  const { output, exitCode } = await tryOnHost(script, { folder });
   if (exitCode !== 0) throw new Error(`exit code ${exitCode} of\n${script}\n${output}`);
   return output.trim();
 }
@@ -41,13 +41,16 @@ export async function runOnHost(script: string, folder = inject("modernHost").fo
 /** Runs a Bash script on the host as root. Throws if the host does not run, or ends meanwhile. */
 export async function tryOnHost(
   script: string,
-  folder = inject("modernHost").folder,
+  {
+    folder = inject("modernHost").folder,
+    deadlineMs = scriptDeadlineMs,
+  }: { folder?: string; deadlineMs?: number } = {},
 ): Promise<ScriptResult> {
   const [token, address] = await Promise.all(
     ["token", "address"].map((file) => readFile(path.join(folder, file), "utf8")),
   );
   const socket = connect({ host: (address ?? "").trim(), port: shellPort });
-  const deadline = AbortSignal.timeout(scriptDeadlineMs);
+  const deadline = AbortSignal.timeout(deadlineMs);
   deadline.addEventListener("abort", () => socket.destroy(new Error(`no answer to\n${script}`)));
   socket.write(`${token}\n${Buffer.from(script).toString("base64")}\n`);
   let answer = "";
