@@ -141,6 +141,33 @@ describe("the Open vSwitch adapter", () => {
     expect(await dumpFlows()).toEqual([""]);
   });
 
+  it("sends differences, and all flows after another program has changed their number", async () => {
+    const ovsSwitch = createSwitch();
+    const flow = (priority: number, actions: string, cookie = 1) =>
+      `cookie=0x${cookie},table=0,priority=${priority},arp,actions=${actions}`;
+    const expectFlows = async (lines: readonly string[]) => {
+      await ovsSwitch.replaceFlows(lines, signal);
+      expect(await ovsSwitch.countFlows(signal)).toBe(lines.length);
+      const dump = await ovs.ovs("ovs-ofctl", "dump-flows", "--no-stats", bridge);
+      const rules = dump.split("\n").flatMap((line) => {
+        const [, cookie = "0x0", priority, actions] =
+          /(?:cookie=(\w+), )?priority=(\d+),arp actions=(\w+)/.exec(line) ?? [];
+        return priority === undefined
+          ? []
+          : [flow(Number(priority), actions ?? "", Number(cookie))];
+      });
+      expect(rules.toSorted()).toEqual(lines.toSorted());
+    };
+    await expectFlows([flow(1, "drop"), flow(2, "drop"), flow(3, "drop")]);
+    await expectFlows([flow(1, "drop"), flow(2, "FLOOD"), flow(4, "drop")]);
+    await expectFlows([flow(1, "drop", 2), flow(4, "drop")]);
+    await ovs.ovs("ovs-ofctl", "del-flows", "--strict", bridge, "priority=4,arp");
+    await expectFlows([flow(1, "drop", 2), flow(4, "drop")]);
+    await expect(ovsSwitch.replaceFlows(["table=0,nonsense"], signal)).rejects.toThrow(SwitchError);
+    await expectFlows([flow(1, "drop", 2), flow(4, "drop"), flow(5, "drop")]);
+    await expectFlows([]);
+  });
+
   it("refuses names and external ids that ovs-vsctl would read as something else", async () => {
     for (const name of ["--all", "a b", "sixteen-letters-", "a/b", ""])
       await expect(createSwitch().removePort(name, signal)).rejects.toThrow(SwitchError);

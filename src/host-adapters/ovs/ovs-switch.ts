@@ -9,6 +9,7 @@ import {
 } from "../../network-driver/ports/switch-port.ts";
 import { isAborted, toAbortError } from "../../lib/async/abort.ts";
 import { CommandError, runCommand } from "../exec.ts";
+import { diffFlows } from "./diff-flows.ts";
 
 const vsctl = "/usr/bin/ovs-vsctl";
 const ofctl = "/usr/bin/ovs-ofctl";
@@ -93,6 +94,12 @@ class OvsSwitch implements SwitchPort {
   /** The bridge's socket for OpenFlow. */
   readonly #management: string;
   readonly #tunnel: { udpPort: number } | undefined;
+  /**
+   * The flows that the last call has applied. To compare 10,000 flows with those of the bridge, the
+   * daemon must list them, and the netdev datapath forwards nothing meanwhile. So a call sends the
+   * differences from these while their number is that of the bridge.
+   */
+  #applied: readonly string[] | undefined;
 
   constructor({ bridge, datapath, runFolder, tunnel }: OvsSwitchOptions) {
     this.#bridge = checkName(bridge);
@@ -203,8 +210,26 @@ class OvsSwitch implements SwitchPort {
   async replaceFlows(flows: readonly string[], signal: AbortSignal): Promise<void> {
     const broken = flows.find((line) => /[\r\n#]/.test(line));
     if (broken !== undefined) throw new SwitchError(`"${broken}" is not one flow.`);
-    const input = flows.map((line) => `${line}\n`).join("");
-    const args = ["--bundle", "replace-flows", this.#management, "-"];
+    const before = this.#applied;
+    // If the call fails or is aborted, the flows of the bridge are not known.
+    this.#applied = undefined;
+    if (before && (await this.countFlows(signal)) === before.length)
+      await this.#changeFlows(diffFlows(before, flows), signal);
+    else await this.#writeFlows(["--bundle", "replace-flows"], flows, signal);
+    this.#applied = [...flows];
+  }
+
+  async #changeFlows(changes: readonly string[], signal: AbortSignal): Promise<void> {
+    if (changes.length > 0) await this.#writeFlows(["bundle"], changes, signal);
+  }
+
+  async #writeFlows(
+    command: readonly string[],
+    lines: readonly string[],
+    signal: AbortSignal,
+  ): Promise<void> {
+    const input = lines.map((line) => `${line}\n`).join("");
+    const args = [...command, this.#management, "-"];
     await this.#ofctl(args, { timeoutMs: flowsTimeoutMs, signal, input });
   }
 
