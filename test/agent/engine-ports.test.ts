@@ -23,7 +23,7 @@ import { describeLogPort } from "../contract/log-port.ts";
 import { describeNetworkPort } from "../contract/network-port.ts";
 import { describeSetVolumes } from "../contract/set-volumes.ts";
 import { baseImage, ensureBaseImage } from "../support/docker/docker.ts";
-import { removeHost } from "../support/docker/docker-host.ts";
+import { findHostCgroups, removeHost } from "../support/docker/docker-host.ts";
 import { startDockerProxy } from "../support/docker/docker-proxy.ts";
 import { openLoopHarness } from "../support/volumes/loop-harness.ts";
 
@@ -39,7 +39,13 @@ function openHosts() {
   const close = async () => {
     await Promise.all(hostIds.map((hostId) => removeHost(docker, hostId)));
   };
-  return { hostId: hostIds[0], own: open(hostIds[0]), other: open(hostIds[1]), close };
+  return {
+    hostId: hostIds[0],
+    otherHostId: hostIds[1],
+    own: open(hostIds[0]),
+    other: open(hostIds[1]),
+    close,
+  };
 }
 
 describeContainerPort("Docker", async () => {
@@ -94,9 +100,13 @@ describeImagePort("Docker", async () => {
 });
 
 describeCgroupPort("the cgroups of this machine", async () => {
-  const { own, other, close } = openHosts();
+  const { hostId, otherHostId, own, other, close } = openHosts();
   await Promise.all([own.daemon.facts(), other.daemon.facts()]);
-  return { cgroups: own.cgroups, otherHost: other.cgroups, close };
+  const listHostCgroups = async () => ({
+    own: await findHostCgroups(hostId),
+    other: await findHostCgroups(otherHostId),
+  });
+  return { cgroups: own.cgroups, otherHost: other.cgroups, listHostCgroups, close };
 });
 
 describeDaemonPort("Docker", async () => {

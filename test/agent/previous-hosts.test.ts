@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -15,7 +15,7 @@ import { composePreviousHosts } from "../../src/main/compose/previous-hosts.ts";
 import { localSet } from "../support/agent/local-set.ts";
 import { baseImage } from "../support/docker/docker.ts";
 import { startDockerProxy } from "../support/docker/docker-proxy.ts";
-import { leftCgroups, removeHost } from "../support/docker/docker-host.ts";
+import { findHostCgroups, removeHost } from "../support/docker/docker-host.ts";
 
 const run = promisify(execFile);
 const docker = new Docker();
@@ -53,18 +53,24 @@ it("the sets of a deleted host end, its volumes become trash of this host, and o
   await startOn(other, localSet({ image: baseImage, names: ["app"] }));
   expect(await runningOn(deleted)).toBe(2);
 
+  const [emptyCgroup = ""] = await findHostCgroups(deleted);
+  expect(emptyCgroup).not.toBe("");
+
   const previousHosts = composePreviousHosts(settings, { docker, hostId: own, log });
   await previousHosts.remove(deleted, signal);
   const left = { all: true, filters: { label: [`berth.host=${deleted}`] } };
   expect(await docker.listContainers(left)).toEqual([]);
-  expect(await leftCgroups(deleted)).toEqual([]);
+  expect(await findHostCgroups(deleted)).toEqual([]);
   expect([await runningOn(own), await runningOn(other)]).toEqual([2, 2]);
 
   const adopted = await openVolumes(own);
   const [volume] = await adopted.list(signal);
   expect(volume).toMatchObject({ state: "trashed", setId: set.setId, tenant: set.tenant });
   expect(await volumes.list(signal)).toEqual([]);
-  await previousHosts.remove(deleted, signal); // nothing is left
+  await mkdir(emptyCgroup, { recursive: true });
+  await previousHosts.remove(deleted, signal); // only that is left
+  expect(await findHostCgroups(deleted)).toEqual([]);
+  expect(await findHostCgroups(other)).not.toEqual([]);
   const restored = {
     setId: newId("set"),
     tenant: set.tenant,

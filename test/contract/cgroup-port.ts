@@ -7,6 +7,8 @@ export interface CgroupPortHarness {
   cgroups: CgroupPort;
   /** A second host on the same machine. */
   otherHost: CgroupPort;
+  /** Paths of the cgroups of both hosts that contain those of their sets. */
+  listHostCgroups(): Promise<{ own: string[]; other: string[] }>;
   close(): Promise<void>;
 }
 
@@ -53,6 +55,21 @@ export function describeCgroupPort(adapter: string, open: () => Promise<CgroupPo
       for (let round = 0; round < 2; round++) await cgroups.remove(setId, signal);
       expect(await cgroups.list()).toEqual([]);
       expect(await cgroups.read(setId)).toBeUndefined();
+    });
+
+    it("removes the cgroup of a host without sets, and no other one", async () => {
+      const { otherHost } = harness;
+      const otherSetId = newId("set");
+      await cgroups.ensure(setId, limits, signal);
+      await otherHost.ensure(otherSetId, limits, signal);
+      await expect(cgroups.removeHost(signal)).rejects.toMatchObject({ code: "cgroup-busy" });
+      expect(await cgroups.read(setId)).toBeDefined();
+      await cgroups.remove(setId, signal);
+      const { other } = await harness.listHostCgroups();
+      for (let round = 0; round < 2; round++) await cgroups.removeHost(signal);
+      expect(await harness.listHostCgroups()).toEqual({ own: [], other });
+      expect(other).not.toEqual([]);
+      await otherHost.remove(otherSetId, signal);
     });
 
     it("reports nothing of a container that does not run", async () => {

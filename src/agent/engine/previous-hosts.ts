@@ -1,20 +1,23 @@
 import { createConcurrencyLimit } from "../../lib/async/concurrency-limit.ts";
 import type { Log } from "../../lib/log.ts";
+import type { CgroupPort } from "../ports/cgroup-port.ts";
 import type { PreviousHostsPort } from "../ports/previous-hosts-port.ts";
 import type { SetPort } from "../ports/set-port.ts";
 
 /** Sets that are removed concurrently: most of the time a removal waits for containers to stop. */
 const removalsMax = 8;
 
-/** The sets and volumes that a deleted host left on this machine. */
+/** The sets, volumes and cgroups that a deleted host left on this machine. */
 export interface PreviousHost {
   sets: Pick<SetPort, "observe" | "remove">;
   /** Transfers its trashed volumes to this host. */
   adoptVolumes(signal: AbortSignal): Promise<void>;
+  cgroups: Pick<CgroupPort, "removeHost">;
 }
 
 /**
- * Removes the sets of a deleted host, and then adopts their volumes.
+ * Removes the sets of a deleted host, adopts their volumes, and removes the empty cgroup of the
+ * host.
  *
  * @param open opens what the host left, with the same ports that it had
  */
@@ -42,6 +45,7 @@ export function createPreviousHosts(
       if (setIds.length > 0)
         previousLog.info({ sets: setIds.length }, "removed the sets of a deleted host");
       await previous.adoptVolumes(signal);
+      await previous.cgroups.removeHost(signal);
     },
   };
 }

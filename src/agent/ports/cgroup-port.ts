@@ -60,6 +60,11 @@ export interface CgroupPort {
   remove(setId: string, signal: AbortSignal): Promise<void>;
   /** Ids of the sets that have a cgroup. */
   list(): Promise<string[]>;
+  /**
+   * Deletes the cgroup that contains those of all sets of this host. Only for a deleted host. Does
+   * nothing if it does not exist. Rejects with cgroup-busy while a cgroup or a process is in it.
+   */
+  removeHost(signal: AbortSignal): Promise<void>;
 }
 
 /** Limits that apply to each of the devices. */

@@ -52,6 +52,7 @@ export function createCgroups({
     },
     remove: async (setId, signal) => (await find()).remove(setId, signal),
     list: async () => (await find()).list(),
+    removeHost: async (signal) => (await find()).removeHost(signal),
   };
 }
 

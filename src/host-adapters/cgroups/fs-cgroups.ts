@@ -71,6 +71,7 @@ export function createFsCgroups({ hostId, root, version }: SetCgroupsOptions): S
       readMemoryUsage(toPlace(setId), setId, (name) => (dockerId.test(name) ? name : undefined)),
     remove: (setId, signal) => folders.remove(setId, signal),
     list: () => folders.list(),
+    removeHost: () => folders.removeHost(),
   };
 }
 

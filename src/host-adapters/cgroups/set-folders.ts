@@ -1,4 +1,4 @@
-import { readdirSync, rmdirSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmdirSync } from "node:fs";
 import { readdir, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -27,6 +27,10 @@ export interface SetFolders {
    * the kernel to notice the exit of the last process.
    */
   remove(setId: string, signal: AbortSignal): Promise<void>;
+  /** Rejects with cgroup-busy if a cgroup or a process is in the host's folder. */
+  checkHostEmpty(): Promise<void>;
+  /** Deletes the host's folder. The kernel refuses that while a cgroup or a process is in it. */
+  removeHost(): Promise<void>;
 }
 
 /** @param version version of cgroups: 1 has a hierarchy for each controller, 2 has one */
@@ -45,6 +49,16 @@ export function createSetFolders(root: string, path: string, version: 1 | 2): Se
       await Promise.all(folders.map((folder) => removeWhenEmpty(join(folder, setId), signal)));
       if (folders.some((folder) => readNames(folder).some(isSetId))) return;
       for (const folder of folders) removeIfEmpty(folder);
+    },
+    async checkHostEmpty() {
+      for (const folder of await hostFolders())
+        if (readNames(folder).length > 0 || hasProcesses(folder)) throw cgroupBusy(folder);
+    },
+    async removeHost() {
+      for (const folder of await hostFolders()) {
+        removeIfEmpty(folder);
+        if (existsSync(folder)) throw cgroupBusy(folder);
+      }
     },
   };
 }
@@ -81,15 +95,29 @@ async function removeWhenEmpty(folder: string, signal: AbortSignal): Promise<voi
       if (isMissing(error)) return;
       if (!isBusy(error)) throw error;
       if (performance.now() - startedAtMs > emptyDeadlineMs) {
-        throw new AgentError("cgroup-busy", `cgroup ${folder} still has processes or children`, {
-          phase: "remove",
-          temporary: true,
-          cause: error,
-        });
+        throw cgroupBusy(folder, error);
       }
       await delay(emptyPollMs, undefined, { signal });
     }
   }
+}
+
+/** False for a folder that does not exist. */
+function hasProcesses(folder: string): boolean {
+  try {
+    return readFileSync(join(folder, "cgroup.procs"), "utf8").trim() !== "";
+  } catch (error) {
+    if (isMissing(error)) return false;
+    throw error;
+  }
+}
+
+function cgroupBusy(folder: string, cause?: unknown): AgentError {
+  return new AgentError("cgroup-busy", `cgroup ${folder} still has processes or children`, {
+    phase: "remove",
+    temporary: true,
+    cause,
+  });
 }
 
 function isMissing(error: unknown): boolean {

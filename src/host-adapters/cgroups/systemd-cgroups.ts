@@ -1,6 +1,7 @@
 import { readdir } from "node:fs/promises";
 import { totalmem } from "node:os";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { assert } from "../../lib/assert.ts";
 import type { Limits } from "../../agent/model/local-set.ts";
 import { isLimited, memoryReservation, toCpuWeight } from "../../agent/model/set-limits.ts";
@@ -15,7 +16,7 @@ import {
   readProcesses,
 } from "./read-cgroup.ts";
 import type { SetCgroups, SetCgroupsOptions } from "./set-cgroups.ts";
-import { isSetId } from "./set-folders.ts";
+import { createSetFolders, isSetId } from "./set-folders.ts";
 import { createSlicesAbove } from "./slices-above.ts";
 import {
   clearPreviousSettings,
@@ -30,6 +31,8 @@ import { ignoreMissing, writeExisting } from "./write-existing.ts";
 
 /** systemd counts CPU time per second, and Berth per period of 100 ms. */
 const periodsPerSecond = 10;
+/** Between the two checks of an empty slice: a start of a set that has begun is visible then. */
+const emptyCheckIntervalMs = 1_000;
 
 /**
  * Cgroups through systemd, as Docker's "systemd" driver requires: one transient slice for each set.
@@ -42,8 +45,17 @@ const periodsPerSecond = 10;
  * these limits to the kernel. systemd changes only the devices of its own settings in that file.
  */
 export function createSystemdCgroups({ hostId, root, version }: SetCgroupsOptions): SetCgroups {
-  const { slicesAbove, hostFolder, toSliceName, toPlace, toScopePlace, toIoPlace, parseSetId } =
-    createSliceNames({ hostId, root, version });
+  const {
+    hostSlice,
+    hostPath,
+    slicesAbove,
+    hostFolder,
+    toSliceName,
+    toPlace,
+    toScopePlace,
+    toIoPlace,
+    parseSetId,
+  } = createSliceNames({ hostId, root, version });
   // Otherwise systemd starts the slices above the set's with default dependencies. A set's
   // reservation is effective only up to their reservations, of which the kernel also divides among
   // the sets what these do not reserve.
@@ -97,6 +109,15 @@ export function createSystemdCgroups({ hostId, root, version }: SetCgroupsOption
       const names = (await readdir(hostFolder).catch(ignoreMissing)) ?? [];
       return names.map(parseSetId).filter((setId) => setId !== undefined);
     },
+    async removeHost(signal) {
+      // A stop of the slice also stops what is in it, unlike the removal of a folder.
+      const folders = createSetFolders(root, hostPath, version);
+      await folders.checkHostEmpty();
+      await delay(emptyCheckIntervalMs, undefined, { signal });
+      await folders.checkHostEmpty();
+      await stopSlice(hostSlice, signal);
+      await clearPreviousSettings(hostSlice);
+    },
   };
 }
 
@@ -117,6 +138,8 @@ function createSliceNames({ hostId, root, version }: Omit<SetCgroupsOptions, "dr
     path: join(hostPath, toSliceName(setId), `docker-${dockerId}.scope`),
   });
   return {
+    hostSlice: `${hostSlice}.slice`,
+    hostPath,
     slicesAbove: ["berth.slice", `${hostSlice}.slice`],
     /** Contains a folder for each set. */
     hostFolder: join(root, version === 1 ? "memory" : ".", hostPath),

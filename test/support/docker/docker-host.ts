@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { readdir, rmdir } from "node:fs/promises";
 import type Docker from "dockerode";
 import { removeContainers } from "./remove-containers.ts";
@@ -14,6 +15,16 @@ export async function removeHost(docker: Docker, hostId: string): Promise<void> 
     }
     await rmdir(path).catch(() => undefined);
   }
+}
+
+/** Paths of the cgroups of a host that contain those of its sets, in all hierarchies. */
+export async function findHostCgroups(hostId: string): Promise<string[]> {
+  const paths = (await readdir(cgroupRoot)).flatMap((hierarchy) => [
+    `${cgroupRoot}/${hierarchy}/berth/${hostId}`,
+    `${cgroupRoot}/${hierarchy}/berth.slice/berth-${hostId}.slice`,
+    `${cgroupRoot}/${hierarchy}/berth-${hostId}.slice`, // version 2, which has no hierarchies
+  ]);
+  return paths.filter((path) => existsSync(path));
 }
 
 /** Names of the set cgroups of a host, in all hierarchies. */
