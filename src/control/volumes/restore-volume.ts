@@ -1,70 +1,65 @@
 import { AppError, notFound } from "../../contracts/common/app-error.ts";
 import { addOverhead, overheadOf } from "../../contracts/api/container-overhead.ts";
-import { listNeededFeatures } from "../../contracts/agent-protocol/agent-features.ts";
-import { SETS_PER_HOST_MAX } from "../../contracts/agent-protocol/protocol.ts";
 import type { SetTemplate } from "../../contracts/api/set-template.ts";
 import type { BerthSet } from "../../contracts/api/sets.ts";
 import type { Volume } from "../../contracts/api/volumes.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import { insertAddresses } from "../../db/queries/networks/assign-addresses.ts";
-import { listAllHostPools, lockFleetHosts } from "../../db/queries/placement/fleet.ts";
-import { commitPlacements } from "../../db/queries/placement/placements.ts";
+import { commitPlacements, lockPlacement } from "../../db/queries/placement/placements.ts";
 import {
+  findServiceByName,
   getSizedTemplate,
   lockServiceByName,
   type ServiceRow,
   updateService,
 } from "../../db/queries/services/write-services.ts";
-import { countHostSets, insertPendingSets } from "../../db/queries/sets/write-sets.ts";
+import { insertPendingSets } from "../../db/queries/sets/write-sets.ts";
 import {
   findVolume,
+  type VolumeRow,
   isRestorable,
   updateRestoreVolume,
-  sumTrash,
 } from "../../db/queries/volumes/volumes.ts";
-import { assert } from "../../lib/assert.ts";
 import { newId } from "../../lib/ids.ts";
-import { hasFeatures } from "../../scheduler/placement/filters.ts";
-import { fitsHost } from "../../scheduler/placement/fits.ts";
-import type { HostSnapshot, Resources } from "../../scheduler/placement/model.ts";
+import type { Resources } from "../../scheduler/placement/model.ts";
 import type { AssignedAddresses } from "../networks/assign-addresses.ts";
 import { chooseForPlacements } from "../networks/choose-addresses.ts";
 import { ensureTemplateNetworks } from "../networks/default-network.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
-import { findPoolsWithIgnoredSelfTest } from "../placement/ignore-self-tests.ts";
-import { toHostSnapshot, toPlanPolicy } from "../placement/host-snapshot.ts";
 import { reconcileServiceJob } from "../replicas/reconcile-replicas.ts";
 import { getSet } from "../sets/get-set.ts";
 import { assertGranted } from "../tenancy/grants.ts";
 import { assertWithinQuota } from "../tenancy/quota.ts";
+import { assertHostTakes, listHostsForSpread, type TakingHost } from "./assert-host-takes.ts";
 import { notTrashedError, volumeConflict } from "./volume-conflict.ts";
+
+/** The longest wait for a lock. A restore has the placement lock while it waits for the others. */
+const LOCK_WAIT_MS_MAX = 500;
 
 /**
  * Starts one more set of the volume's service, on the volume's host and with the volume's data.
- * This increments the number of replicas of the service. Throws not-found, state-conflict,
- * quota-exceeded.
+ * This increments the number of replicas of the service. The host is checked by all rules of the
+ * placement. Throws not-found, state-conflict, quota-exceeded, grant-missing, overloaded.
  */
 export async function restoreVolume(
   ctx: ControlContext,
   scope: string | null,
   volumeId: string,
 ): Promise<BerthSet> {
+  const before = await getTrashedVolume(ctx.db, scope, volumeId);
+  const otherHosts = await listHostsForSpread(
+    ctx.db,
+    await findServiceByName(ctx.db, before.tenantId, before.service),
+  );
   const setId = await unitOfWork(ctx, async (tx) => {
-    const volume = await findVolume(tx, scope, volumeId);
-    if (!volume) throw notFound("volume");
+    await lockPlacement(tx, LOCK_WAIT_MS_MAX);
+    const volume = await getTrashedVolume(tx, scope, volumeId);
     const service = await lockServiceByName(tx, volume.tenantId, volume.service);
     assertMayRestore(volume, service);
     await assertGranted(tx, volume.tenantId, service);
     const template = await getSizedTemplate(tx, service);
-    if (!template.volume)
-      throw volumeConflict(`Service ${service.name} has no volume in its template.`);
-    const requested: Resources = {
-      cpuMillis: template.cpuMillis,
-      memoryBytes: template.memoryBytes,
-      volumeBytes: Math.max(template.volume.sizeBytes, volume.sizeBytes),
-      rootfsBytes: template.rootfsBytes,
-    };
+    const requested = computeAmounts(service, template, volume);
     const overhead = overheadOf(template);
     const amounts = { sets: 1, ...requested };
     await assertWithinQuota(tx, volume.tenantId, {
@@ -72,10 +67,12 @@ export async function restoreVolume(
       existing: amounts,
       restoresVolumes: true,
     });
-    const host = await assertHostTakes(tx, volume, {
-      template,
-      requested: addOverhead(requested, overhead),
-      failedPercentMax: ctx.settings.lostHostsPercentMax,
+    const id = newId("set");
+    const host = await assertHostTakes(tx, ctx.settings, {
+      volume,
+      service,
+      set: { setId: id, template, requested: addOverhead(requested, overhead) },
+      otherHosts,
     });
     if (!(await isRestorable(tx, volumeId))) throw notTrashedError(volume);
     const generation = await updateService(tx, {
@@ -83,7 +80,6 @@ export async function restoreVolume(
       replicas: service.replicas + 1,
       desiredReplicas: service.desiredReplicas + 1,
     });
-    const id = newId("set");
     const { revision, priority, tenantId } = service;
     const added = { ids: [id], tenantId, serviceId: service.id, revision, priority, ...requested };
     await insertPendingSets(tx, added);
@@ -118,6 +114,29 @@ export async function restoreVolume(
     return id;
   });
   return getSet(ctx, scope, setId);
+}
+
+/** The amounts of the set, without overhead. The volume may be larger than that of the template. */
+function computeAmounts(service: ServiceRow, template: SetTemplate, volume: Volume): Resources {
+  if (!template.volume)
+    throw volumeConflict(`Service ${service.name} has no volume in its template.`);
+  return {
+    cpuMillis: template.cpuMillis,
+    memoryBytes: template.memoryBytes,
+    volumeBytes: Math.max(template.volume.sizeBytes, volume.sizeBytes),
+    rootfsBytes: template.rootfsBytes,
+  };
+}
+
+async function getTrashedVolume(
+  q: Queryable,
+  scope: string | null,
+  volumeId: string,
+): Promise<VolumeRow> {
+  const volume = await findVolume(q, scope, volumeId);
+  if (!volume) throw notFound("volume");
+  if (volume.state !== "trashed") throw notTrashedError(volume);
+  return volume;
 }
 
 /**
@@ -159,16 +178,10 @@ async function chooseAddressesOfSet(
   return addresses;
 }
 
-interface TakingHost extends HostSnapshot {
-  /** The version of the policy by which the host takes the set. */
-  policyVersion: number;
-}
-
 function assertMayRestore(
   volume: Volume,
   service: ServiceRow | undefined,
 ): asserts service is ServiceRow {
-  if (volume.state !== "trashed") throw notTrashedError(volume);
   if (!service || service.deleting) {
     throw volumeConflict(
       `Service ${volume.service} is deleted. Create it again, then repeat the restore. With 0 replicas it has only the set of this volume.`,
@@ -185,66 +198,4 @@ function assertMayRestore(
       `Service ${service.name} already has autoscale.max (${service.autoscale.max}) replicas. Raise it first.`,
     );
   }
-}
-
-/**
- * Locks the volume's host, and checks with the planner's own functions that it takes the set (I2).
- * Returns the host.
- */
-async function assertHostTakes(
-  tx: Queryable,
-  volume: Volume,
-  {
-    template,
-    requested,
-    failedPercentMax,
-  }: { template: SetTemplate; requested: Resources; failedPercentMax: number },
-): Promise<TakingHost> {
-  const [pools, rows, trashedBytes] = await Promise.all([
-    listAllHostPools(tx),
-    lockFleetHosts(tx, [volume.host.id]),
-    sumTrash(tx, volume.host.id),
-  ]);
-  const row = rows[0];
-  if (!row) throw volumeConflict(`Host ${volume.host.name} does not exist.`);
-  const policy = toPlanPolicy(pools, 0);
-  const pool = policy.pools.find((candidate) => candidate.pool === row.pool);
-  assert(pool, `host pool ${row.pool} has a policy`);
-  const ignoredSelfTests = findPoolsWithIgnoredSelfTest(pools, failedPercentMax);
-  const host = withVolumeFree(toHostSnapshot(row, ignoredSelfTests), volume, trashedBytes);
-  if (host.readiness !== "ready") {
-    const why =
-      host.readiness === "self-test-failed"
-        ? "the self test of its agent failed"
-        : `it is ${host.readiness}`;
-    throw volumeConflict(`Host ${volume.host.name} takes no sets now: ${why}.`);
-  }
-  if (!hasFeatures(host, listNeededFeatures(template))) {
-    throw volumeConflict(
-      `The agent of host ${volume.host.name}, which has the volume, is too old for an option of the template. Upgrade the agent, or omit the new options.`,
-    );
-  }
-  const setsMax = Math.min(SETS_PER_HOST_MAX, host.setsMax);
-  if ((await countHostSets(tx, host.id)) >= setsMax) {
-    throw volumeConflict(
-      `Host ${volume.host.name}, which has the volume, has the maximum of ${setsMax} sets.`,
-    );
-  }
-  const fit = fitsHost(host, pool, requested);
-  if (!fit.ok) {
-    throw volumeConflict(
-      `Host ${volume.host.name}, which has the volume, has no capacity for the set: ${fit.reason}, by ${fit.shortBy}. Move or scale in other sets there.`,
-    );
-  }
-  return { ...host, policyVersion: policy.version };
-}
-
-/**
- * Returns the host as if the volume used no space. The restored set books the bytes that the trash
- * uses, so they must not count twice. No more than the whole trash is reclaimable.
- */
-function withVolumeFree(host: HostSnapshot, volume: Volume, trashedBytes: number): HostSnapshot {
-  const reclaimable = host.reclaimableVolumeBytes + volume.sizeBytes;
-  const used = host.reported?.used.volumeBytes ?? 0;
-  return { ...host, reclaimableVolumeBytes: Math.min(used, trashedBytes, reclaimable) };
 }

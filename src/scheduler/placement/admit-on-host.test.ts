@@ -7,7 +7,7 @@ import {
   requestOf,
   toConstraints,
 } from "../../../test/support/fleet/scheduler-world.ts";
-import { admitOnHost } from "./admit-on-host.ts";
+import { admitOnHost, listReasonsOnHost } from "./admit-on-host.ts";
 import { createFleet, type Fleet } from "./fleet.ts";
 import type { PlacementRequest } from "./model.ts";
 import { planPlacements } from "./plan.ts";
@@ -29,28 +29,46 @@ describe("a host admits a set", () => {
   });
 
   it.each([
-    { rule: "label", request: { constraints: toConstraints({ hostLabels: { disk: "ssd" } }) } },
-    { rule: "feature", request: { constraints: toConstraints({ features: ["init"] }) } },
-    { rule: "pool", request: { constraints: toConstraints({ pool: "gpu" }) } },
-    { rule: "avoided host", request: { avoidHostIds: ["h1"] } },
+    {
+      rule: "label",
+      reason: "label-mismatch",
+      request: { constraints: toConstraints({ hostLabels: { disk: "ssd" } }) },
+    },
+    {
+      rule: "feature",
+      reason: "agent-too-old",
+      request: { constraints: toConstraints({ features: ["init"] }) },
+    },
+    {
+      rule: "pool",
+      reason: "other-pool",
+      request: { constraints: toConstraints({ pool: "gpu" }) },
+    },
+    { rule: "avoided host", reason: "avoided", request: { avoidHostIds: ["h1"] } },
     {
       rule: "spread",
+      reason: "spread-zone",
       request: { constraints: toConstraints({ spread: [{ by: "zone", maxSkew: 1 }] }) },
     },
     {
       rule: "anti-affinity",
+      reason: "anti-affinity",
       request: { constraints: toConstraints({ antiAffinity: ["svc_web"] }) },
     },
-  ])("unless a rule forbids it: $rule", ({ request }) => {
+  ])("unless a rule forbids it: $rule", ({ request, reason }) => {
     const fleet = fleetOf();
     fleet.upsertSet({ id: "set_old", serviceId: "svc_web", hostId: "h1" });
     expect(admit(fleet, requestOf("1", request))).toEqual([]);
+    expect(listReasonsOnHost(fleet, "h1", requestOf("1", request), { nowMs })).toEqual([reason]);
   });
 
   it("only up to the maximum number of sets, each on top of those before it", () => {
     const fleet = fleetOf(2);
     fleet.upsertSet({ id: "set_old", serviceId: "svc_web", hostId: "h1" });
     expect(admit(fleet, requestOf("1"), requestOf("2"))).toEqual(["1"]);
+    expect(listReasonsOnHost(fleet, "h1", requestOf("1"), { nowMs })).toEqual([]);
+    fleet.upsertSet({ id: "set_other", serviceId: "svc_web", hostId: "h1" });
+    expect(listReasonsOnHost(fleet, "h1", requestOf("1"), { nowMs })).toEqual(["too-many-sets"]);
     const apart = toConstraints({ antiAffinity: ["svc_new"] });
     const twice = ["1", "2"].map((id) =>
       requestOf(id, { serviceId: "svc_new", constraints: apart }),

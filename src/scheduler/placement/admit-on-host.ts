@@ -1,7 +1,14 @@
+import { assert } from "../../lib/assert.ts";
 import { hasBit } from "./bitmap.ts";
-import { type Filters, findRepellers, freshHosts, prepareFilters } from "./filters.ts";
+import {
+  type FilterContext,
+  type Filters,
+  findRepellers,
+  freshHosts,
+  prepareFilters,
+} from "./filters.ts";
 import type { Fleet } from "./fleet.ts";
-import type { PlacementConstraints, PlacementRequest } from "./model.ts";
+import type { PlacementConstraints, PlacementRequest, RejectReason } from "./model.ts";
 
 /**
  * Decides which of these sets may start on one host, by all rules except capacity. Each admitted
@@ -16,13 +23,7 @@ export function admitOnHost(
   const table = fleet.table();
   const rank = table.rankById.get(hostId);
   if (rank === undefined) return new Set();
-  const context = {
-    fleet,
-    table,
-    fresh: freshHosts(fleet, table, nowMs),
-    bases: new Map(),
-    repelledBy: findRepellers(requests),
-  };
+  const context = createContext(fleet, requests, nowMs);
   const prepared = new Map<PlacementConstraints, Filters>(
     requests.map(({ serviceId, constraints }) => [
       constraints,
@@ -45,4 +46,40 @@ export function admitOnHost(
     for (const other of prepared.values()) other.notePlaced(serviceId, rank);
   }
   return admitted;
+}
+
+/**
+ * Lists the reasons why a host of the fleet may not start a set, except capacity. Returns an empty
+ * list if `admitOnHost` would admit the set.
+ */
+export function listReasonsOnHost(
+  fleet: Fleet,
+  hostId: string,
+  request: PlacementRequest,
+  { nowMs }: { nowMs: number },
+): RejectReason[] {
+  const table = fleet.table();
+  const rank = table.rankById.get(hostId);
+  assert(rank !== undefined, "the host is in the fleet");
+  const context = createContext(fleet, [request], nowMs);
+  const reasons = prepareFilters(context, request.serviceId, request.constraints).listReasons(rank);
+  if (request.avoidHostIds.includes(hostId)) reasons.push("avoided");
+  const setsLeft = (table.setLimits[rank] ?? 0) - (table.setCounts[rank] ?? 0);
+  if (setsLeft <= 0) reasons.push("too-many-sets");
+  return reasons;
+}
+
+function createContext(
+  fleet: Fleet,
+  requests: readonly PlacementRequest[],
+  nowMs: number,
+): FilterContext {
+  const table = fleet.table();
+  return {
+    fleet,
+    table,
+    fresh: freshHosts(fleet, table, nowMs),
+    bases: new Map(),
+    repelledBy: findRepellers(requests),
+  };
 }

@@ -116,6 +116,16 @@ export function explainRejection(rejection: Pick<Rejection, "reasons" | "hostsTo
   return fixes === "" ? text : `${text} To fix: ${fixes}.`;
 }
 
+/** Why one host does not take a set, and the remedies of all reasons. */
+export function explainHostReasons(reasons: readonly RejectReason[]): string {
+  const parts = reasons.map((reason) => `${findings[reason]} [${reason}]`);
+  const fixes = listRemedies({
+    reasons: reasons.map((reason) => ({ reason, hosts: 1 })),
+    hostsTotal: 1,
+  });
+  return `${parts.join(", ")}. To fix: ${fixes.join("; ")}.`;
+}
+
 /**
  * The remedies, most effective first: one for each reason that holds on every host, because all of
  * them must end. Without such a reason it is the one for the reason that holds on most hosts.

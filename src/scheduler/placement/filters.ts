@@ -1,4 +1,5 @@
-import { type Bitmap, clearBit, countBits, newBitmap, setBit } from "./bitmap.ts";
+import { assert } from "../../lib/assert.ts";
+import { type Bitmap, clearBit, countBits, hasBit, newBitmap, setBit } from "./bitmap.ts";
 import type { Fleet } from "./fleet.ts";
 import type { Eligible, HostTable } from "./host-table.ts";
 import {
@@ -35,6 +36,8 @@ export interface Filters {
    * the fleet.
    */
   countAgainst(): Map<RejectReason, number>;
+  /** Lists the reasons against one host, except capacity and avoided hosts. */
+  listReasons(rank: number): RejectReason[];
 }
 
 export interface FilterContext {
@@ -145,6 +148,15 @@ export function prepareFilters(
       counts.set("anti-affinity", countBits(hostile));
       for (const rule of spread) counts.set(rule.reason, rule.countAgainst());
       return counts;
+    },
+    listReasons(rank) {
+      const host = table.hosts[rank];
+      assert(host, "each rank has a host");
+      const reasons = permanentReasons(host, constraints);
+      if (!hasBit(context.fresh, rank)) reasons.push("report-stale");
+      if (hasBit(hostile, rank)) reasons.push("anti-affinity");
+      for (const rule of spread) if (!rule.admits(rank)) reasons.push(rule.reason);
+      return reasons;
     },
   };
 }

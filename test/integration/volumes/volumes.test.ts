@@ -8,7 +8,6 @@ import { newId } from "../../../src/lib/ids.ts";
 import { cordonHost } from "../../../src/control/hosts/cordon-host.ts";
 import { uncordonHost } from "../../../src/control/hosts/uncordon-host.ts";
 import { deleteHost } from "../../../src/control/hosts/delete-host.ts";
-import { deleteService } from "../../../src/control/services/delete-service.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { getHost } from "../../../src/control/hosts/get-host.ts";
 import { getService } from "../../../src/control/services/get-service.ts";
@@ -20,6 +19,7 @@ import { reconcileService } from "../../../src/control/replicas/reconcile-replic
 import { purgeVolume } from "../../../src/control/volumes/purge-volume.ts";
 import { restoreVolume } from "../../../src/control/volumes/restore-volume.ts";
 import { listLiveSets, obeyOrders } from "../../support/fleet/live-sets.ts";
+import { createDb, trashed, trashTheVolume, volumeOf } from "../../support/fleet/trashed-volume.ts";
 import { expectCatalogTexts } from "../../support/fleet/expect-catalog-texts.ts";
 import {
   createFleetContext,
@@ -46,68 +46,6 @@ async function start(): Promise<{ f: FleetContext; hostId: string }> {
   const hostId = await f.enroll("h1", { allocatable: { ...smallHost, volumeBytes: 2 * GiB } });
   await createDb(f, 1);
   return { f, hostId };
-}
-
-async function createDb(f: FleetContext, replicas: number, name = "db"): Promise<void> {
-  const { template, ...body } = serviceBody(name, { replicas });
-  const volume = { sizeBytes: GiB, mountPath: "/data" };
-  await createService(f.ctx, f.tenantId, { ...body, template: { ...template, volume } });
-  await f.placer.placeSets();
-}
-
-function volumeOf(setId: string, changes: Partial<ReportedVolume> = {}): ReportedVolume {
-  return {
-    volumeId: setId.replace("set_", "vol_"),
-    setId,
-    tenant: "food",
-    service: "db",
-    state: "live",
-    sizeBytes: GiB,
-    usedBytes: 4_096,
-    trashedAt: null,
-    expiresAt: null,
-    reason: null,
-    ...changes,
-  };
-}
-
-const trashed = {
-  state: "trashed",
-  usedBytes: null,
-  trashedAt: "2026-01-01T00:00:00.000Z",
-  expiresAt: "2999-01-08T00:00:00.000Z",
-} as const;
-
-/** The one set of the service runs, its service is deleted, and its volume is in the trash. */
-async function trashTheVolume(
-  f: FleetContext,
-  hostId: string,
-  changes: Partial<ReportedVolume> = {},
-): Promise<ReportedVolume> {
-  const [set] = (await f.sync(hostId, { full: true })).sets;
-  assert(set, "the host has a set to run");
-  const report = {
-    usage: {
-      used: smallHost,
-      allocatable: smallHost,
-      reclaimableVolumeBytes: 0,
-      trashedVolumeBytes: 0,
-      volumeReason: null,
-      disk: null,
-      setMemoryBytes: {},
-    },
-  };
-  const used = { ...smallHost, cpuMillis: 0, memoryBytes: 0, rootfsBytes: 0, volumeBytes: GiB };
-  const allocatable = { ...smallHost, volumeBytes: 2 * GiB };
-  const usage = { ...report.usage, used, allocatable };
-  const live = volumeOf(set.setId);
-  await f.sync(hostId, { observed: [observed(set, "running")], volumes: [live], usage });
-  await deleteService(f.ctx, f.tenantId, "db", undefined);
-  const [last] = (await f.sync(hostId, { full: true })).sets;
-  assert(last?.desired === "deleted", "the set is to go");
-  const trash = volumeOf(set.setId, { ...trashed, ...changes });
-  await f.sync(hostId, { observed: [observed(last, "absent")], volumes: [trash], usage });
-  return trash;
 }
 
 /** The volume size of new sets. */

@@ -150,6 +150,15 @@ export async function listSetsOnHosts(
   );
 }
 
+/** Lists the sets of a service that are on a host. The quota of its tenant bounds them. */
+export async function listPlacedSets(q: Queryable, serviceId: string): Promise<FleetSetRow[]> {
+  return queryRows(
+    q,
+    sql`select id, service_id as "serviceId", host_id as "hostId" from sets
+        where service_id = ${serviceId} and host_id is not null`,
+  );
+}
+
 /** Lists the ids of all hosts. A host in memory that is not among them was deleted. */
 export async function listHostIds(q: Queryable): Promise<string[]> {
   const rows = await queryRows<{ id: string }>(q, sql`select id from hosts`);

@@ -2,9 +2,10 @@ import { type SQL, sql } from "drizzle-orm";
 import type { ContainerOverhead } from "../../../contracts/api/container-overhead.ts";
 import { renderEventText } from "../../../contracts/api/event-texts.ts";
 import { renderReasonText } from "../../../contracts/api/reason-texts.ts";
+import { AppError } from "../../../contracts/common/app-error.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { booked, setSums } from "../hosts/bookings.ts";
-import { genericPlansFromHere, queryRows } from "../runtime/query.ts";
+import { genericPlansFromHere, isLockTimeout, queryRows } from "../runtime/query.ts";
 
 /** An arbitrary constant, the same in all job workers. */
 const placementLockKey = 7_134_203;
@@ -23,6 +24,25 @@ export async function tryLockPlacement(tx: Queryable): Promise<boolean> {
           pg_try_advisory_xact_lock(${placementLockKey}) as "isLocked"`,
   );
   return row?.isLocked === true;
+}
+
+/**
+ * Takes the placement lock like `tryLockPlacement`, but waits for it. It goes before job workers
+ * that try the lock. Call it before all locks of rows. Throws overloaded after `waitMs`.
+ *
+ * Later waits of the transaction have the same limit, so that it never holds the lock for long.
+ */
+export async function lockPlacement(tx: Queryable, waitMs: number): Promise<void> {
+  try {
+    await tx.execute(sql`select set_config('lock_timeout', ${String(waitMs)}, true)`);
+    await tx.execute(sql`select pg_advisory_xact_lock(${placementLockKey})`);
+  } catch (error) {
+    if (!isLockTimeout(error)) throw error;
+    throw new AppError("overloaded", {
+      detail: "Berth places many sets. Retry the request later.",
+      retryAfterMs: waitMs,
+    });
+  }
 }
 
 interface RepulsionRow {

@@ -1,4 +1,4 @@
-import { and, count, eq, isNull, ne, type SQL, sql } from "drizzle-orm";
+import { and, eq, isNull, ne, type SQL, sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { operations } from "../../schema/operations.ts";
 import { sets } from "../../schema/sets.ts";
@@ -90,12 +90,6 @@ export async function updatePendingPriority(
     .update(sets)
     .set({ priority })
     .where(and(eq(sets.serviceId, serviceId), pendingSetSql, ne(sets.priority, priority)));
-}
-
-/** How many sets are booked on a host. (Index sets_host.) */
-export async function countHostSets(q: Queryable, hostId: string): Promise<number> {
-  const rows = await q.select({ count: count() }).from(sets).where(eq(sets.hostId, hostId));
-  return rows[0]?.count ?? 0;
 }
 
 export interface ChangedSet {
