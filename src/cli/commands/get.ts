@@ -15,6 +15,7 @@ import { exitCodes } from "../exit-codes.ts";
 import { getHost, getService, getSet, servicePath } from "../api/lookup.ts";
 import { listPages } from "../api/list-pages.ts";
 import { printItem, printItems } from "../output/print-items.ts";
+import { getEndpoints } from "./get-endpoints.ts";
 import {
   type Column,
   decisionColumns,
@@ -59,6 +60,7 @@ export const getKinds = {
   volumes: ["volume"],
   registries: ["registry"],
   networks: ["network", "net"],
+  endpoints: ["endpoint", "ep"],
 } as const;
 type Kind = keyof typeof getKinds;
 
@@ -76,10 +78,13 @@ export function addGetCommand(program: Command, cli: Cli): void {
     .command("get")
     .summary("list resources, or show one")
     .description(
-      "Lists resources of a kind, or shows one. Demands and hooks belong to a service; without its name, all services are listed.",
+      "Lists resources of a kind, or shows one. Demands and hooks belong to a service; without its name, all services are listed. Endpoints need the name of a service.",
     )
     .argument("<kind>", Object.keys(getKinds).join(", "))
-    .argument("[name]", "name or id of a resource; for demands and hooks, of their service")
+    .argument(
+      "[name]",
+      "name or id of a resource; for demands, hooks and endpoints, of their service",
+    )
     .option("--limit <count>", "maximum number of resources", String(LIMIT_DEFAULT))
     .option("--service <name>", "only resources of this service")
     .option("--host <host>", "only resources on this host (sets, volumes, events)")
@@ -161,6 +166,9 @@ async function get(
       return;
     case "networks":
       await pickOrList(cli, api, kind, networkColumns, "/v1/networks", name, limit);
+      return;
+    case "endpoints":
+      await getEndpoints(cli, api, name);
       return;
   }
 }

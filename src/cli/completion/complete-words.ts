@@ -49,6 +49,7 @@ const listOfKind: Record<string, string> = {
   volumes: "volumes",
   registries: "registries",
   networks: "networks",
+  endpoints: "services",
 };
 
 /** The fixed values of an argument or option. The command's name distinguishes equal options. */

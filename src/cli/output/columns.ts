@@ -1,5 +1,6 @@
 import type { Tenant, Token } from "../../contracts/api/tenancy.ts";
 import type { Decision, Demand, Hook, HookRule } from "../../contracts/api/autoscaling.ts";
+import type { Endpoint } from "../../contracts/api/endpoints.ts";
 import type { BerthEvent } from "../../contracts/api/events.ts";
 import type { Host, HostPool } from "../../contracts/api/hosts.ts";
 import type { Network, NetworkAddress } from "../../contracts/api/networks.ts";
@@ -331,6 +332,19 @@ export const networkAddressColumns: readonly Column<NetworkAddress>[] = [
     wide: true,
     cell: ({ quarantinedAt }, nowMs) =>
       quarantinedAt === null ? "" : formatAge(quarantinedAt, nowMs),
+  },
+];
+
+export const endpointColumns: readonly Column<Endpoint>[] = [
+  { head: "SET", cell: ({ setId }) => setId },
+  { head: "HOST", cell: ({ host }) => host.name },
+  { head: "REACH", cell: ({ reach }) => reach },
+  {
+    head: "ADDRESSES",
+    cell: ({ interfaces }) =>
+      interfaces
+        .map(({ network, addresses }) => `${addresses.join(", ")} (${network ?? "bridge"})`)
+        .join("  "),
   },
 ];
 

@@ -105,6 +105,8 @@ async function markLost(ctx: ControlContext, signal: AbortSignal | undefined): P
 async function markSomeLost(ctx: ControlContext): Promise<number> {
   return unitOfWork(ctx, async (tx) => {
     const marked = await markExpiredHostsLost(tx, MARKED_HOSTS_MAX);
+    for (const { serviceIds } of marked)
+      tx.signal(...serviceIds.map((id) => `service:${id}` as const));
     tx.emit(
       ...marked.map((host) => ({
         kind: "host-lost" as const,

@@ -302,7 +302,9 @@ async function changeState(
           code: DOCKER_UNREACHABLE,
           text: renderReasonText(DOCKER_UNREACHABLE, { reason: body.docker?.detail ?? null }),
         };
-  if (!(await updateHostState(tx, hostId, state, reason, body.acceptedGeneration))) return false;
+  const serviceIds = await updateHostState(tx, hostId, state, reason, body.acceptedGeneration);
+  if (!serviceIds) return false;
+  tx.signal(...serviceIds.map((id) => `service:${id}` as const));
   if (reason === null) tx.emit({ kind: "host-ready", data: {}, hostId });
   else tx.emit({ kind: "host-unhealthy", data: { reason: reason.text }, hostId });
   return state === "ready";

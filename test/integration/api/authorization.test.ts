@@ -41,6 +41,7 @@ const allowed: Record<string, readonly CallerKind[]> = {
   scaleService: changers,
   resizeService: changers,
   waitService: lookers,
+  listEndpoints: lookers,
   planService: lookers,
   listSets: lookers,
   getSet: lookers,

@@ -1,3 +1,4 @@
+import * as endpoints from "../../../src/db/queries/services/endpoints.ts";
 import * as addresses from "../../../src/db/queries/networks/addresses.ts";
 import * as attachments from "../../../src/db/queries/networks/template-networks.ts";
 import * as assignAddresses from "../../../src/db/queries/networks/assign-addresses.ts";
@@ -38,6 +39,7 @@ export const networkSamples: Samples = {
     networks.lockNetwork(q, "tnt", "web"),
     networks.lockNetwork(q, "tnt", "web", true),
   ],
+  findEndpoints: (q) => [endpoints.findEndpoints(q, "tnt", "web", 1)],
   hasNetwork: (q) => [networks.hasNetwork(q, "tnt", "web")],
   countNetworks: (q) => [networks.countNetworks(q, "tnt")],
   lockSubnetsOf: (q) => [networks.lockSubnetsOf(q, "net")],

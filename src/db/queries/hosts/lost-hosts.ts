@@ -8,13 +8,13 @@ import { type DownGracePeriods, missedLeaseSql, downPastGraceSql } from "./fleet
 import { DOCKER_UNREACHABLE, VOLUME_HOST_LOST } from "./write-hosts.ts";
 
 /**
- * Marks hosts with a missed lease as lost, at most `limit`, and returns them. Their sets are no
- * longer ready, but their containers may still run.
+ * Marks hosts with a missed lease as lost, at most `limit`, and returns them with the services of
+ * the sets that were not lost before. They are no longer ready, but their containers may still run.
  */
 export async function markExpiredHostsLost(
   q: Queryable,
   limit: number,
-): Promise<{ id: string; name: string }[]> {
+): Promise<{ id: string; name: string; serviceIds: string[] }[]> {
   return queryRows(
     q,
     sql`with expired as (
@@ -26,9 +26,9 @@ export async function markExpiredHostsLost(
         ), silent as (
           update sets set state = 'lost', ready = false, updated_at = now(),
             reason = jsonb_build_object('code', 'host-lost', 'text', ${renderReasonText("host-lost", {})}::text, 'phase', 'run')
-          where host_id in (select id from marked) and desired = 'running' and state <> 'lost'
+          where host_id in (select id from marked) and desired = 'running' and state <> 'lost' returning host_id, service_id
         )
-        select id, name from marked`,
+        select id, name, array_to_json(array(select distinct service_id from silent where host_id = marked.id)) as "serviceIds" from marked`,
   );
 }
 

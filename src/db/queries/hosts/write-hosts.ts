@@ -311,8 +311,8 @@ export async function updateHostImages(
 }
 
 /**
- * Stores the state of a host with its reason. Returns false if the host already had this state, or
- * is behind.
+ * Stores the state of a host with its reason. Returns the services of the sets that are no longer
+ * ready, or undefined if the host already had this state, or is behind.
  *
  * An unhealthy host is down from now on, and its sets are not ready. A host that is behind the
  * decisions about its sets does not become ready: its resync is not complete.
@@ -324,8 +324,8 @@ export async function updateHostState(
   state: "ready" | "unhealthy",
   reason: { code: string; text: string } | null,
   acceptedGeneration: number,
-): Promise<boolean> {
-  const rows = await queryRows<{ id: string }>(
+): Promise<string[] | undefined> {
+  const rows = await queryRows<{ serviceIds: string[] }>(
     q,
     sql`with changed as (
           update hosts set state = ${state}, reason = ${reason === null ? null : JSON.stringify(reason)}::jsonb,
@@ -337,11 +337,11 @@ export async function updateHostState(
           returning id
         ), silent as (
           update sets set ready = false, reason = ${JSON.stringify({ ...reason, phase: "run" })}::jsonb, updated_at = now()
-          where host_id in (select id from changed) and ${state === "unhealthy"} and desired = 'running' and ready
+          where host_id in (select id from changed) and ${state === "unhealthy"} and desired = 'running' and ready returning service_id
         )
-        select id from changed`,
+        select array_to_json(array(select distinct service_id from silent)) as "serviceIds" from changed`,
   );
-  return rows.length === 1;
+  return rows[0]?.serviceIds;
 }
 
 /** The reason of an unhealthy host, and of its sets. */

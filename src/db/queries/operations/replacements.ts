@@ -16,15 +16,29 @@ export interface ReplacedSet {
 }
 
 /**
+ * SQL condition: replacement `n` has been ready for `minReadySeconds` of its service `v`, so Berth
+ * removes the replaced set. A forced drain `d` of its host `h` does not wait for that time.
+ */
+const isAvailableSql = sql`(n.state = 'running' and n.ready and n.desired = 'running' and n.deleted_at is null
+  and (${forcedDrainSql} or coalesce(n.ready_since, '-infinity') <= now() - make_interval(secs =>
+    coalesce((v.disruption->>'minReadySeconds')::float8, 0))))`;
+
+/** SQL query: the sets of a service whose replacements are available. Berth removes them next. */
+export function replacedSetsSql(serviceId: SQL): SQL {
+  return sql`select o.set_id from operations o join sets s on s.id = o.set_id join services v on v.id = o.service_id
+      join sets n on n.id = o.replacement_set_id
+      left join hosts h on h.id = s.host_id left join drains d on d.host_id = h.id
+    where o.service_id = ${serviceId} and o.phase = 'replacing' and ${isAvailableSql}`;
+}
+
+/**
  * SQL query: replacements that need a decision. The replacement is available, a user stopped the
  * replaced set, or the replacement missed its deadline. One that is ready, but not for
  * `minReadySeconds` yet, gets the time. `filter` is a condition on operation `o`.
  */
 function decidedReplacementsSql(filter: SQL): SQL {
   const outcome = sql`case when s.desired = 'stopped' then 'canceled'
-    when n.state = 'running' and n.ready and n.desired = 'running' and n.deleted_at is null
-      and (${forcedDrainSql} or coalesce(n.ready_since, '-infinity') <= now() - make_interval(secs =>
-        coalesce((v.disruption->>'minReadySeconds')::float8, 0))) then 'ready'
+    when ${isAvailableSql} then 'ready'
     when n.id is null or n.deleted_at is not null or n.desired = 'deleted' then 'expired'
     when (o.due_at <= now() or ${forcedDrainSql}) and not (n.state = 'running' and n.ready) then 'expired' end`;
   return sql`select * from (

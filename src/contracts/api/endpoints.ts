@@ -1,0 +1,41 @@
+import { z } from "zod";
+import { idSchema, nameSchema } from "../common/primitives.ts";
+
+/** The endpoints in one list. A larger service lists its oldest ready sets. */
+export const ENDPOINTS_MAX = 1_000;
+
+const interfaceSchema = z.strictObject({
+  network: nameSchema.nullable().describe("Null for Docker's bridge."),
+  addresses: z.array(z.string()).describe("The IPv4 address first."),
+});
+
+/** A ready set, and where it accepts connections. */
+export const endpointSchema = z
+  .strictObject({
+    setId: idSchema("set"),
+    host: z.strictObject({ id: idSchema("host"), name: nameSchema }),
+    reach: z
+      .enum(["network", "host"])
+      .describe(
+        "`network`: sets in the same network reach the addresses. `host`: the set is on Docker's bridge, so only its own host reaches them.",
+      ),
+    interfaces: z
+      .array(interfaceSchema)
+      .describe("In the order of the networks in the template of the set."),
+  })
+  .meta({ id: "Endpoint" });
+export type Endpoint = z.infer<typeof endpointSchema>;
+
+/** `GET /v1/services/{name}/endpoints`. */
+export const endpointListSchema = z
+  .strictObject({
+    service: nameSchema,
+    version: z.string().describe("Equal versions have equal endpoints. Also the ETag."),
+    total: z
+      .number()
+      .int()
+      .describe(`The number of all endpoints. The list has the first ${ENDPOINTS_MAX}.`),
+    endpoints: z.array(endpointSchema).max(ENDPOINTS_MAX).describe("Ordered by the set's id."),
+  })
+  .meta({ id: "EndpointList" });
+export type EndpointList = z.infer<typeof endpointListSchema>;

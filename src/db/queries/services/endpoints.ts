@@ -1,0 +1,58 @@
+import { sql } from "drizzle-orm";
+import type { Endpoint } from "../../../contracts/api/endpoints.ts";
+import type { Queryable } from "../../postgres/open-postgres.ts";
+import { replacedSetsSql } from "../operations/replacements.ts";
+import { queryRows } from "../runtime/query.ts";
+
+export interface ServiceEndpoints {
+  serviceId: string;
+  /** The number of all endpoints. */
+  total: number;
+  /** The first of them, by the id of the set. */
+  endpoints: Endpoint[];
+}
+
+/**
+ * SQL condition: a container of set `s` has not ended. A set whose containers have all succeeded
+ * stays ready.
+ */
+const hasLiveContainerSql = sql`(s.containers = '[]' or jsonb_path_exists(s.containers, '$[*] ? (@.state <> "exited")'))`;
+
+/**
+ * Finds the ready sets of a service with their addresses, at most `limit`, or returns undefined
+ * without the service. A set leaves the list in the transaction that orders its stop, removal or
+ * move, or that marks its host lost or unhealthy. A set that is being replaced leaves it once its
+ * replacement is available. Uses sets_service.
+ */
+export async function findEndpoints(
+  q: Queryable,
+  tenantId: string,
+  name: string,
+  limit: number,
+): Promise<ServiceEndpoints | undefined> {
+  const [row] = await queryRows<ServiceEndpoints>(
+    q,
+    sql`with service as materialized (
+          select id from services where tenant_id = ${tenantId} and name = ${name} and deleted_at is null
+        ), replaced as materialized (${replacedSetsSql(sql`(select id from service)`)}),
+        ready as materialized (
+          select s.id, s.host_id, s.address, count(*) over () as total
+          from service v join sets s on s.service_id = v.id
+          where s.deleted_at is null and s.desired = 'running' and s.ready and not s.leaving and ${hasLiveContainerSql}
+            and not exists (select 1 from replaced where set_id = s.id)
+            and (s.address is not null or exists (select 1 from addresses a where a.set_id = s.id and a.state = 'assigned'))
+          order by s.id limit ${limit}
+        )
+        select v.id as "serviceId", coalesce((select max(total) from ready), 0)::float8 as total,
+          (select coalesce(json_agg(json_build_object('setId', r.id, 'host', json_build_object('id', h.id, 'name', h.name),
+              'reach', case when i.list is null then 'host' else 'network' end,
+              'interfaces', coalesce(i.list, json_build_array(json_build_object('network', null, 'addresses', json_build_array(r.address))))) order by r.id), '[]')
+            from ready r join hosts h on h.id = r.host_id cross join lateral (
+              select json_agg(json_build_object('network', network, 'addresses', addresses) order by network_index) as list from (
+                select a.network_index, n.name as network, json_agg(host(a.address) order by b.family) as addresses
+                from addresses a join subnets b on b.id = a.subnet_id join networks n on n.id = b.network_id
+                where a.set_id = r.id and a.state = 'assigned' group by a.network_index, n.name) each) i) as endpoints
+        from service v`,
+  );
+  return row;
+}
