@@ -57,6 +57,29 @@ describe("top", () => {
   });
 });
 
+describe("adopting the volumes of a deleted host", () => {
+  const deletedHostId = "host_0000000000000000000000000A";
+  const host = sampleHost();
+  const argv = ["adopt-volumes", host.name, deletedHostId];
+  const api = () =>
+    scriptedApi(({ method }) => (method === "POST" ? Response.json(host) : page([host])));
+
+  test("needs a confirmation, and the request repeats the id", async () => {
+    const refused = api();
+    const no = await berth(argv, { ...refused, stdin: "no\n" });
+    expect([no.exitCode, refused.seen.some(({ method }) => method === "POST")]).toEqual([2, false]);
+    for (const stdin of ["yes\n", ""]) {
+      const asked = api();
+      const more = stdin === "" ? ["--yes"] : [];
+      expect((await berth([...argv, ...more], { ...asked, stdin })).exitCode).toBe(0);
+      expect(asked.seen.at(-1)).toMatchObject({
+        path: `/v1/hosts/${host.id}/adopt-volumes`,
+        body: { deletedHostId, confirm: deletedHostId },
+      });
+    }
+  });
+});
+
 describe("deleting a host", () => {
   const lost = sampleHost({ state: "lost", sets: 3 });
   const api = () =>

@@ -207,6 +207,8 @@ export function describeTrash(c: VolumeContract): void {
 
     const store = openStore({ ...c.harness.storeOptions, hostId });
     const heir = c.openPort({ store });
+    const others = async () => (await heir.listAll(signal)).otherHosts;
+    expect(await others()).toEqual([{ hostId: c.harness.storeOptions.hostId, volumes: 1 }]);
     expect(await c.only(heir)).toMatchObject({ volumeId, setId: spec.setId, state: "trashed" });
     await heir.ensure(c.newSpec({ restoreFrom: volumeId }), signal);
     expect(await c.only(heir)).toMatchObject({ volumeId, state: "live" });
@@ -214,5 +216,6 @@ export function describeTrash(c: VolumeContract): void {
     await adopt();
     expect(await c.port.list(signal)).toEqual([]);
     expect(await heir.list(signal)).toHaveLength(2);
+    expect(await others()).toEqual([]);
   });
 }

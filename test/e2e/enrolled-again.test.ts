@@ -6,6 +6,7 @@ import { promisify } from "node:util";
 import Docker from "dockerode";
 import postgres from "postgres";
 import { afterAll, beforeAll, expect, it } from "vitest";
+import type { Host } from "../../src/contracts/api/hosts.ts";
 import type { BerthSet } from "../../src/contracts/api/sets.ts";
 import type { Volume } from "../../src/contracts/api/volumes.ts";
 import { baseImage, ensureBaseImage } from "../support/docker/docker.ts";
@@ -26,6 +27,8 @@ const closing: (() => Promise<unknown>)[] = [];
 let berth: BerthProcess;
 let folder: string;
 let database: TestDatabase;
+let secondId: string;
+let endSecond: () => Promise<unknown>;
 
 beforeAll(async () => {
   await ensureBaseImage(docker);
@@ -95,13 +98,13 @@ it("a machine that is enrolled again ends the sets of its deleted host, and reta
 
   // The agent dies, and an operator deletes its host before the machine returns.
   await first.end("SIGKILL");
-  await loseHost(oldId);
-  await berth.request("DELETE", `/v1/hosts/${oldId}?confirm=${oldId}`);
+  await deleteHost(oldId);
   expect(await countContainers(oldId)).toBe(2);
-  await rm(path.join(folder, "agent", "host-agent.json"));
 
   const second = await startAgent("second");
   const newId = String(second.ready["hostId"]);
+  secondId = newId;
+  endSecond = () => second.end("SIGKILL");
   expect(newId).not.toBe(oldId);
   await waitUntil(
     "the old containers are removed",
@@ -110,12 +113,10 @@ it("a machine that is enrolled again ends the sets of its deleted host, and reta
       deadlineMs,
     },
   );
-  const trash = async () =>
-    (await berth.request<{ items: Volume[] }>("GET", "/v1/volumes?state=trashed")).items;
-  await waitUntil("the old volume can be restored", async () => (await trash()).length === 1, {
+  await waitUntil("the old volume can be restored", async () => (await listTrash()).length === 1, {
     deadlineMs,
   });
-  expect(await trash()).toMatchObject([{ id: String(oldSetId).replace(/^set_/, "vol_") }]);
+  expect(await listTrash()).toMatchObject([{ id: String(oldSetId).replace(/^set_/, "vol_") }]);
   await waitUntil(
     "the replacement runs",
     async () => {
@@ -126,9 +127,49 @@ it("a machine that is enrolled again ends the sets of its deleted host, and reta
   expect(await countContainers(newId)).toBe(2);
 });
 
-async function startAgent(name: string) {
+it("a machine with a new id adopts the volumes of its deleted host by order of an operator", async () => {
+  const volumes = (await listTrash()).length + 1; // that of the running set
+  await endSecond();
+  await deleteHost(secondId);
+  const third = await startAgent("third", "d".repeat(32));
+  const hostId = String(third.ready["hostId"]);
+  const found = { hostId: secondId, volumes };
+  await waitUntil(
+    "the operator sees the volumes",
+    async () => {
+      const { capabilities } = await berth.request<Host>("GET", `/v1/hosts/${hostId}`);
+      return JSON.stringify(capabilities?.otherHostVolumes) === JSON.stringify([found]);
+    },
+    { deadlineMs },
+  );
+  expect(await countContainers(secondId)).toBe(2);
+  expect(await listTrash()).toEqual([]);
+  const order = { deletedHostId: secondId, confirm: secondId };
+  await berth.request("POST", `/v1/hosts/${hostId}/adopt-volumes`, order);
+  await waitUntil(
+    "its volumes can be restored",
+    async () => (await listTrash()).length === volumes,
+    {
+      deadlineMs,
+    },
+  );
+  expect(await countContainers(secondId)).toBe(0);
+});
+
+async function listTrash(): Promise<Volume[]> {
+  return (await berth.request<{ items: Volume[] }>("GET", "/v1/volumes?state=trashed")).items;
+}
+
+/** Deletes a host whose agent has ended, with the identity on its machine. */
+async function deleteHost(hostId: string): Promise<void> {
+  await loseHost(hostId);
+  await berth.request("DELETE", `/v1/hosts/${hostId}?confirm=${hostId}`);
+  await rm(path.join(folder, "agent", "host-agent.json"));
+}
+
+async function startAgent(name: string, machineId = "c".repeat(32)) {
   const machineIdFile = path.join(folder, "machine-id");
-  await writeFile(machineIdFile, `${"c".repeat(32)}\n`);
+  await writeFile(machineIdFile, `${machineId}\n`);
   const token = { name, role: "enroll" };
   const { secret } = await berth.request<{ secret: string }>("POST", "/v1/tokens", token);
   const agent = await startMain("host-agent", {

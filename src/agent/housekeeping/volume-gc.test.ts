@@ -31,8 +31,9 @@ it("the bytes of live volumes beyond their templates are not offered for placeme
     toVolume(exact, 64 * MiB),
     toVolume(deleted, 96 * MiB),
   ];
+  const otherHosts = [{ hostId: "host_0000000000000000000000000A", volumes: 2 }];
   const port = {
-    listAll: async () => ({ volumes, unreadable: [] }),
+    listAll: async () => ({ volumes, unreadable: [], otherHosts }),
     updateRetention: () => undefined,
   } as Partial<VolumePort> as VolumePort;
   const options = { port, clock, log: silentLog, intervalMs: 1_000, onChange: () => undefined };
@@ -41,6 +42,7 @@ it("the bytes of live volumes beyond their templates are not offered for placeme
   const ran = gc.run(stopping.signal);
   await clock.pass(10);
   expect(gc.excessBytes).toBe(0);
+  expect(gc.otherHosts).toEqual(otherHosts);
   const time = "2026-01-01T00:00:00.000Z";
   const answer = { databaseTime: time, serverTime: time, purgeVolumes: [] as string[] };
   gc.updateRetention(answer as unknown as SyncResult, [rounded, exact, deleted]);

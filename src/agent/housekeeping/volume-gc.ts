@@ -1,6 +1,7 @@
 import type { UnsupportedSet } from "../../contracts/agent-protocol/read-desired-sets.ts";
 import { SYNC_WAIT_MS_MAX } from "../../contracts/agent-protocol/protocol.ts";
 import type { SyncResult } from "../../contracts/agent-protocol/sync.ts";
+import type { OtherHostVolumes } from "../../contracts/api/host-capabilities.ts";
 import type { ReportedVolume, UnreadableVolume } from "../../contracts/api/volumes.ts";
 import type { Log } from "../../lib/log.ts";
 import { isAborted } from "../../lib/async/abort.ts";
@@ -43,6 +44,7 @@ interface CheckedVolumes {
   volumes: TrackedVolume[];
   /** Ids of volumes with unreadable tags, sorted. */
   unreadable: string[];
+  otherHosts: OtherHostVolumes[];
 }
 
 /** Purges expired volumes of a host, and reports all of its volumes. */
@@ -88,6 +90,11 @@ export class VolumeGc {
       wantedVolumeIds: new Set(wanted),
     });
     this.requestPurges(answer.purgeVolumes);
+  }
+
+  /** Other hosts that have volumes on this machine. Null before the first check. */
+  get otherHosts(): OtherHostVolumes[] | null {
+    return this.#checked?.otherHosts ?? null;
   }
 
   /**
@@ -188,14 +195,17 @@ export class VolumeGc {
       }
     }
     if (due.length > 0) listing = await port.listAll(signal);
-    const { volumes, unreadable } = listing;
+    const { volumes, unreadable, otherHosts } = listing;
     // A volume that a set uses again must survive that set: its purge was meant for the earlier
     // trash.
     const trashed = new Set(
       volumes.flatMap(({ volumeId, state }) => (state === "trashed" ? volumeId : [])),
     );
     for (const volumeId of this.#purges) if (!trashed.has(volumeId)) this.#purges.delete(volumeId);
-    this.#checked = { volumes: volumes.flatMap((volume) => this.#track(volume)), unreadable };
+    if (JSON.stringify(otherHosts) !== JSON.stringify(this.otherHosts ?? []))
+      log.warn({ otherHosts }, "the machine has volumes of other hosts, which this host ignores");
+    const tracked = volumes.flatMap((volume) => this.#track(volume));
+    this.#checked = { volumes: tracked, unreadable, otherHosts };
   }
 
   /** A start that fails repeats with a later time: its volume is still without an expiry. */

@@ -1,3 +1,5 @@
+import type { OtherHostVolumes } from "../../contracts/api/host-capabilities.ts";
+
 /**
  * The agent's operations on the volumes of its host. Two backends store the blocks
  * (host-adapters/volumes): LVM, and image files behind loop devices. Both pass the suite in
@@ -18,7 +20,7 @@ export interface VolumePort {
    * omits volumes with unreadable tags, so it does not prove that a volume is absent.
    */
   list(signal: AbortSignal): Promise<LocalVolume[]>;
-  /** Lists the same volumes, and the ids of those with unreadable tags. */
+  /** Lists the same volumes, the ids of those with unreadable tags, and the other hosts. */
   listAll(signal: AbortSignal): Promise<VolumeListing>;
   /**
    * Ensures that the set's volume exists, has at least `sizeBytes`, and is mounted. Creates a
@@ -98,6 +100,8 @@ interface VolumeListing {
   volumes: LocalVolume[];
   /** Ids of volumes with unreadable tags, sorted. The port never changes them. */
   unreadable: string[];
+  /** Other hosts that have volumes on this machine, at most 16. The port never changes these. */
+  otherHosts: OtherHostVolumes[];
 }
 
 export interface VolumeCapacity {

@@ -9,6 +9,8 @@ export interface CapabilityReportsOptions {
   tested: () => Pick<AgentCapabilities, "docker" | "selfTest">;
   /** The number of sets above which no container starts on the machine. Null if unknown. */
   setsMax: () => number | null;
+  /** Other hosts that have volumes on the machine. Null if unknown. */
+  otherHostVolumes: () => AgentCapabilities["otherHostVolumes"];
   /** Called when the API requests the capabilities, so that a sync follows soon. */
   onRequested: () => void;
 }
@@ -27,8 +29,13 @@ export class CapabilityReports {
 
   /** Returns the version of the capabilities, and the capabilities if they are requested. */
   take(): { version: string; capabilities: AgentCapabilities | undefined } {
-    const { tested, setsMax } = this.#options;
-    const capabilities = { features: [...ownFeatures], setsMax: setsMax(), ...tested() };
+    const { tested, setsMax, otherHostVolumes } = this.#options;
+    const capabilities = {
+      features: [...ownFeatures],
+      setsMax: setsMax(),
+      ...tested(),
+      otherHostVolumes: otherHostVolumes(),
+    };
     const version = createHash("sha256")
       .update(JSON.stringify(capabilities))
       .digest("hex")

@@ -67,6 +67,7 @@ export class Reporter {
     this.capabilities = new CapabilityReports({
       tested: () => housekeeping.selfTest?.tested ?? noTest,
       setsMax: () => this.usage.setsMax,
+      otherHostVolumes: () => (housekeeping.volumes ? housekeeping.volumes.otherHosts : []),
       onRequested: () => this.#wakeup.notify(),
     });
     this.usage = new UsageReports({

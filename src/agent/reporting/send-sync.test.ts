@@ -65,6 +65,7 @@ async function send(
     counts,
     capabilities: new CapabilityReports({
       setsMax: () => null,
+      otherHostVolumes: () => [],
       tested: () => ({ docker: null, selfTest: null }),
       onRequested: () => undefined,
     }),
@@ -178,6 +179,7 @@ describe("the capabilities of an agent", () => {
     let wakes = 0;
     const capabilities = new CapabilityReports({
       setsMax: () => null,
+      otherHostVolumes: () => [],
       tested: () => tested,
       onRequested: () => wakes++,
     });
@@ -207,6 +209,7 @@ describe("the capabilities of an agent", () => {
       docker: null,
       setsMax: null,
       selfTest: null,
+      otherHostVolumes: [],
     });
     expect(new Set(sent.map(({ version }) => version)).size).toBe(1);
     expect(wakes).toBe(1);

@@ -21,7 +21,7 @@ test.each([
   [["-o", "json", "get", "services"], ["get"]],
   [
     ["--output", "json", "drain", "--help"],
-    ["cordon", "uncordon", "accept-machine", "label", "taint", "drain"],
+    ["cordon", "uncordon", "accept-machine", "adopt-volumes", "label", "taint", "drain"],
   ],
   [["--version"], []],
 ])("%j loads only %j", async (argv, names) => {

@@ -4,6 +4,7 @@ import type { ApiClient } from "../api/api-client.ts";
 import type { Cli } from "../cli-context.ts";
 import { CliError, usageError } from "../cli-error.ts";
 import { exitCodes } from "../exit-codes.ts";
+import { confirm } from "../output/confirm.ts";
 import { getHost } from "../api/lookup.ts";
 import { printItem } from "../output/print-items.ts";
 import { hostColumns } from "../output/columns.ts";
@@ -27,6 +28,7 @@ export function addHostCommands(program: Command, cli: Cli): void {
         printItem(cli, hostColumns, await changeHost(api, nameOrId, verb));
       });
   }
+  addAdoptVolumes(program, cli);
   program
     .command("label")
     .description("add, change or remove labels of a host")
@@ -63,6 +65,10 @@ export function addHostCommands(program: Command, cli: Cli): void {
       });
       printItem(cli, hostColumns, host);
     });
+  addDrain(program, cli);
+}
+
+function addDrain(program: Command, cli: Cli): void {
   program
     .command("drain")
     .description("cordon a host and move its sets to other hosts")
@@ -84,6 +90,28 @@ export function addHostCommands(program: Command, cli: Cli): void {
       });
       const after =
         options.wait === true ? await waitDrained(cli, api, host, timeoutSeconds) : host;
+      printItem(cli, hostColumns, after);
+    });
+}
+
+function addAdoptVolumes(program: Command, cli: Cli): void {
+  program
+    .command("adopt-volumes")
+    .description(
+      "take the volumes of a deleted host, which are on the machine of a host, to its trash",
+    )
+    .argument("<host>", "name or id")
+    .argument("<deleted-host>", "id of the deleted host")
+    .option("--yes", "adopt without a confirmation")
+    .action(async (nameOrId: string, deletedHostId: string, options: { yes?: boolean }) => {
+      const api = await cli.api();
+      const host = await getHost(api, nameOrId);
+      if (options.yes !== true) {
+        const question = `Adopt the volumes of the deleted host ${deletedHostId} on host ${host.name}? They go to its trash, where users can restore them. Containers of the deleted host on that machine are removed.`;
+        await confirm(cli, question, "Berth adopted nothing.");
+      }
+      const body = { deletedHostId, confirm: deletedHostId };
+      const after = await api.request<Host>("POST", `/v1/hosts/${host.id}/adopt-volumes`, { body });
       printItem(cli, hostColumns, after);
     });
 }

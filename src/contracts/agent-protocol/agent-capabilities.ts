@@ -3,6 +3,8 @@ import {
   dockerFactsSchema,
   featureSchema,
   type HostCapabilities,
+  OTHER_HOSTS_MAX,
+  otherHostVolumesSchema,
   selfTestSchema,
 } from "../api/host-capabilities.ts";
 import { lenientStart, nullIfInvalid } from "./lenient-array.ts";
@@ -31,6 +33,8 @@ export const agentCapabilitiesSchema = z.object({
   setsMax: nullIfInvalid(z.number().int().min(0)),
   /** Null until the first self test of the process has ended: the stored result stays. */
   selfTest: nullIfInvalid(selfTestSchema.strip()),
+  /** Null until the agent has read them: the stored ones stay. */
+  otherHostVolumes: nullIfInvalid(z.array(otherHostVolumesSchema.strip()).max(OTHER_HOSTS_MAX)),
 });
 export type AgentCapabilities = HostCapabilities;
 

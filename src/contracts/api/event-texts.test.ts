@@ -91,6 +91,11 @@ const samples: { [K in keyof typeof eventTexts]: readonly EventFacts<K>[] } = {
     { features: ["init", "tmpfs"], sets: 3 },
   ],
   "host-machine-accepted": [nothing],
+  "host-volumes-found": [
+    { deletedHostId: "host_0000000000000000000000000A", volumes: 1 },
+    { deletedHostId: "host_0000000000000000000000000A", volumes: 3 },
+  ],
+  "host-volumes-adopted": [{ deletedHostId: "host_0000000000000000000000000A", volumes: 3 }],
   "host-unknown-sets": [{ sets: 1 }, { sets: 3 }],
   "host-unknown-sets-deleted": [{ sets: 3 }],
   "host-cordoned": [{ host }],

@@ -239,6 +239,10 @@ export const eventTexts = {
     `The agent lacks features that it had: ${facts.features.join(", ")}. ${formatCount(facts.sets, "set")} of the host ${facts.sets === 1 ? "uses" : "use"} one of them. Upgrade the agent.`,
   "host-machine-accepted": (_facts: NoFacts) =>
     "An operator accepts another machine for this host: the one whose agent syncs next.",
+  "host-volumes-found": (facts: { deletedHostId: string; volumes: number }) =>
+    `The machine has ${formatCount(facts.volumes, "volume")} of the deleted host ${facts.deletedHostId}, which had another machine id. If they belong to this machine, run \`berth adopt-volumes HOST ${facts.deletedHostId}\`.`,
+  "host-volumes-adopted": (facts: { deletedHostId: string; volumes: number }) =>
+    `An operator has ordered the adoption of ${formatCount(facts.volumes, "volume")} of the deleted host ${facts.deletedHostId}. They go to the trash of this host, and containers of that host end.`,
   "host-unknown-sets": (facts: { sets: number }) =>
     `The host has ${formatCount(facts.sets, "set")} that the database does not know: a restore or a failover lost them. Their containers continue to run. Save what you need, apply your manifests, then run \`berth delete unknown-sets HOST\`.`,
   "host-unknown-sets-deleted": (facts: { sets: number }) =>

@@ -49,6 +49,8 @@ export const eventKinds = [
   "host-self-test-passed",
   "host-features-lost",
   "host-machine-accepted",
+  "host-volumes-found",
+  "host-volumes-adopted",
   "host-unknown-sets",
   "host-unknown-sets-deleted",
   "host-cordoned",

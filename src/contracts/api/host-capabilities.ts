@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { orNull, reasonSchema } from "../common/primitives.ts";
+import { idSchema, orNull, reasonSchema } from "../common/primitives.ts";
 
 /** The name of a feature of an agent: see agent-features.ts. */
 export const featureSchema = z.string().regex(/^[a-z0-9][a-z0-9-]{0,63}$/);
@@ -26,6 +26,14 @@ export const selfTestSchema = z.strictObject({
 });
 export type SelfTest = z.infer<typeof selfTestSchema>;
 
+export const OTHER_HOSTS_MAX = 16;
+
+export const otherHostVolumesSchema = z.strictObject({
+  hostId: idSchema("host"),
+  volumes: z.number().int().min(1),
+});
+export type OtherHostVolumes = z.infer<typeof otherHostVolumesSchema>;
+
 export const hostCapabilitiesSchema = z
   .strictObject({
     features: z
@@ -43,6 +51,13 @@ export const hostCapabilitiesSchema = z
         "The number of sets above which no container starts on the machine, for example for lack of addresses of Docker's bridge. Null if unknown.",
       ),
     selfTest: selfTestSchema.nullable().describe("Null until the first self test has ended."),
+    otherHostVolumes: z
+      .array(otherHostVolumesSchema)
+      .max(OTHER_HOSTS_MAX)
+      .nullable()
+      .describe(
+        "The number of volumes on the machine that belong to other hosts. The host can adopt those of a deleted host. Null until the agent has read them.",
+      ),
   })
   .meta({ id: "HostCapabilities" });
 export type HostCapabilities = z.infer<typeof hostCapabilitiesSchema>;

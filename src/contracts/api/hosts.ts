@@ -140,6 +140,15 @@ export const patchHostBody = z
 /** The deletion of a lost host also deletes its sets and volumes, so `confirm` repeats its id. */
 export const deleteHostQuery = z.object({ confirm: idSchema("host").optional() });
 
+/** `POST /v1/hosts/{hostId}/adopt-volumes` */
+export const adoptVolumesBody = z
+  .strictObject({
+    deletedHostId: idSchema("host"),
+    confirm: idSchema("host").optional().describe("Repeats `deletedHostId`."),
+  })
+  .meta({ id: "AdoptVolumes" });
+export type AdoptVolumes = z.infer<typeof adoptVolumesBody>;
+
 /** `POST /v1/hosts/{hostId}/drain`; a repeated drain replaces the options. */
 export const drainHostBody = z
   .strictObject({

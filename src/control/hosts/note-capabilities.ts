@@ -7,6 +7,7 @@ import {
   lockCapabilities,
   storeCapabilities,
 } from "../../db/queries/hosts/capabilities.ts";
+import { findDeletedOnOtherMachines } from "../../db/queries/hosts/remove-hosts.ts";
 import type { StoredCapabilities } from "../../db/schema/agent-record.ts";
 import { retryPending } from "../placement/retry-pending.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
@@ -45,6 +46,8 @@ export async function noteCapabilities(
             ...capabilities,
             version,
             selfTest: capabilities.selfTest ?? before.capabilities?.selfTest ?? null,
+            otherHostVolumes:
+              capabilities.otherHostVolumes ?? before.capabilities?.otherHostVolumes ?? null,
           };
     await storeCapabilities(tx, hostId, after);
     await noteChanges(ctx, tx, { hostId, before: before.capabilities, after });
@@ -64,6 +67,7 @@ async function noteChanges(
   { hostId, before, after }: CapabilitiesChange,
 ): Promise<void> {
   noteSelfTest(ctx, tx, { hostId, before, after });
+  await noteOtherHosts(ctx, tx, { hostId, before, after });
   const features = listMissing(before, after);
   if (features.length > 0) {
     const sets = await countSetsThatNeed(tx, hostId, features);
@@ -92,6 +96,24 @@ function noteSelfTest(
   }
   if (state === "passed" && (previous === "failed" || previous === "reported"))
     tx.emit({ kind: "host-self-test-passed", data: {}, hostId });
+}
+
+/** Emits an event for each deleted host whose volumes are on the machine, once. */
+async function noteOtherHosts(
+  ctx: ControlContext,
+  tx: UnitOfWork,
+  { hostId, before, after }: CapabilitiesChange,
+): Promise<void> {
+  const known = new Set(before?.otherHostVolumes?.map((one) => one.hostId));
+  const found = (after?.otherHostVolumes ?? []).filter((one) => !known.has(one.hostId));
+  if (found.length === 0) return;
+  const foundIds = found.map((one) => one.hostId);
+  const deletedIds = await findDeletedOnOtherMachines(tx, hostId, foundIds);
+  for (const { hostId: deletedHostId, volumes } of found) {
+    if (!deletedIds.includes(deletedHostId)) continue;
+    tx.emit({ kind: "host-volumes-found", data: { deletedHostId, volumes }, hostId });
+    ctx.log.warn({ hostId, deletedHostId, volumes }, "a machine has volumes of a deleted host");
+  }
 }
 
 function toSetsMax(capabilities: StoredCapabilities | null): number {

@@ -29,7 +29,9 @@ export interface AgentRecord {
 }
 
 /** The capabilities of an agent, in the column `hosts.capabilities`. */
-export interface StoredCapabilities extends HostCapabilities {
+export interface StoredCapabilities extends Omit<HostCapabilities, "otherHostVolumes"> {
+  /** An earlier release has stored none. */
+  otherHostVolumes?: HostCapabilities["otherHostVolumes"];
   /** The agent's hash of them. */
   version: string;
 }

@@ -1,3 +1,8 @@
+import {
+  OTHER_HOSTS_MAX,
+  type OtherHostVolumes,
+  otherHostVolumesSchema,
+} from "../../contracts/api/host-capabilities.ts";
 import { AgentError } from "../../agent/base/agent-error.ts";
 import type { VolumeCapacity } from "../../agent/ports/volume-port.ts";
 
@@ -50,6 +55,8 @@ export interface BlockListing {
    * Ids of volumes with unreadable tags. The store never changes them, and other volumes work on.
    */
   unreadable: string[];
+  /** Other hosts that have volumes in the store, and their number: sorted, and at most 16. */
+  otherHosts: OtherHostVolumes[];
 }
 
 export interface BlockCapacity extends Pick<
@@ -87,6 +94,19 @@ export interface VolumeTags {
    * clock, and do not change this value.
    */
   expiryStampMs?: number | undefined;
+}
+
+/** @param hostIds the other host of each volume in the store that is not of this host */
+export function countOtherHosts(hostIds: readonly string[]): OtherHostVolumes[] {
+  const counts = new Map<string, number>();
+  for (const hostId of hostIds.filter(
+    (id) => otherHostVolumesSchema.shape.hostId.safeParse(id).success,
+  ))
+    counts.set(hostId, (counts.get(hostId) ?? 0) + 1);
+  return [...counts]
+    .map(([hostId, volumes]) => ({ hostId, volumes }))
+    .sort((a, b) => (a.hostId < b.hostId ? -1 : 1))
+    .slice(0, OTHER_HOSTS_MAX);
 }
 
 const idPattern = /^vol_[0-9a-z]{1,40}$/;

@@ -11,6 +11,7 @@ import {
   checkSize,
   checkTags,
   checkVolumeId,
+  countOtherHosts,
   type VolumeTags,
   volumeError,
 } from "./block-store.ts";
@@ -70,8 +71,13 @@ class LoopStore implements BlockStore {
     const ids = await this.#idsOf(/^(vol_[0-9a-z]+)\.json$/);
     const read = await Promise.all(ids.map((volumeId) => this.#read(volumeId)));
     return {
-      volumes: read.filter((volume) => typeof volume === "object"),
+      volumes: read.filter((volume) => typeof volume === "object" && "tags" in volume),
       unreadable: ids.filter((_id, position) => read[position] === "unreadable"),
+      otherHosts: countOtherHosts(
+        read.flatMap((one) =>
+          typeof one === "object" && "otherHostId" in one ? one.otherHostId : [],
+        ),
+      ),
     };
   }
 
@@ -212,15 +218,16 @@ class LoopStore implements BlockStore {
   }
 
   /**
-   * Undefined if the image does not exist or belongs to another host. With unreadable tags its
-   * owner is unknown.
+   * Undefined if the image does not exist. With unreadable tags its owner is unknown.
    */
-  async #read(volumeId: string): Promise<BlockVolume | "unreadable" | undefined> {
+  async #read(
+    volumeId: string,
+  ): Promise<BlockVolume | { otherHostId: string } | "unreadable" | undefined> {
     try {
       const { size } = await stat(this.#imageOf(volumeId));
       const text = await readFile(this.#tagsOf(volumeId), "utf8");
       const { hostId, ...tags } = storedTags.parse(JSON.parse(text));
-      if (hostId !== this.#options.hostId) return undefined;
+      if (hostId !== this.#options.hostId) return { otherHostId: hostId };
       return { volumeId, sizeBytes: size, tags: checkTags(tags) };
     } catch (error) {
       return getErrorCode(error) === "ENOENT" ? undefined : "unreadable";

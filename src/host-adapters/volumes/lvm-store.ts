@@ -10,6 +10,7 @@ import {
   checkSize,
   checkTags,
   checkVolumeId,
+  countOtherHosts,
   isVolumeId,
   type VolumeTags,
   volumeError,
@@ -83,15 +84,22 @@ class LvmStore implements BlockStore {
     const rows = listed.parse(JSON.parse(output)).report.flatMap(({ lv }) => lv);
     const volumes: BlockVolume[] = [];
     const unreadable: string[] = [];
+    const otherHostIds: string[] = [];
     for (const { lv_name: volumeId, lv_size, lv_tags } of rows) {
       const members = readMembers(lv_tags.split(","));
-      if (members.get("host") !== this.#hostId || !isVolumeId(volumeId)) continue;
+      const hostId = members.get("host");
+      if (hostId === undefined || !isVolumeId(volumeId)) continue;
+      if (hostId !== this.#hostId) {
+        otherHostIds.push(hostId);
+        continue;
+      }
       const tags = toTags(members);
       if (tags) volumes.push({ volumeId, sizeBytes: Number(lv_size), tags });
       else unreadable.push(volumeId);
     }
     volumes.sort((a, b) => (a.volumeId < b.volumeId ? -1 : 1));
-    return { volumes, unreadable: unreadable.sort() };
+    const otherHosts = countOtherHosts(otherHostIds);
+    return { volumes, unreadable: unreadable.sort(), otherHosts };
   }
 
   async create(volume: BlockVolume, signal: AbortSignal): Promise<void> {

@@ -91,11 +91,11 @@ class Volumes implements VolumePort {
 
   async listAll(signal: AbortSignal) {
     const { store } = this.#options;
-    const [{ volumes, unreadable }, mounts] = await Promise.all([store.list(signal), readMounts()]);
+    const [{ volumes, ...others }, mounts] = await Promise.all([store.list(signal), readMounts()]);
     const described = volumes.map((volume) =>
       describeVolume(volume, this.#mountPointOf(volume.volumeId), mounts),
     );
-    return { volumes: await Promise.all(described), unreadable };
+    return { ...others, volumes: await Promise.all(described) };
   }
 
   async ensure(spec: VolumeSpec, signal: AbortSignal): ReturnType<VolumePort["ensure"]> {

@@ -1,5 +1,6 @@
 import { type Api, mount } from "../http/operation.ts";
 import { acceptMachineHandler, acceptMachineRoute } from "./accept-machine.ts";
+import { adoptVolumesHandler, adoptVolumesRoute } from "./adopt-volumes.ts";
 import {
   changeSchedulableHandler,
   cordonHostRoute,
@@ -23,6 +24,7 @@ export function mountHosts(api: Api): void {
   mount(api, uncordonHostRoute, changeSchedulableHandler("uncordon"));
   mount(api, drainHostRoute, drainHostHandler);
   mount(api, acceptMachineRoute, acceptMachineHandler);
+  mount(api, adoptVolumesRoute, adoptVolumesHandler);
   mount(api, deleteHostRoute, deleteHostHandler);
   mount(api, deleteUnknownSetsRoute, deleteUnknownSetsHandler);
   mount(api, listHostPoolsRoute, listHostPoolsHandler);

@@ -62,6 +62,7 @@ const allowed: Record<string, readonly CallerKind[]> = {
   cordonHost: fleetChangers,
   uncordonHost: fleetChangers,
   acceptMachine: fleetChangers,
+  adoptVolumes: fleetChangers,
   drainHost: fleetChangers,
   deleteUnknownSets: fleetChangers,
   deleteHost: fleetChangers,

@@ -4,11 +4,13 @@ import {
   AGENT_IDENTITY_HEADER,
   encodeAgentIdentity,
 } from "../../../src/contracts/agent-protocol/agent-identity.ts";
+import { CAPABILITIES_HEADER } from "../../../src/contracts/agent-protocol/agent-capabilities.ts";
 import type { SyncResult } from "../../../src/contracts/agent-protocol/sync.ts";
 import { deleteHost } from "../../../src/control/hosts/delete-host.ts";
 import { getHost } from "../../../src/control/hosts/get-host.ts";
 import { createPlacer } from "../../../src/control/placement/place-pending-sets.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
+import { newId } from "../../../src/lib/ids.ts";
 import {
   createTestApi,
   emptySync,
@@ -31,9 +33,12 @@ afterEach(() => test.close());
 async function sync(
   identity: typeof first | undefined,
   more: Record<string, unknown> = {},
+  others: Record<string, string> = {},
 ): Promise<SyncResult> {
   const headers: Record<string, string> =
-    identity === undefined ? {} : { [AGENT_IDENTITY_HEADER]: encodeAgentIdentity(identity) };
+    identity === undefined
+      ? others
+      : { [AGENT_IDENTITY_HEADER]: encodeAgentIdentity(identity), ...others };
   const body = { ...emptySync, ...more };
   const options = { token: host.credential, headers, body };
   const response = await test.request("POST", "/agent/v1/sync", options);
@@ -155,4 +160,48 @@ it("a full answer names the deleted hosts that the machine was, and no others", 
   host = await enrollTestHost(test, "h3");
   expect((await sync(copy)).previousHosts).toEqual([]);
   expect(await sync(undefined)).not.toHaveProperty("previousHosts");
+});
+
+it("an operator lets a machine with a new id adopt the volumes of its deleted host", async () => {
+  await sync(first);
+  await test.ctx.db.execute(sql`update hosts set cordoned = true`);
+  await deleteHost(test.ctx, host.hostId, {});
+  const deletedHostId = host.hostId;
+  host = await enrollTestHost(test, "h2");
+  const adopt = async (body: object) => {
+    const headers = { "idempotency-key": `adopt-${Math.random()}` };
+    const path = `/v1/hosts/${host.hostId}/adopt-volumes`;
+    return (await test.request("POST", path, { token: test.adminToken, headers, body })).status;
+  };
+  const order = { deletedHostId, confirm: deletedHostId };
+  expect((await sync(copy)).previousHosts).toEqual([]);
+  expect(await adopt(order)).toBe(409); // the agent has reported no such volume
+
+  const foreignId = newId("host");
+  const otherHostVolumes = [deletedHostId, foreignId].map((hostId) => ({ hostId, volumes: 2 }));
+  const capabilities = { features: [], docker: null, setsMax: null, selfTest: null };
+  for (const version of ["v1", "v2"]) {
+    const parts = { capabilities: { ...capabilities, otherHostVolumes } };
+    await sync(copy, parts, { [CAPABILITIES_HEADER]: version });
+  }
+  const unread = { capabilities: { ...capabilities, otherHostVolumes: null } };
+  await sync(copy, unread, { [CAPABILITIES_HEADER]: "v3" });
+  expect((await getHost(test.ctx, host.hostId)).capabilities).toMatchObject({ otherHostVolumes });
+  const texts = async (kind: string) =>
+    queryRows<{ text: string }>(
+      test.ctx.db,
+      sql`select text from events where kind = ${kind} and host_id = ${host.hostId}`,
+    );
+  const [found, ...more] = await texts("host-volumes-found");
+  expect(found?.text).toContain(`2 volumes of the deleted host ${deletedHostId}`);
+  expect(more).toEqual([]);
+
+  const headers = { [CAPABILITIES_HEADER]: "v3" };
+  expect((await sync(copy, {}, headers)).previousHosts).toEqual([]);
+  expect(await adopt({ deletedHostId })).toBe(422);
+  expect(await adopt({ deletedHostId: foreignId, confirm: foreignId })).toBe(409);
+  expect((await sync(copy, {}, headers)).previousHosts).toEqual([]);
+  for (let round = 0; round < 2; round++) expect(await adopt(order)).toBe(202);
+  expect((await sync(copy, {}, headers)).previousHosts).toEqual([deletedHostId]);
+  expect(await texts("host-volumes-adopted")).toHaveLength(2);
 });

@@ -154,6 +154,7 @@ export function sampleHost(changes: Partial<Host> = {}): Host {
       },
       setsMax: 480,
       selfTest: { state: "passed", reason: null },
+      otherHostVolumes: [],
     },
     allocatable: {
       cpuMillis: 64_000,

@@ -127,8 +127,9 @@ function toCapabilities({
   docker,
   setsMax,
   selfTest,
+  otherHostVolumes = null,
 }: StoredCapabilities): HostCapabilities {
-  return { features, docker, setsMax, selfTest };
+  return { features, docker, setsMax, selfTest, otherHostVolumes };
 }
 
 function describeSelfTest(stored: StoredCapabilities | null): Reason | null {

@@ -125,6 +125,36 @@ export async function listDeletedHosts(
   return rows.map(({ id }) => id);
 }
 
+/**
+ * Returns those of the hosts that Berth has deleted, and that are not the machine of this host as
+ * far as Berth knows. Its agent adopts the volumes of the other ones without an order.
+ */
+export async function findDeletedOnOtherMachines(
+  q: Queryable,
+  hostId: string,
+  otherHostIds: readonly string[],
+): Promise<string[]> {
+  const rows = await queryRows<{ id: string }>(
+    q,
+    sql`select host_id as id from deleted_hosts where host_id = ${anyOf(otherHostIds)} and machine_id is distinct from
+          (select agent->>'machineId' from hosts where id = ${hostId}) order by host_id`,
+  );
+  return rows.map(({ id }) => id);
+}
+
+/** Records that a deleted host was this machine. False if Berth has deleted no such host. */
+export async function bindDeletedHost(
+  q: Queryable,
+  deletedHostId: string,
+  machineId: string,
+): Promise<boolean> {
+  const rows = await queryRows<unknown>(
+    q,
+    sql`update deleted_hosts set machine_id = ${machineId} where host_id = ${deletedHostId} returning 1`,
+  );
+  return rows.length > 0;
+}
+
 /** Deletes at most `limit` old records of deleted hosts. (Index deleted_hosts_deleted.) */
 export async function deleteOldHostRecords(
   q: Queryable,
