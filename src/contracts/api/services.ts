@@ -35,6 +35,12 @@ export const placementSpecSchema = z
         z.strictObject({
           by: z.enum(spreadDomains),
           maxSkew: z.number().int().min(1).max(1000).default(1),
+          mode: z
+            .enum(["required", "preferred"])
+            .optional()
+            .describe(
+              "required (default): a set waits rather than exceed `maxSkew`. preferred: it exceeds `maxSkew` where no other host fits.",
+            ),
         }),
       )
       .max(3)

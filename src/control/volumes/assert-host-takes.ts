@@ -46,7 +46,7 @@ export async function listHostsForSpread(
   q: Queryable,
   service: Pick<ServiceRow, "placement"> | undefined,
 ): Promise<FleetHostRow[]> {
-  if (!service || service.placement.spread.length === 0) return [];
+  if (!service || !hasRequiredSpread(service)) return [];
   const hosts: FleetHostRow[] = [];
   for (;;) {
     const afterId = hosts.at(-1)?.id ?? "";
@@ -54,6 +54,11 @@ export async function listHostsForSpread(
     hosts.push(...chunk);
     if (chunk.length < HOSTS_PER_CHUNK) return hosts;
   }
+}
+
+/** A preferred rule rules out no host. */
+function hasRequiredSpread({ placement }: Pick<ServiceRow, "placement">): boolean {
+  return placement.spread.some(({ mode }) => mode !== "preferred");
 }
 
 /**
@@ -79,7 +84,7 @@ export async function assertHostTakes(
   },
 ): Promise<TakingHost> {
   const hostId = volume.host.id;
-  const hasSpread = service.placement.spread.length > 0;
+  const hasSpread = hasRequiredSpread(service);
   // The host is locked first, so that its sets and claims are those after the lock.
   const [row] = await lockFleetHosts(tx, [hostId]);
   if (!row) throw volumeConflict(`Host ${volume.host.name} does not exist.`);

@@ -46,3 +46,10 @@ export function lowestBit(word: number): number {
   assert(word !== 0, "a word without bits has no lowest bit");
   return 31 - Math.clz32(word & -word);
 }
+
+export function withoutRanks(bitmap: Bitmap, ranks: readonly number[]): Bitmap {
+  if (ranks.length === 0) return bitmap;
+  const rest = bitmap.slice();
+  for (const rank of ranks) clearBit(rest, rank);
+  return rest;
+}

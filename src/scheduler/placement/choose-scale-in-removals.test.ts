@@ -23,6 +23,17 @@ describe("the removals of a scale-in", () => {
     ]);
   });
 
+  it("keep a required rule before a coarser preferred one", () => {
+    const hosts = ["h1", "h2", "h4"].map((id) => createHost(id, "z1"));
+    hosts.push(createHost("h3", "z2"));
+    const sets = ["h3", "h3", "h1", "h2", "h4"].map((hostId, i) => createSet(i, hostId));
+    const spread: SpreadConstraint[] = [
+      { by: "zone", maxSkew: 1, mode: "preferred" },
+      { by: "host", maxSkew: 1 },
+    ];
+    expect(chooseScaleInRemovals(sets, hosts, spread, 1)).toMatchObject([{ hostId: "h3" }]);
+  });
+
   it("are sets that do not serve before sets that do: pending, failed, not ready", () => {
     const sets = [
       createSet(0, "h1", { isReady: false, state: "starting" }),

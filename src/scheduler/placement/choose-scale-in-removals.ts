@@ -47,9 +47,10 @@ export interface ScaleInRemoval {
  * 5. Sets that restore a volume, as a user has just requested them.
  *
  * Among the sets of step 1 the choice keeps the spread as far as it can. Among the others it makes
- * two guarantees for the coarsest spread rule of the service (zone, then rack, then host). If
- * maxSkew holds before the removal, it holds after it. No domain becomes empty while another has
- * two sets. A second, finer rule is best effort, because two rules can contradict each other.
+ * two guarantees for the first spread rule of the service. Required rules come before preferred
+ * ones, and then zone, rack, host. If maxSkew holds before the removal, it holds after it. No
+ * domain becomes empty while another has two sets. The other rules are best effort, because rules
+ * can contradict each other.
  *
  * `hosts` contains at least the hosts of the sets. Pure and independent of the order of its input;
  * O(n log n) for n sets.
@@ -119,7 +120,10 @@ function byPreference(a: Candidate, b: Candidate): number {
   return a.id > b.id ? -1 : 1;
 }
 
-/** One count for each rule, coarse rules first; sets per domain, over all sets that remain. */
+/**
+ * One count for each rule, required rules first, then coarse ones; sets per domain, over all sets
+ * that remain.
+ */
 function countDomains(
   hosted: readonly Candidate[],
   spread: readonly SpreadConstraint[],
@@ -129,14 +133,16 @@ function countDomains(
     rack: (set: Candidate) => set.rack,
     host: (set: Candidate) => set.hostId ?? "",
   };
-  return (["zone", "rack", "host"] as const).flatMap((by) => {
-    const rule = spread.find((candidate) => candidate.by === by);
-    if (!rule) return [];
+  const coarseFirst = (["zone", "rack", "host"] as const).flatMap(
+    (by) => spread.find((candidate) => candidate.by === by) ?? [],
+  );
+  const isPreferred = ({ mode }: SpreadConstraint) => Number(mode === "preferred");
+  const ordered = coarseFirst.toSorted((a, b) => isPreferred(a) - isPreferred(b));
+  return ordered.map(({ by, maxSkew }) => {
     const setsByDomain = countBy(hosted, getDomain[by]);
     const domainsBySets = countBy(setsByDomain.values(), (sets) => sets);
     const setsMax = Math.max(0, ...domainsBySets.keys());
-    const { maxSkew } = rule;
-    return [{ maxSkew, getDomain: getDomain[by], setsByDomain, domainsBySets, setsMax }];
+    return { maxSkew, getDomain: getDomain[by], setsByDomain, domainsBySets, setsMax };
   });
 }
 

@@ -67,10 +67,11 @@ const remedies: Record<RejectReason, Remedy> = {
   "above-high-water-rootfs": { raise: "high-water", part: "rootfs" },
   "anti-affinity": "add hosts, or change the service's antiAffinity",
   "spread-zone":
-    "add hosts in other zones, or raise maxSkew of the spread by zone in the service's placement",
+    "add hosts in other zones, or raise maxSkew of the spread by zone in the service's placement, or give it the mode `preferred`",
   "spread-rack":
-    "add hosts in other racks, or raise maxSkew of the spread by rack in the service's placement",
-  "spread-host": "add hosts, or raise maxSkew of the spread by host in the service's placement",
+    "add hosts in other racks, or raise maxSkew of the spread by rack in the service's placement, or give it the mode `preferred`",
+  "spread-host":
+    "add hosts, or raise maxSkew of the spread by host in the service's placement, or give it the mode `preferred`",
 };
 
 const removalTexts: Record<RemovalReason, string> = {

@@ -24,8 +24,11 @@ import {
 export interface Filters {
   /** Hosts that only capacity or spread may rule out. */
   readonly allowed: Bitmap;
+  /** The required rules. */
   readonly spread: readonly SpreadRule[];
-  /** Services whose placements change `allowed` or `spread`. */
+  /** Rules that rule out no host. See PreferredSpread. */
+  readonly preferredSpread: readonly SpreadRule[];
+  /** Services whose placements change `allowed` or a spread rule. */
   readonly watchedServices: ReadonlySet<string>;
   /** Records that this plan has placed a set of `serviceId` on a host. */
   notePlaced(serviceId: string, rank: number): void;
@@ -101,17 +104,17 @@ export function prepareFilters(
   const hostileServices = new Set(constraints.antiAffinity);
   for (const other of context.repelledBy.get(serviceId) ?? []) hostileServices.add(other);
   const allowed = hostileServices.size === 0 ? base.allowed : base.allowed.slice();
-  const spread = constraints.spread.map((rule) => {
+  const rules = constraints.spread.map((rule) => {
     const domains = domainsBy(rule.by, table);
     const open = base.openDomains.get(rule.by) ?? findOpenDomains(domains, base.allowed);
     base.openDomains.set(rule.by, open);
-    return createSpreadRule(rule, {
-      table,
-      domains,
-      open,
-      placed: countStaying(fleet.countSetsByHost(serviceId), constraints.uncountedSets),
-    });
+    const placed = countStaying(fleet.countSetsByHost(serviceId), constraints.uncountedSets);
+    const { mode = "required" } = rule;
+    return { mode, rule: createSpreadRule(rule, { table, domains, open, placed }) };
   });
+  const ofMode = (wanted: (typeof rules)[number]["mode"]) =>
+    rules.flatMap(({ mode, rule }) => (mode === wanted ? rule : []));
+  const spread = ofMode("required");
   const hostile = newBitmap(table.hosts.length);
   const repel = (rank: number) => {
     setBit(hostile, rank);
@@ -130,15 +133,16 @@ export function prepareFilters(
   return {
     allowed,
     spread,
+    preferredSpread: ofMode("preferred"),
     watchedServices:
-      spread.length === 0 ? hostileServices : new Set([...hostileServices, serviceId]),
+      rules.length === 0 ? hostileServices : new Set([...hostileServices, serviceId]),
     notePlaced(placedServiceId, rank) {
       if (hostileServices.has(placedServiceId)) repel(rank);
-      if (placedServiceId === serviceId) for (const rule of spread) rule.notePlaced(rank);
+      if (placedServiceId === serviceId) for (const { rule } of rules) rule.notePlaced(rank);
     },
     noteReplaced(ofServiceId, rank, change) {
       if (ofServiceId !== serviceId) return;
-      for (const rule of spread) {
+      for (const { rule } of rules) {
         if (change === 1) rule.notePlaced(rank);
         else rule.noteReplaced(rank);
       }

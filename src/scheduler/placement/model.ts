@@ -87,6 +87,11 @@ export interface PlacedSet {
 export interface SpreadConstraint {
   by: "zone" | "rack" | "host";
   maxSkew: number;
+  /**
+   * `required` (default) rejects a set rather than exceed maxSkew. `preferred` exceeds it where no
+   * other host fits, by as few sets as possible.
+   */
+  mode?: "required" | "preferred" | undefined;
 }
 
 /** The feature of a networked host. On other hosts a set needs no address. */

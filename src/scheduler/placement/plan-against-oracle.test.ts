@@ -15,6 +15,7 @@ import {
   type PoolPolicy,
   type RejectReason,
   type Resources,
+  type SpreadConstraint,
 } from "./model.ts";
 import { planPlacements } from "./plan.ts";
 
@@ -89,6 +90,7 @@ const constraintsArbitrary: fc.Arbitrary<PlacementConstraints> = fc.record({
     fc.record({
       by: fc.constantFrom("zone", "rack", "host"),
       maxSkew: fc.integer({ min: 1, max: 2 }),
+      mode: fc.constantFrom(undefined, "required", "preferred"),
     }),
     { maxLength: 2, selector: ({ by }) => by },
   ),
@@ -101,6 +103,12 @@ const constraintsArbitrary: fc.Arbitrary<PlacementConstraints> = fc.record({
   subnets: fc.constant([]),
   uncountedSets: fc.constant(new Map()),
 });
+
+const preferredArbitrary: fc.Arbitrary<SpreadConstraint[]> = fc.subarray([
+  { by: "zone", maxSkew: 1, mode: "preferred" },
+  { by: "rack", maxSkew: 2, mode: "preferred" },
+  { by: "host", maxSkew: 1, mode: "preferred" },
+]);
 
 /** All requests of a plan see the same number of free addresses of a subnet. */
 const subnetsArbitrary = fc
@@ -185,6 +193,11 @@ describe("every decision of a plan", () => {
           if (hostId === undefined) expect(rejected.has(request.setId)).toBe(true);
           if (hostId === undefined) expect(allowed).toEqual([]);
           else expect(allowed.map(({ id }) => id)).toContain(hostId);
+          if (hostId !== undefined) {
+            const excess = allowed.map((host) => oracle.excess(host, request));
+            const chosen = allowed.findIndex(({ id }) => id === hostId);
+            expect(excess[chosen]).toBe(Math.min(...excess));
+          }
           if (hostId !== undefined) oracle.place(request, hostId);
         }
       }),
@@ -267,7 +280,7 @@ describe("a plan", () => {
       fc.property(worldArbitrary, hostArbitrary, (world, added) => {
         const hosts = [...world.hosts, { ...added, id: "host_new" }];
         for (const request of world.requests) {
-          if (request.constraints.spread.length > 0) continue;
+          if (request.constraints.spread.some(({ mode }) => mode !== "preferred")) continue;
           const before = planPlacements(buildFleet(world), [request], options);
           const after = planPlacements(buildFleet({ ...world, hosts }), [request], options);
           const atLeast = before.placements.length;
@@ -281,8 +294,8 @@ describe("a plan", () => {
   it("places as many equal sets as fit", () => {
     const requested = resources(12).filter((amounts) => dimensions.some((d) => amounts[d] > 0));
     fc.assert(
-      fc.property(worldArbitrary, requested, (world, requested) => {
-        const constraints = toConstraints();
+      fc.property(worldArbitrary, requested, preferredArbitrary, (world, requested, spread) => {
+        const constraints = toConstraints({ spread });
         const requests = Array.from({ length: 40 }, (_, n): PlacementRequest => {
           const setId = `set_equal${n}`;
           const shared = {
@@ -382,8 +395,30 @@ function createOracle(world: World) {
     return reasons;
   }
 
+  function computeExcess(
+    host: HostSnapshot,
+    request: PlacementRequest,
+    { by, maxSkew }: SpreadConstraint,
+  ): number {
+    const getDomain = (h: HostSnapshot) =>
+      ({ zone: h.zone, rack: `${h.zone}/${h.rack}`, host: h.id })[by];
+    const inDomain = (domain: string) =>
+      countedHosts(request).filter((h) => getDomain(h) === domain).length;
+    const eligible = hosts
+      .filter((h) => permanentReasons(h, request.constraints).size === 0)
+      .map(getDomain);
+    if (eligible.length === 0) return 0;
+    const lowest = Math.min(...eligible.map(inDomain));
+    return Math.max(0, inDomain(getDomain(host)) + 1 - lowest - maxSkew);
+  }
+
   return {
     hosts,
+    /** By how many sets the host exceeds the preferred spread rules. */
+    excess: (host: HostSnapshot, request: PlacementRequest): number =>
+      request.constraints.spread
+        .filter(({ mode }) => mode === "preferred")
+        .reduce((sum, rule) => sum + computeExcess(host, request, rule), 0),
     place(request: PlacementRequest, hostId: string): void {
       sets.push({ id: request.setId, serviceId: request.serviceId, hostId });
       if (hosts.find(({ id }) => id === hostId)?.features.includes("networks")) {
@@ -415,17 +450,9 @@ function createOracle(world: World) {
       const setsHere = sets.filter((set) => set.hostId === host.id).length;
       if (setsHere >= Math.min(world.policy.setsPerHostMax, host.setsMax))
         reasons.add("too-many-sets");
-      for (const { by, maxSkew } of constraints.spread) {
-        const getDomain = (h: HostSnapshot) =>
-          ({ zone: h.zone, rack: `${h.zone}/${h.rack}`, host: h.id })[by];
-        const inDomain = (domain: string) =>
-          countedHosts(request).filter((h) => getDomain(h) === domain).length;
-        const eligible = hosts
-          .filter((h) => permanentReasons(h, constraints).size === 0)
-          .map(getDomain);
-        const lowest = Math.min(...eligible.map(inDomain));
-        const after = inDomain(getDomain(host)) + 1;
-        if (eligible.length > 0 && after - lowest > maxSkew) reasons.add(`spread-${by}`);
+      for (const rule of constraints.spread) {
+        if (rule.mode !== "preferred" && computeExcess(host, request, rule) > 0)
+          reasons.add(`spread-${rule.by}`);
       }
       const pool = world.policy.pools.find((candidate) => candidate.pool === host.pool);
       for (const dimension of dimensions) {

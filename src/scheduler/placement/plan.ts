@@ -1,5 +1,5 @@
 import { assert } from "../../lib/assert.ts";
-import { type Bitmap, clearBit, hasBit, newBitmap, withoutBits } from "./bitmap.ts";
+import { type Bitmap, clearBit, hasBit, newBitmap, withoutBits, withoutRanks } from "./bitmap.ts";
 import {
   type FilterContext,
   type Filters,
@@ -18,6 +18,7 @@ import type {
   Plan,
   Rejection,
 } from "./model.ts";
+import { PreferredSpread } from "./preferred-spread.ts";
 import { RejectionCounter } from "./rejection-reasons.ts";
 import { CAPACITY_BUCKETS, type CapacityIndex } from "./capacity-index.ts";
 import { fullness, PACKING_SCORE_MAX, type Preferences, preparePreferences } from "./score.ts";
@@ -82,6 +83,7 @@ interface Shape {
   constraints: PlacementConstraints;
   requested: Float64Array;
   filters: Filters;
+  preferredSpread: PreferredSpread;
   /** Ranks of the hosts to avoid. */
   avoided: readonly number[];
   preferences: Preferences;
@@ -187,6 +189,12 @@ class Planning {
 
   /** Returns the rank of the best host, or -1. */
   #findBest(shape: Shape): number {
+    shape.preferredSpread.begin();
+    const best = this.#searchOnce(shape);
+    return best < 0 && shape.preferredSpread.relax() ? this.#searchOnce(shape) : best;
+  }
+
+  #searchOnce(shape: Shape): number {
     const { requested, filters, preferences, capacity } = shape;
     if (!shape.indexes) return -1; // no host is of this pool
     const dimension = this.#scarcestDimension(shape, shape.indexes);
@@ -229,6 +237,7 @@ class Planning {
       return false;
     }
     for (const rule of shape.filters.spread) if (!rule.admits(rank)) return false;
+    if (!shape.preferredSpread.admits(rank)) return false;
     const { preferences } = shape;
     const score =
       this.#packing(shape, rank) + preferences.images(rank) + preferences.affinity(rank);
@@ -331,12 +340,14 @@ class Planning {
 
   #newShape(request: PlacementRequest): Shape {
     const preferences = preparePreferences(this.#fleet, this.#table, request);
+    const filters = this.#getFilters(request);
     this.#listen(preferences, request.constraints.affinity);
     return {
       serviceId: request.serviceId,
       constraints: request.constraints,
       requested: toAmounts(request.resources),
-      filters: this.#getFilters(request),
+      filters,
+      preferredSpread: new PreferredSpread(filters.spread, filters.preferredSpread),
       avoided: [...new Set(request.avoidHostIds)].flatMap(
         (id) => this.#table.rankById.get(id) ?? [],
       ),
@@ -385,11 +396,4 @@ class Planning {
       this.#listeners.set(serviceId, listeners.add(listener));
     }
   }
-}
-
-function withoutRanks(bitmap: Bitmap, ranks: readonly number[]): Bitmap {
-  if (ranks.length === 0) return bitmap;
-  const rest = bitmap.slice();
-  for (const rank of ranks) clearBit(rest, rank);
-  return rest;
 }

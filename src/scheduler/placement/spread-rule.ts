@@ -8,6 +8,10 @@ export interface SpreadRule {
   readonly reason: RejectReason;
   /** True if one more set on this host respects maxSkew. */
   admits(rank: number): boolean;
+  /** By how many sets one more set on this host exceeds maxSkew. 0 if it respects maxSkew. */
+  getExcess(rank: number): number;
+  /** How often the rule has begun to permit more than before. */
+  readonly relaxations: number;
   /** Counts the hosts where one more set violates maxSkew. */
   countAgainst(): number;
   notePlaced(rank: number): void;
@@ -76,6 +80,7 @@ export function createSpreadRule(
   }
   let lowest = 0;
   let atLowest = 0;
+  let relaxations = 0;
 
   function findLowest(): void {
     lowest = Number.POSITIVE_INFINITY;
@@ -90,10 +95,15 @@ export function createSpreadRule(
   }
 
   findLowest();
+  const getSkew = (rank: number) => (counts.get(domains.getDomain(rank)) ?? 0) + 1 - lowest;
 
   return {
     reason: `spread-${rule.by}`,
-    admits: (rank) => (counts.get(domains.getDomain(rank)) ?? 0) + 1 - lowest <= rule.maxSkew,
+    admits: (rank) => getSkew(rank) <= rule.maxSkew,
+    getExcess: (rank) => Math.max(0, getSkew(rank) - rule.maxSkew),
+    get relaxations() {
+      return relaxations;
+    },
     countAgainst() {
       // A domain without a set of the service has the lowest count, so it always permits one.
       let hosts = 0;
@@ -107,13 +117,16 @@ export function createSpreadRule(
       counts.set(domain, before + 1);
       if (before !== lowest || !open.has(domain)) return;
       atLowest--;
-      if (atLowest === 0) findLowest();
+      if (atLowest > 0) return;
+      findLowest();
+      relaxations++;
     },
     noteReplaced(rank) {
       const domain = domains.getDomain(rank);
       const after = (counts.get(domain) ?? 0) - 1;
       assert(after >= 0, "a replaced set was counted");
       counts.set(domain, after);
+      relaxations++;
       if (after > lowest || !open.has(domain)) return;
       atLowest = after === lowest ? atLowest + 1 : 1;
       lowest = after;

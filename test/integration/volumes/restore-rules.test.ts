@@ -86,6 +86,15 @@ test.each([
   expect((await f.sync(other, { full: true })).sets).toEqual([]);
 });
 
+test("a preferred spread does not refuse a restore", async () => {
+  const { f, volumeId } = await start();
+  await createDb(f, 1);
+  await f.enroll("h2", { zone: "zone-b" });
+  await f.ctx.db.execute(sql`
+    update services set placement = jsonb_set(placement, '{spread}', '[{"by": "zone", "maxSkew": 1, "mode": "preferred"}]')`);
+  expect(await restoreVolume(f.ctx, null, volumeId)).toMatchObject({ state: "placed" });
+});
+
 test("a restore waits for a placement, at most half a second", async () => {
   const { f, volumeId } = await start();
   await createDb(f, 0);
