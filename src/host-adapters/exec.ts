@@ -1,4 +1,4 @@
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { onAbort } from "../lib/async/abort.ts";
 
 /** A program failed to start, was killed at its deadline, or exited with a status other than 0. */
@@ -22,6 +22,7 @@ export class CommandError extends Error {
 
 const outputBytesMax = 16 * 2 ** 20;
 const stderrTailChars = 2_000;
+const commandEnv = { LC_ALL: "C", PATH: "/usr/sbin:/usr/bin:/sbin:/bin" };
 /** A killed program exits within this time, or hangs in the kernel and cannot be waited for. */
 const killedWithinMs = 2_000;
 
@@ -58,7 +59,7 @@ export function setCommandRunner(run: RunCommand | undefined): void {
  * MiB, the locale is C, and the environment has only `env` besides. `path` is absolute.
  *
  * Rejects with CommandError. If the program cannot be killed, it still rejects shortly after the
- * deadline or the abort. This is the agent's only way to run programs.
+ * deadline or the abort. This and `startCommand` are the agent's only ways to run programs.
  */
 export async function runCommand(
   path: string,
@@ -91,7 +92,7 @@ async function runHere(
     let lastTimer: NodeJS.Timeout | undefined;
     const options = {
       maxBuffer: outputBytesMax,
-      env: { ...env, LC_ALL: "C", PATH: "/usr/sbin:/usr/bin:/sbin:/bin" },
+      env: { ...env, ...commandEnv },
     };
     const child = execFile(path, args, options, (error, stdout, stderr) => {
       clearTimeout(deadline);
@@ -119,6 +120,49 @@ async function runHere(
     const unlisten = onAbort(signal, () => kill(new Error("was aborted")));
     return undefined;
   });
+}
+
+/** A running program, and what it prints while it runs. */
+export interface RunningCommand {
+  /** Writes to the standard input, which stays open. */
+  write(text: string): void;
+  /** Ends the program immediately. */
+  kill(): void;
+}
+
+export interface CommandListener {
+  onOutput: (chunk: Uint8Array) => void;
+  /** Called once, after the last output. The exit code is undefined if the program was killed. */
+  onEnd: (result: { exitCode: number | undefined; stderrTail: string }) => void;
+}
+
+/**
+ * Starts a program without a shell, for a dialog. The caller kills it in time. The environment is
+ * that of `runCommand`.
+ */
+export function startCommand(
+  path: string,
+  args: readonly string[],
+  { onOutput, onEnd }: CommandListener,
+): RunningCommand {
+  const child = spawn(path, args, { env: commandEnv, stdio: "pipe" });
+  let stderrTail = "";
+  let failure: string | undefined;
+  child.stdin.on("error", () => undefined);
+  child.stdout.on("data", onOutput);
+  child.stderr.on("data", (chunk: Buffer) => {
+    stderrTail = (stderrTail + chunk.toString()).slice(-stderrTailChars);
+  });
+  child.on("error", (error) => {
+    failure = error.message;
+  });
+  child.on("close", (exitCode) =>
+    onEnd({ exitCode: exitCode ?? undefined, stderrTail: failure ?? stderrTail.trim() }),
+  );
+  return {
+    write: (text) => child.stdin.write(text),
+    kill: () => child.kill("SIGKILL"),
+  };
 }
 
 function describe({ exitCode, cause }: { exitCode: number | undefined; cause: unknown }): string {

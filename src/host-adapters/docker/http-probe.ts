@@ -18,32 +18,67 @@ export function probeByHttp(
   timeoutSeconds: number,
   signal: AbortSignal,
 ): Promise<ProbeResult> {
-  const fail = (detail: string): ProbeResult => ({
-    healthy: false,
-    detail: `GET ${path} on port ${port}${detail}`,
-  });
   return withinTimeout(timeoutSeconds, signal, (probeSignal, settle) => {
     const socket = connect({ host: address, port, signal: probeSignal });
-    let received = Buffer.alloc(0);
-    const judge = (isComplete: boolean) => {
-      const status = readStatus(received, isComplete);
-      if (status === undefined) return;
+    const answer = new HttpAnswer({ port, path }, (result) => {
       socket.destroy();
-      if (typeof status === "string") settle(fail(status));
-      else if (status >= 200 && status < 400) settle({ healthy: true });
-      else settle(fail(` answered ${status}${explainStatus(status, received)}`));
-    };
-    socket.on("connect", () => socket.write(formatRequest(address, port, path)));
-    socket.on("data", (chunk) => {
-      received = Buffer.concat([received, chunk]);
-      judge(false);
+      settle(result);
     });
-    socket.on("end", () => judge(true));
-    socket.on("error", (error) => settle(fail(`: ${error.message}`)));
+    socket.on("connect", () => socket.write(formatRequest({ address, port, path })));
+    socket.on("data", (chunk) => answer.add(chunk));
+    socket.on("end", () => answer.end());
+    socket.on("error", (error) => answer.fail(error.message));
   });
 }
 
-function formatRequest(address: string, port: number, path: string): string {
+/** Judges an answer while it arrives. */
+export class HttpAnswer {
+  readonly #request: { port: number; path: string };
+  readonly #settle: (result: ProbeResult) => void;
+  #received = Buffer.alloc(0);
+
+  constructor(request: { port: number; path: string }, settle: (result: ProbeResult) => void) {
+    this.#request = request;
+    this.#settle = settle;
+  }
+
+  add(chunk: Uint8Array): void {
+    this.#received = Buffer.concat([this.#received, chunk]);
+    this.#judge(false);
+  }
+
+  /** The server sends no more bytes. */
+  end(): void {
+    this.#judge(true);
+  }
+
+  fail(reason: string): void {
+    this.#refuse(`: ${reason}`);
+  }
+
+  #judge(isComplete: boolean): void {
+    const status = readStatus(this.#received, isComplete);
+    if (status === undefined) return;
+    if (typeof status === "string") this.#refuse(status);
+    else if (status >= 200 && status < 400) this.#settle({ healthy: true });
+    else this.#refuse(` answered ${status}${explainStatus(status, this.#received)}`);
+  }
+
+  #refuse(detail: string): void {
+    const { port, path } = this.#request;
+    this.#settle({ healthy: false, detail: `GET ${path} on port ${port}${detail}` });
+  }
+}
+
+export function formatRequest({
+  address,
+  port,
+  path,
+}: {
+  address: string;
+  port: number;
+  path: string;
+}): string {
   const host = address.includes(":") ? `[${address}]` : address;
   return [
     `GET ${path} HTTP/1.1`,
