@@ -11,7 +11,7 @@ export const VNI_MAX = 2 ** 24 - 1;
 export const NETWORKS_PER_HOST_MAX = 8_000;
 export const ADDRESSES_PER_PORT_MAX = 8;
 export const GATEWAYS_PER_NETWORK_MAX = 2;
-const REMOTE_PORTS_MAX = 50_000;
+export const REMOTE_PORTS_MAX = 50_000;
 
 export const networkIdSchema = idSchema("net");
 export const vniSchema = z.number().int().min(1).max(VNI_MAX);
@@ -38,7 +38,7 @@ const remotePortSchema = z.strictObject({
   tunnelAddress: addressSchema,
 });
 
-const hostNetworkSchema = z.strictObject({
+export const hostNetworkSchema = z.strictObject({
   networkId: networkIdSchema,
   vni: vniSchema,
   /** This release has no rules. It refuses a state with some, because it would not enforce them. */

@@ -93,7 +93,9 @@ function chooseForSet(
     }
     const mac = deriveMac(found.map(({ address }) => address));
     assert(mac, "an interface has an address");
-    chosen.push(...found.map((address) => ({ setId, hostId, networkIndex, mac, ...address })));
+    chosen.push(
+      ...found.map((address) => ({ setId, hostId, networkId, networkIndex, mac, ...address })),
+    );
   }
   return chosen;
 }

@@ -5,8 +5,10 @@ import {
   claimSubnets,
   findFreeAddresses,
   findPreviousAddresses,
+  insertAddresses,
 } from "../../db/queries/networks/assign-addresses.ts";
 import { type HostSnapshot, NETWORKS_FEATURE } from "../../scheduler/placement/model.ts";
+import type { SignalChannel, UnitOfWork } from "../runtime/context.ts";
 import { type AddressNeed, assignAddresses, type AssignedAddresses } from "./assign-addresses.ts";
 
 /**
@@ -22,7 +24,7 @@ interface ChosenAddresses extends AssignedAddresses {
 
 /**
  * Chooses addresses for sets that the transaction is about to place. The caller has locked the
- * hosts, places those sets that got addresses, and stores these with `insertAddresses`. Without
+ * hosts, places those sets that got addresses, and stores these with `storeAddresses`. Without
  * needs it sends no statement, otherwise it costs one round trip.
  */
 async function chooseAddresses(
@@ -74,6 +76,18 @@ export async function chooseForPlacements<P extends { setId: string; hostId: str
     placements: placements.filter((each) => !isNetworked(each) || complete.has(each.setId)),
     addresses,
   };
+}
+
+/**
+ * Stores the addresses of placed sets, and wakes the hosts of their networks: they learn the new
+ * ports (`readHostNetworks`).
+ */
+export async function storeAddresses(
+  tx: UnitOfWork,
+  { chosen, cursors }: AssignedAddresses,
+): Promise<void> {
+  tx.signal(...chosen.map(({ networkId }): SignalChannel => `network:${networkId}`));
+  await insertAddresses(tx, chosen, cursors);
 }
 
 function countPerSubnet(needs: readonly AddressNeed[]): Map<string, number> {

@@ -1,5 +1,4 @@
 import { endClaims, planSetsNow } from "../../db/queries/operations/claims.ts";
-import { insertAddresses } from "../../db/queries/networks/assign-addresses.ts";
 import { readPendingSets } from "../../db/queries/placement/due-sets.ts";
 import { lockFleetHosts } from "../../db/queries/placement/fleet.ts";
 import { commitPlacements } from "../../db/queries/placement/placements.ts";
@@ -11,7 +10,7 @@ import { reserveIfFits } from "../placement/growth.ts";
 import { toHostSnapshot } from "../placement/host-snapshot.ts";
 import { buildPlacementRequests } from "../placement/placement-requests.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
-import { chooseForPlacements } from "../networks/choose-addresses.ts";
+import { chooseForPlacements, storeAddresses } from "../networks/choose-addresses.ts";
 import { ensureDefaultNetworks } from "../networks/default-network.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 
@@ -69,7 +68,7 @@ async function placeOnHost(
   const hosts = new Map([[hostId, host]]);
   const { placements, addresses } = await chooseForPlacements(tx, inputs, requestBySetId, hosts);
   const placed = await commitPlacements(tx, placements, policy.version);
-  await insertAddresses(tx, addresses.chosen, addresses.cursors);
+  await storeAddresses(tx, addresses);
   for (const { setId, serviceId } of placed) tx.signal(`set:${setId}`, `service:${serviceId}`);
   if (placed.length > 0) tx.signal(`host:${hostId}`, "events");
   const placedIds = new Set(placed.map(({ setId }) => setId));

@@ -14,7 +14,6 @@ import {
   type RejectionInput,
   tryLockPlacement,
 } from "../../db/queries/placement/placements.ts";
-import { insertAddresses } from "../../db/queries/networks/assign-addresses.ts";
 import { useCustomPlans } from "../../db/transaction.ts";
 import { assert } from "../../lib/assert.ts";
 import { watchWork } from "../../lib/async/watch-work.ts";
@@ -26,7 +25,7 @@ import { planPlacements } from "../../scheduler/placement/plan.ts";
 import type { ControlContext, SignalChannel, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { type AssignedAddresses } from "../networks/assign-addresses.ts";
-import { chooseForPlacements } from "../networks/choose-addresses.ts";
+import { chooseForPlacements, storeAddresses } from "../networks/choose-addresses.ts";
 import { ensureDefaultNetworks } from "../networks/default-network.ts";
 import { FleetCache, type RefreshedFleet } from "./fleet-cache.ts";
 import { reserveIfFits } from "./growth.ts";
@@ -279,7 +278,7 @@ function commitBatch(
     const [, placed] = await Promise.all([
       isLarge && useCustomPlans(tx),
       commitAll(tx, placements, policyVersion, hostVersion),
-      insertAddresses(tx, addresses.chosen, addresses.cursors),
+      storeAddresses(tx, addresses),
       recordRejections(tx, rejections, policyVersion),
     ]);
     return placed;

@@ -134,7 +134,12 @@ export interface Signals {
    */
   waitFor(channel: SignalChannel, timeoutMs: number, signal?: AbortSignal): Promise<boolean>;
 }
-export type SignalChannel = `host:${string}` | `service:${string}` | `set:${string}` | "events";
+export type SignalChannel =
+  | `host:${string}`
+  | `network:${string}`
+  | `service:${string}`
+  | `set:${string}`
+  | "events";
 
 /**
  * Relays the log of a container from the agent of its host to its reader, across processes. Buffers

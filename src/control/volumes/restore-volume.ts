@@ -4,7 +4,6 @@ import type { SetTemplate } from "../../contracts/api/set-template.ts";
 import type { BerthSet } from "../../contracts/api/sets.ts";
 import type { Volume } from "../../contracts/api/volumes.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
-import { insertAddresses } from "../../db/queries/networks/assign-addresses.ts";
 import { commitPlacements, lockPlacement } from "../../db/queries/placement/placements.ts";
 import {
   findServiceByName,
@@ -23,7 +22,7 @@ import {
 import { newId } from "../../lib/ids.ts";
 import type { Resources } from "../../scheduler/placement/model.ts";
 import type { AssignedAddresses } from "../networks/assign-addresses.ts";
-import { chooseForPlacements } from "../networks/choose-addresses.ts";
+import { chooseForPlacements, storeAddresses } from "../networks/choose-addresses.ts";
 import { ensureTemplateNetworks } from "../networks/default-network.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
@@ -94,7 +93,7 @@ export async function restoreVolume(
       template,
     });
     await commitPlacements(tx, placements, host.policyVersion);
-    await insertAddresses(tx, addresses.chosen, addresses.cursors);
+    await storeAddresses(tx, addresses);
     tx.emit({
       kind: "service-scaled",
       tenantId,

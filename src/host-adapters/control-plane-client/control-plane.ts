@@ -16,6 +16,7 @@ import {
   type Enrolled,
   enrolledSchema,
 } from "../../contracts/agent-protocol/enroll.ts";
+import { hostNetworksSchema } from "../../contracts/agent-protocol/host-networks.ts";
 import { lenientStart } from "../../contracts/agent-protocol/lenient-array.ts";
 import { logStreamRequestSchema } from "../../contracts/agent-protocol/log-stream-request.ts";
 import {
@@ -42,6 +43,7 @@ import {
   NotAdmittedError,
   RefusedError,
 } from "../../agent/ports/control-plane.ts";
+import type { HostNetworksPort } from "../../agent/ports/host-networks-port.ts";
 import { runAbortable } from "../../lib/async/abort.ts";
 import { truncate } from "../../lib/text/truncate.ts";
 
@@ -82,6 +84,8 @@ export interface ControlPlaneOptions {
   credential: string;
   /** Without it, the API cannot detect a second agent of the host. */
   identity?: AgentIdentity | undefined;
+  /** The features of the agent: see readDesiredSets. The default is those of this build. */
+  features?: readonly string[] | undefined;
   /** Each long poll occupies a connection. The dispatcher must allow one for each agent. */
   dispatcher: Dispatcher;
 }
@@ -105,13 +109,30 @@ export function createControlPlane(options: ControlPlaneOptions): ControlPlane {
         },
       });
       const { sets, admission, ...result } = parseAnswer(syncAnswerSchema, answer);
-      if (admission === undefined) return { ...result, ...readDesiredSets(sets) };
+      if (admission === undefined) return { ...result, ...readDesiredSets(sets, options.features) };
       if (admission !== "accepted") throw new NotAdmittedError(admission);
-      return { ...result, admission, ...readDesiredSets(sets) };
+      return { ...result, admission, ...readDesiredSets(sets, options.features) };
     },
     async uploadStream(streamId, { chunks, error }, signal) {
       const query = error === undefined ? "" : `?error=${encodeURIComponent(truncate(error, 500))}`;
       await upload(target, `/agent/v1/streams/${streamId}${query}`, chunks, signal);
+    },
+  };
+}
+
+/** HostNetworksPort over HTTP. */
+export function createHostNetworks(
+  options: Omit<ControlPlaneOptions, "identity">,
+): HostNetworksPort {
+  const target = { ...options, bearer: options.credential };
+  return {
+    async read({ version, waitMs }, signal) {
+      const query = new URLSearchParams({ waitMs: String(waitMs) });
+      if (version !== undefined) query.set("version", version);
+      const path = `/agent/v1/network-state?${query.toString()}`;
+      const timeoutMs = waitMs + callTimeoutMs;
+      const answer = await call(target, { method: "GET", path }, { timeoutMs, signal });
+      return parseAnswer(hostNetworksSchema.strip(), answer);
     },
   };
 }
@@ -136,19 +157,27 @@ interface Target {
   dispatcher: Dispatcher;
 }
 
+interface CallOptions {
+  timeoutMs: number;
+  signal: AbortSignal;
+  headers?: Record<string, string> | undefined;
+}
+
 async function post(
-  { apiUrl, bearer, dispatcher }: Target,
+  target: Target,
   path: string,
   body: unknown,
-  {
-    timeoutMs,
-    signal,
-    headers,
-  }: {
-    timeoutMs: number;
-    signal: AbortSignal;
-    headers?: Record<string, string> | undefined;
-  },
+  options: CallOptions,
+): Promise<unknown> {
+  const headers = { "content-type": "application/json", ...options.headers };
+  const sent = { method: "POST" as const, path, body: JSON.stringify(body) };
+  return call(target, sent, { ...options, headers });
+}
+
+async function call(
+  { apiUrl, bearer, dispatcher }: Target,
+  { method, path, body }: { method: "GET" | "POST"; path: string; body?: string },
+  { timeoutMs, signal, headers }: CallOptions,
 ): Promise<unknown> {
   const nonce = randomBytes(nonceBytes).toString("base64url");
   const onLate = (): never => {
@@ -158,14 +187,9 @@ async function post(
     try {
       const response = await request(apiUrl + path, {
         dispatcher,
-        method: "POST",
-        headers: {
-          authorization: `Bearer ${bearer}`,
-          "content-type": "application/json",
-          [NONCE_HEADER]: nonce,
-          ...headers,
-        },
-        body: JSON.stringify(body),
+        method,
+        headers: { authorization: `Bearer ${bearer}`, [NONCE_HEADER]: nonce, ...headers },
+        ...(body === undefined ? {} : { body }),
         headersTimeout: timeoutMs,
         bodyTimeout: callTimeoutMs,
         signal: callSignal,

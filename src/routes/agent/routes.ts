@@ -4,6 +4,7 @@ import { SYNC_WAIT_MS_MAX } from "../../contracts/agent-protocol/protocol.ts";
 import { type Api, mount } from "../http/operation.ts";
 import { enrollHostHandler, enrollHostRoute } from "./enroll-host.ts";
 import { proveRefusals } from "./prove-refusals.ts";
+import { readHostNetworksHandler, readHostNetworksRoute } from "./read-host-networks.ts";
 import { receiveStreamHandler, receiveStreamRoute } from "./receive-stream.ts";
 import { renewLeaseAfterRejectedSync } from "../../control/hosts/sync-host.ts";
 import type { ControlContext } from "../../control/runtime/context.ts";
@@ -19,6 +20,9 @@ export function mountAgent(api: Api): void {
   mount(api, syncHostRoute, syncHostHandler, {
     bodyBytesMax: SYNC_BYTES_MAX,
     acceptsAnyText: true, // programs in containers write the reasons of failures
+    timeLimitMs: SYNC_WAIT_MS_MAX + 10_000,
+  });
+  mount(api, readHostNetworksRoute, readHostNetworksHandler, {
     timeLimitMs: SYNC_WAIT_MS_MAX + 10_000,
   });
   mount(api, receiveStreamRoute, receiveStreamHandler, { timeLimitMs: null });

@@ -102,6 +102,7 @@ const allowed: Record<string, readonly CallerKind[]> = {
   listNetworkAddresses: lookers,
   enrollHost: ["enroll"],
   syncHost: ["host"],
+  readHostNetworks: ["host"],
   receiveStream: ["host"],
   getMetrics: fleetLookers,
   getLiveness: callers,
@@ -178,7 +179,7 @@ describe.each(operations.map((it) => [it.operationId, it] as const))("%s", (name
  */
 function isKnownTo(caller: CallerKind, operationId: string): boolean {
   if (caller === "nobody" || caller === "unknown") return false;
-  const isForHosts = operationId === "syncHost" || operationId === "receiveStream";
+  const isForHosts = ["syncHost", "readHostNetworks", "receiveStream"].includes(operationId);
   return isForHosts ? caller === "host" : caller !== "host";
 }
 

@@ -1,7 +1,8 @@
 import * as endpoints from "../../../src/db/queries/services/endpoints.ts";
 import * as addresses from "../../../src/db/queries/networks/addresses.ts";
-import * as attachments from "../../../src/db/queries/networks/template-networks.ts";
 import * as assignAddresses from "../../../src/db/queries/networks/assign-addresses.ts";
+import * as attachments from "../../../src/db/queries/networks/template-networks.ts";
+import * as hostNetworks from "../../../src/db/queries/networks/host-networks.ts";
 import * as networks from "../../../src/db/queries/networks/networks.ts";
 import type { Samples } from "./volume-samples.ts";
 
@@ -26,6 +27,7 @@ const ids = ["a", "b"];
 const chosen = {
   setId: "set",
   hostId: "host",
+  networkId: "net",
   subnetId: "sub",
   address: "10.0.0.2",
   networkIndex: 0,
@@ -78,6 +80,7 @@ export const networkSamples: Samples = {
     assignAddresses.listSubnetsOfSets(q, ["set"]),
     assignAddresses.listSubnetsOfSets(q, ids),
   ],
+  listHostNetworks: (q) => [hostNetworks.listHostNetworks(q, "host")],
   insertAddresses: (q) => [
     assignAddresses.insertAddresses(q, [chosen], [{ subnetId: "sub", lastOffset: 2 }]),
   ],

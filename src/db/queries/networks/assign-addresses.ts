@@ -106,6 +106,7 @@ export async function listSubnetsOfSets(
 export interface ChosenAddress {
   setId: string;
   hostId: string;
+  networkId: string;
   subnetId: string;
   address: string;
   /** The position of the network in the template of the set, from 0. */
