@@ -54,7 +54,7 @@ async function measureReport(docker: Docker, hostId: string): Promise<number> {
     port: composeSetEngine({ docker, hostId, log: silentLog }),
     disk: () => undefined,
     volumeExcessBytes: () => 0,
-    clockReason: () => undefined,
+    hostReason: () => undefined,
     fault: () => undefined,
     clock: systemClock,
     log: silentLog,

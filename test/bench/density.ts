@@ -72,7 +72,7 @@ async function measureReport(sets: number): Promise<number> {
     port: { memoryUsage: async () => memory },
     disk: () => undefined,
     volumeExcessBytes: () => 0,
-    clockReason: () => undefined,
+    hostReason: () => undefined,
     fault: () => undefined,
     clock: systemClock,
     log: silentLog,

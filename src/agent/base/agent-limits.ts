@@ -39,6 +39,12 @@ export interface AgentLimits {
   pingIntervalMs: number;
   pingSlowMs: number;
   pingTimeoutMs: number;
+  /** Interval at which the agent asks the network driver whether it is ready. */
+  driverIntervalMs: number;
+  /** Interval after a failure. */
+  driverRetryMs: number;
+  /** A driver that fails for this long takes the networks from the host. */
+  driverGraceMs: number;
   /** The first self test begins this long after the start of the agent. */
   selfTestDelayMs: number;
   /** Interval of self tests after a passed one. */
@@ -87,6 +93,9 @@ export const defaultAgentLimits: AgentLimits = {
   pingIntervalMs: 2_000,
   pingSlowMs: 1_000,
   pingTimeoutMs: 2_000,
+  driverIntervalMs: 5_000,
+  driverRetryMs: 1_000,
+  driverGraceMs: 10_000,
   selfTestDelayMs: 5_000,
   selfTestIntervalMs: 600_000,
   selfTestRetryMs: 20_000,

@@ -3,6 +3,7 @@ import type { AgentLimits } from "../base/agent-limits.ts";
 import type { Clock } from "../base/clock.ts";
 import { ImageGc, type ImageGcThresholds } from "./image-gc.ts";
 import { DockerHealthMonitor } from "./docker-health.ts";
+import { NetworkDriverHealth, type NetworkDriverHealthOptions } from "./network-driver-health.ts";
 import type { DiskPort } from "../ports/disk-port.ts";
 import type { SelfTestPort } from "../ports/self-test-port.ts";
 import type { SetPort } from "../ports/set-port.ts";
@@ -18,6 +19,13 @@ export interface HousekeepingOptions {
   disk?: { port: DiskPort; thresholds: ImageGcThresholds } | undefined;
   /** Without it, the agent does not test whether this machine can run a set. */
   selfTest?: { port: SelfTestPort; mode: SelfTestMode } | undefined;
+  /** Without it, the host connects no sets to networks. */
+  networkDriver?:
+    | Pick<
+        NetworkDriverHealthOptions,
+        "port" | "hasAttachedSets" | "findTunnelAddress" | "onChange"
+      >
+    | undefined;
   clock: Clock;
   log: Log;
   limits: AgentLimits;
@@ -33,14 +41,15 @@ export interface HousekeepingOptions {
 }
 
 /**
- * The agent's periodic work beside its sets: Docker's health, self tests, image garbage collection,
- * and volume garbage collection.
+ * The agent's periodic work beside its sets: Docker's health, that of the network driver, self
+ * tests, image garbage collection, and volume garbage collection.
  */
 export class Housekeeping {
   readonly dockerHealth: DockerHealthMonitor;
   readonly volumes: VolumeGc | undefined;
   readonly disk: ImageGc | undefined;
   readonly selfTest: SelfTestMonitor | undefined;
+  readonly networkDriver: NetworkDriverHealth | undefined;
 
   constructor(options: HousekeepingOptions) {
     const { port, volumes, disk, selfTest, clock, log, limits, onChange, onAvailable } = options;
@@ -63,6 +72,9 @@ export class Housekeeping {
         isDockerReachable: () => this.dockerHealth.health?.state !== "unreachable",
         onChange,
       });
+    this.networkDriver =
+      options.networkDriver &&
+      new NetworkDriverHealth({ ...options.networkDriver, clock, log, limits });
     this.volumes =
       volumes &&
       new VolumeGc({
@@ -92,6 +104,7 @@ export class Housekeeping {
       this.volumes?.run(signal),
       this.disk?.run(signal),
       this.selfTest?.run(signal),
+      this.networkDriver?.run(signal),
     ]);
   }
 }

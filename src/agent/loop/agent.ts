@@ -5,52 +5,22 @@ import type { Log } from "../../lib/log.ts";
 import { type AgentLimits, defaultAgentLimits } from "../base/agent-limits.ts";
 import { type Clock, createDeadline } from "../base/clock.ts";
 import type { DockerHealth } from "../housekeeping/docker-health.ts";
-import { Housekeeping, type HousekeepingOptions } from "../housekeeping/housekeeping.ts";
+import { Housekeeping } from "../housekeeping/housekeeping.ts";
+import type { AgentOptions } from "./agent-options.ts";
 import { resyncPeriodically, forwardEvents } from "./resync.ts";
-import type { RegistryCredentials } from "../model/registry-credentials.ts";
 import type { PersistedHistory } from "../ports/state-store.ts";
 import { PersistedState } from "./persisted-state.ts";
 import { LogStreams } from "../streams/log-streams.ts";
-import type { ControlPlane, SyncAnswer } from "../ports/control-plane.ts";
-import type { MachinePort } from "../ports/machine-port.ts";
-import type { PreviousHostsPort } from "../ports/previous-hosts-port.ts";
-import type { SetPort } from "../ports/set-port.ts";
-import type { StateStore } from "../ports/state-store.ts";
-import type { VolumePort } from "../ports/volume-port.ts";
+import type { SyncAnswer } from "../ports/control-plane.ts";
 import { type ControlPlaneStatus, Refusals } from "./refusals.ts";
 import { PreviousHosts } from "./previous-hosts.ts";
+import { pullNetworkStates } from "./network-states.ts";
 import { pullOrders } from "./pull-orders.ts";
 import { Reporter } from "../reporting/reporter.ts";
 import { createEmptySync, sendSync } from "../reporting/send-sync.ts";
 import { SetRunners } from "./set-runners.ts";
 import { Wakeup } from "../base/wakeup.ts";
 import { createWorkLimits } from "../base/work-limits.ts";
-
-export interface AgentOptions {
-  hostId: string;
-  agentVersion: string;
-  port: SetPort;
-  api: ControlPlane;
-  state: StateStore;
-  machine: MachinePort;
-  /** Without it, the host has no volumes. */
-  volumes?: VolumePort | undefined;
-  /** Without it, the agent deletes no images. */
-  disk?: HousekeepingOptions["disk"];
-  /** Without it, the agent does not test whether this machine can run a set. */
-  selfTest?: HousekeepingOptions["selfTest"];
-  /** Without it, the sets of deleted hosts stay on this machine. */
-  previousHosts?: PreviousHostsPort | undefined;
-  /** The credentials that the port pulls with, which each answer may replace. */
-  registryCredentials?: RegistryCredentials | undefined;
-  /** True if the agent stops sets that exceed their `rootfs`; otherwise it only reports them. */
-  stopsAtRootfs?: boolean;
-  log: Log;
-  clock: Clock;
-  /** In [0, 1). */
-  random: () => number;
-  limits?: Partial<AgentLimits>;
-}
 
 export interface AgentStatus {
   sets: number;
@@ -118,6 +88,12 @@ class HostAgent implements Agent {
       volumes,
       disk,
       selfTest: options.selfTest,
+      networkDriver: options.networks && {
+        port: options.networks.driver,
+        findTunnelAddress: options.networks.findTunnelAddress,
+        hasAttachedSets: () => this.#persisted.desired.haveAttachments(),
+        onChange: () => this.#reporter.usage.repeat(),
+      },
       clock: this.#clock,
       log,
       limits: this.#limits,
@@ -209,6 +185,7 @@ class HostAgent implements Agent {
       resyncPeriodically(resyncOptions, signal),
       forwardEvents(resyncOptions, signal),
       this.#housekeeping.run(signal),
+      this.#pullNetworks(signal),
     ].map((loop) =>
       loop.catch((error: unknown) => {
         failure ??= error instanceof Error ? error : new Error(String(error));
@@ -282,6 +259,22 @@ class HostAgent implements Agent {
       pauseMs: (random: number) => this.#refusals.pauseMs(random),
     };
     return pullOrders(options, signal);
+  }
+
+  async #pullNetworks(signal: AbortSignal): Promise<void> {
+    const { networks } = this.#options;
+    const health = this.#housekeeping.networkDriver;
+    if (!networks || !health) return;
+    const options = {
+      ...networks,
+      health,
+      clock: this.#clock,
+      log: this.#log,
+      random: this.#random,
+      limits: this.#limits,
+      pauseMs: (random: number) => this.#refusals.pauseMs(random),
+    };
+    await pullNetworkStates(options, signal);
   }
 
   /** At most as many as a sync may name. The answer decides which of them the agent removes. */

@@ -63,6 +63,11 @@ export class DesiredSets {
     return new Set(containers.map(({ image }) => familiarName(image)));
   }
 
+  /** Whether a set has an interface in a network. */
+  haveAttachments(): boolean {
+    return this.list().some(({ attachments }) => attachments !== undefined);
+  }
+
   list(): DesiredSet[] {
     return [...this.#sets.values()];
   }

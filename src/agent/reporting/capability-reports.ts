@@ -1,6 +1,9 @@
 import { createHash } from "node:crypto";
-import type { AgentCapabilities } from "../../contracts/agent-protocol/agent-capabilities.ts";
-import { ownFeatures } from "../../contracts/agent-protocol/agent-features.ts";
+import {
+  type AgentCapabilities,
+  UNKNOWN_CAPABILITIES,
+} from "../../contracts/agent-protocol/agent-capabilities.ts";
+import { NETWORKS_FEATURE, ownFeatures } from "../../contracts/agent-protocol/agent-features.ts";
 
 const VERSION_CHARACTERS = 16;
 
@@ -11,6 +14,10 @@ export interface CapabilityReportsOptions {
   setsMax: () => number | null;
   /** Other hosts that have volumes on the machine. Null if unknown. */
   otherHostVolumes: () => AgentCapabilities["otherHostVolumes"];
+  /** Whether the host connects sets to networks. Undefined while that is unknown. */
+  hasNetworks: () => boolean | undefined;
+  /** The address of this host for other hosts. Null without one. */
+  tunnelAddress: () => string | null;
   /** Called when the API requests the capabilities, so that a sync follows soon. */
   onRequested: () => void;
 }
@@ -27,14 +34,23 @@ export class CapabilityReports {
     this.#options = options;
   }
 
-  /** Returns the version of the capabilities, and the capabilities if they are requested. */
+  /**
+   * Returns the version of the capabilities, and the capabilities if they are requested. At its
+   * start, an agent says nothing until it knows the network driver. Otherwise each restart would
+   * take the networks from the host for a moment.
+   */
   take(): { version: string; capabilities: AgentCapabilities | undefined } {
-    const { tested, setsMax, otherHostVolumes } = this.#options;
+    const { tested, setsMax, otherHostVolumes, hasNetworks, tunnelAddress } = this.#options;
+    const isNetworked = hasNetworks();
+    if (isNetworked === undefined)
+      return { version: UNKNOWN_CAPABILITIES, capabilities: undefined };
+    const features = isNetworked ? [...ownFeatures, NETWORKS_FEATURE] : [...ownFeatures];
     const capabilities = {
-      features: [...ownFeatures],
+      features,
       setsMax: setsMax(),
       ...tested(),
       otherHostVolumes: otherHostVolumes(),
+      tunnelAddress: isNetworked ? tunnelAddress() : null,
     };
     const version = createHash("sha256")
       .update(JSON.stringify(capabilities))

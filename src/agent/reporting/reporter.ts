@@ -68,6 +68,11 @@ export class Reporter {
       tested: () => housekeeping.selfTest?.tested ?? noTest,
       setsMax: () => this.usage.setsMax,
       otherHostVolumes: () => (housekeeping.volumes ? housekeeping.volumes.otherHosts : []),
+      tunnelAddress: () => housekeeping.networkDriver?.tunnelAddress ?? null,
+      hasNetworks: () => {
+        const { networkDriver } = housekeeping;
+        return networkDriver?.isKnown === false ? undefined : (networkDriver?.hasNetworks ?? false);
+      },
       onRequested: () => this.#wakeup.notify(),
     });
     this.usage = new UsageReports({
@@ -75,7 +80,7 @@ export class Reporter {
       port,
       disk: () => housekeeping.disk?.usage,
       volumeExcessBytes: () => housekeeping.volumes?.excessBytes ?? 0,
-      clockReason: () => this.clockSkew.reason,
+      hostReason: () => housekeeping.networkDriver?.reason ?? this.clockSkew.reason,
       fault: options.fault,
       clock,
       log,

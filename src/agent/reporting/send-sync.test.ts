@@ -66,6 +66,8 @@ async function send(
     capabilities: new CapabilityReports({
       setsMax: () => null,
       otherHostVolumes: () => [],
+      hasNetworks: () => false,
+      tunnelAddress: () => null,
       tested: () => ({ docker: null, selfTest: null }),
       onRequested: () => undefined,
     }),
@@ -180,6 +182,8 @@ describe("the capabilities of an agent", () => {
     const capabilities = new CapabilityReports({
       setsMax: () => null,
       otherHostVolumes: () => [],
+      hasNetworks: () => false,
+      tunnelAddress: () => null,
       tested: () => tested,
       onRequested: () => wakes++,
     });
@@ -210,6 +214,7 @@ describe("the capabilities of an agent", () => {
       setsMax: null,
       selfTest: null,
       otherHostVolumes: [],
+      tunnelAddress: null,
     });
     expect(new Set(sent.map(({ version }) => version)).size).toBe(1);
     expect(wakes).toBe(1);

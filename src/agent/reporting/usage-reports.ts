@@ -14,8 +14,8 @@ export interface UsageReportsOptions {
   disk: () => DiskUsage | undefined;
   /** Bytes of volumes beyond their bookings. */
   volumeExcessBytes: () => number;
-  /** The fault of the host's wall clock. */
-  clockReason: () => Reason | undefined;
+  /** A fault of the network driver, or of the host's wall clock. */
+  hostReason: () => Reason | undefined;
   /** A fault of the agent itself, which the host shows like a fault of its volumes. */
   fault: () => Reason | undefined;
   clock: Clock;
@@ -50,7 +50,7 @@ export class UsageReports {
    * measurement fails.
    */
   async takeIfDue(soonMs = 0): Promise<Sync["usage"]> {
-    const { machine, port, disk, clockReason, fault, clock, log, intervalMs } = this.#options;
+    const { machine, port, disk, hostReason, fault, clock, log, intervalMs } = this.#options;
     if (this.dueInMs > soonMs) return null;
     this.#dueAtMs = clock.nowMs() + intervalMs;
     try {
@@ -67,7 +67,7 @@ export class UsageReports {
         ...usage,
         used: withoutVolumeBytes(usage.used, excessBytes),
         allocatable: withoutVolumeBytes(usage.allocatable, excessBytes),
-        volumeReason: fault() ?? usage.volumeReason ?? clockReason() ?? null,
+        volumeReason: fault() ?? usage.volumeReason ?? hostReason() ?? null,
         setMemoryBytes: reportableMemory(memory),
         disk: ofDisk ?? null,
       };

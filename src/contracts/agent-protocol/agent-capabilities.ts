@@ -7,6 +7,7 @@ import {
   otherHostVolumesSchema,
   selfTestSchema,
 } from "../api/host-capabilities.ts";
+import { addressSchema } from "../network-driver/network-state.ts";
 import { lenientStart, nullIfInvalid } from "./lenient-array.ts";
 
 /**
@@ -35,6 +36,8 @@ export const agentCapabilitiesSchema = z.object({
   selfTest: nullIfInvalid(selfTestSchema.strip()),
   /** Null until the agent has read them: the stored ones stay. */
   otherHostVolumes: nullIfInvalid(z.array(otherHostVolumesSchema.strip()).max(OTHER_HOSTS_MAX)),
+  /** Null for an agent without networks, and for one of an earlier release. */
+  tunnelAddress: nullIfInvalid(addressSchema),
 });
 export type AgentCapabilities = HostCapabilities;
 

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { idSchema, orNull, reasonSchema } from "../common/primitives.ts";
+import { addressSchema } from "../network-driver/network-state.ts";
 
 /** The name of a feature of an agent: see agent-features.ts. */
 export const featureSchema = z.string().regex(/^[a-z0-9][a-z0-9-]{0,63}$/);
@@ -58,6 +59,9 @@ export const hostCapabilitiesSchema = z
       .describe(
         "The number of volumes on the machine that belong to other hosts. The host can adopt those of a deleted host. Null until the agent has read them.",
       ),
+    tunnelAddress: addressSchema
+      .nullable()
+      .describe("The address at which other hosts reach the sets of this one. Null without one."),
   })
   .meta({ id: "HostCapabilities" });
 export type HostCapabilities = z.infer<typeof hostCapabilitiesSchema>;

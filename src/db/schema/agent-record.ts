@@ -29,9 +29,13 @@ export interface AgentRecord {
 }
 
 /** The capabilities of an agent, in the column `hosts.capabilities`. */
-export interface StoredCapabilities extends Omit<HostCapabilities, "otherHostVolumes"> {
-  /** An earlier release has stored none. */
+export interface StoredCapabilities extends Omit<
+  HostCapabilities,
+  "otherHostVolumes" | "tunnelAddress"
+> {
+  /** An earlier release has stored none of these. */
   otherHostVolumes?: HostCapabilities["otherHostVolumes"];
+  tunnelAddress?: string | null;
   /** The agent's hash of them. */
   version: string;
 }

@@ -17,7 +17,8 @@ import {
   createLinuxMachine,
   type MachineVolumes,
 } from "../../host-adapters/machine/linux-machine.ts";
-import { type AgentOptions, createAgent } from "../../agent/loop/agent.ts";
+import type { AgentOptions } from "../../agent/loop/agent-options.ts";
+import { createAgent } from "../../agent/loop/agent.ts";
 import { defaultAgentLimits } from "../../agent/base/agent-limits.ts";
 import { systemClock } from "../../host-adapters/machine/system-clock.ts";
 import type { ImageGcThresholds } from "../../agent/housekeeping/image-gc.ts";

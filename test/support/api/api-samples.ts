@@ -155,6 +155,7 @@ export function sampleHost(changes: Partial<Host> = {}): Host {
       setsMax: 480,
       selfTest: { state: "passed", reason: null },
       otherHostVolumes: [],
+      tunnelAddress: "192.0.2.7",
     },
     allocatable: {
       cpuMillis: 64_000,

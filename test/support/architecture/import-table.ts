@@ -99,6 +99,7 @@ const adapters = [
   "simulated",
   "ovs",
   "links",
+  "network-driver-client",
 ] as const;
 
 /**

@@ -128,8 +128,9 @@ function toCapabilities({
   setsMax,
   selfTest,
   otherHostVolumes = null,
+  tunnelAddress = null,
 }: StoredCapabilities): HostCapabilities {
-  return { features, docker, setsMax, selfTest, otherHostVolumes };
+  return { features, docker, setsMax, selfTest, otherHostVolumes, tunnelAddress };
 }
 
 function describeSelfTest(stored: StoredCapabilities | null): Reason | null {

@@ -1,0 +1,127 @@
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { VirtualClock } from "../../../test/support/agent/virtual-clock.ts";
+import type { DriverStatus } from "../../contracts/network-driver/driver-status.ts";
+import { silentLog } from "../../lib/log.ts";
+import { NetworkDriverHealth } from "./network-driver-health.ts";
+
+const limits = { driverIntervalMs: 5_000, driverRetryMs: 1_000, driverGraceMs: 10_000 };
+const ready: DriverStatus = {
+  version: "test",
+  isReady: true,
+  reason: null,
+  networks: 0,
+  endpoints: 0,
+  flows: 0,
+  networkStateVersion: null,
+  unknownInterfaces: [],
+};
+
+let clock: VirtualClock;
+let stopping: AbortController;
+let answer: DriverStatus | Error;
+let hasAttachedSets: boolean;
+let tunnelAddress: string | null;
+let changes: boolean[];
+let health: NetworkDriverHealth;
+let running: Promise<void>;
+
+beforeEach(() => {
+  clock = new VirtualClock();
+  stopping = new AbortController();
+  answer = ready;
+  hasAttachedSets = false;
+  tunnelAddress = "192.0.2.7";
+  changes = [];
+  health = new NetworkDriverHealth({
+    port: {
+      async status() {
+        if (answer instanceof Error) throw answer;
+        return answer;
+      },
+      putNetworkState: async () => ({ isApplied: true }),
+    },
+    clock,
+    log: silentLog,
+    limits,
+    hasAttachedSets: () => hasAttachedSets,
+    findTunnelAddress: async () => tunnelAddress,
+    onChange: () => changes.push(health.hasNetworks),
+  });
+});
+afterEach(async () => {
+  stopping.abort(new Error("the test ends"));
+  await running;
+});
+
+const start = async () => {
+  running = health.run(stopping.signal);
+  await clock.pass(0);
+};
+
+it("a host has networks while its driver is ready, and a short failure changes nothing", async () => {
+  await start();
+  expect(health).toMatchObject({ isKnown: true, hasNetworks: true, reason: undefined });
+  answer = new Error("connect ENOENT");
+  await clock.pass(9_000);
+  answer = ready;
+  await clock.pass(30_000);
+  expect(changes).toEqual([true]);
+});
+
+it("reports another address of the host", async () => {
+  await start();
+  expect(health.tunnelAddress).toBe("192.0.2.7");
+  tunnelAddress = "192.0.2.8";
+  await clock.pass(5_000);
+  expect(health.tunnelAddress).toBe("192.0.2.8");
+  expect(changes).toEqual([true, true]);
+});
+
+it("a driver that does not answer is the reason of the host, until it is ready", async () => {
+  await start();
+  answer = new Error("connect ENOENT");
+  await clock.pass(5_000 + 11_000);
+  expect(health).toMatchObject({
+    hasNetworks: false,
+    reason: { code: "network-driver-failed", text: expect.stringContaining("connect ENOENT") },
+  });
+  expect(health.isAnswering).toBe(false);
+  answer = { ...ready, isReady: false, reason: "Open vSwitch is down." };
+  await clock.pass(5_000);
+  expect(health.reason?.text).toContain("Open vSwitch is down.");
+  expect(health.isAnswering).toBe(true);
+  answer = ready;
+  await clock.pass(5_000);
+  expect(health).toMatchObject({ hasNetworks: true, reason: undefined });
+  expect(changes).toEqual([true, false, true]);
+});
+
+it("a driver that waits for the agent's networks is answering, and has the host's address", async () => {
+  answer = { ...ready, isReady: false, reason: "The stored network state is unreadable." };
+  await start();
+  expect(health).toMatchObject({
+    isAnswering: true,
+    hasNetworks: false,
+    tunnelAddress: "192.0.2.7",
+  });
+});
+
+it("a host without a driver has no reason, unless its sets have networks", async () => {
+  answer = new Error("connect ENOENT");
+  await start();
+  expect(health).toMatchObject({ isKnown: true, hasNetworks: false, reason: undefined });
+  hasAttachedSets = true;
+  expect(health.reason?.code).toBe("network-driver-failed");
+});
+
+it("a started agent with attached sets waits for its driver before it reports features", async () => {
+  answer = new Error("connect ENOENT");
+  hasAttachedSets = true;
+  await start();
+  await clock.pass(5_000);
+  expect(health.isKnown).toBe(false);
+  answer = ready;
+  await clock.pass(1_000);
+  expect(health).toMatchObject({ isKnown: true, hasNetworks: true });
+  expect(changes).toEqual([true]);
+});

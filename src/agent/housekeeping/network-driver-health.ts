@@ -1,0 +1,132 @@
+import type { Reason } from "../../contracts/common/primitives.ts";
+import { isAborted } from "../../lib/async/abort.ts";
+import type { Log } from "../../lib/log.ts";
+import { truncate } from "../../lib/text/truncate.ts";
+import type { AgentLimits } from "../base/agent-limits.ts";
+import { type Clock, sleep } from "../base/clock.ts";
+import type { NetworkDriverPort } from "../ports/network-driver-port.ts";
+
+const DETAIL_CHARS_MAX = 500;
+
+export interface NetworkDriverHealthOptions {
+  port: NetworkDriverPort;
+  clock: Clock;
+  log: Log;
+  limits: Pick<AgentLimits, "driverIntervalMs" | "driverRetryMs" | "driverGraceMs">;
+  /** Whether the host has a set with an attachment. */
+  hasAttachedSets: () => boolean;
+  /** The address of this host for other hosts. Null without one. */
+  findTunnelAddress: () => Promise<string | null>;
+  /** Called when the host gains or loses its networks, and when its tunnel address changes. */
+  onChange: () => void;
+}
+
+/**
+ * Asks the network driver periodically whether it is ready. A driver that is not ready for
+ * `driverGraceMs` takes the networks from the host. A shorter failure, such as its restart, changes
+ * nothing. Sets on the host stay (I17).
+ */
+export class NetworkDriverHealth {
+  readonly #options: NetworkDriverHealthOptions;
+  #isKnown = false;
+  #hasNetworks = false;
+  #failure: { sinceMs: number; detail: string } | undefined;
+  #hasAnswered = false;
+  #isAnswering = false;
+  #tunnelAddress: string | null = null;
+
+  constructor(options: NetworkDriverHealthOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * False until the first answer of the driver, or until it has failed for `driverGraceMs`. On a
+   * host without attached sets, one failure suffices.
+   */
+  get isKnown(): boolean {
+    return this.#isKnown;
+  }
+
+  /** Whether this host connects sets to networks. */
+  get hasNetworks(): boolean {
+    return this.#hasNetworks;
+  }
+
+  /** Whether the driver answered the last call, ready or not. */
+  get isAnswering(): boolean {
+    return this.#isAnswering;
+  }
+
+  /** The address of this host for other hosts, as of the last answer of the driver. */
+  get tunnelAddress(): string | null {
+    return this.#tunnelAddress;
+  }
+
+  /** Why a host with a network driver has no networks. A host without a driver has no reason. */
+  get reason(): Reason | undefined {
+    const { hasAttachedSets } = this.#options;
+    if (!this.#isKnown || this.#hasNetworks || !this.#failure) return undefined;
+    if (!this.#hasAnswered && !hasAttachedSets()) return undefined;
+    const text = `The host takes no new sets with networks, because its network driver is not ready: ${this.#failure.detail}`;
+    return { code: "network-driver-failed", text };
+  }
+
+  /** Runs until aborted. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { clock, limits } = this.#options;
+    while (!isAborted(signal)) {
+      await this.#ask(signal);
+      const isFailing = this.#failure !== undefined && !(this.#isKnown && !this.#hasNetworks);
+      await sleep(clock, isFailing ? limits.driverRetryMs : limits.driverIntervalMs, signal);
+    }
+  }
+
+  async #ask(signal: AbortSignal): Promise<void> {
+    const { clock, limits } = this.#options;
+    const answer = await this.#readStatus(signal);
+    if (isAborted(signal)) return;
+    if (answer.isAnswering) await this.#noteTunnelAddress();
+    this.#isAnswering = answer.isAnswering;
+    const { detail } = answer;
+    if (detail === undefined) {
+      this.#failure = undefined;
+      this.#become(true);
+      return;
+    }
+    const sinceMs = this.#failure?.sinceMs ?? clock.nowMs();
+    this.#failure = { sinceMs, detail: truncate(detail, DETAIL_CHARS_MAX) };
+    // Most hosts without such sets have no driver. They must not wait to report their features.
+    const needsNone = !this.#hasAnswered && !this.#options.hasAttachedSets();
+    if (needsNone || clock.nowMs() - sinceMs >= limits.driverGraceMs) this.#become(false);
+  }
+
+  /** `detail` says why the driver is not ready. */
+  async #readStatus(
+    signal: AbortSignal,
+  ): Promise<{ isAnswering: boolean; detail: string | undefined }> {
+    try {
+      const { isReady, reason } = await this.#options.port.status(signal);
+      this.#hasAnswered = true;
+      return { isAnswering: true, detail: isReady ? undefined : (reason ?? "it does not say why") };
+    } catch (error) {
+      return { isAnswering: false, detail: error instanceof Error ? error.message : String(error) };
+    }
+  }
+
+  async #noteTunnelAddress(): Promise<void> {
+    const previous = this.#tunnelAddress;
+    this.#tunnelAddress = await this.#options.findTunnelAddress();
+    if (this.#hasNetworks && this.#tunnelAddress !== previous) this.#options.onChange();
+  }
+
+  #become(hasNetworks: boolean): void {
+    const { log, onChange } = this.#options;
+    if (this.#isKnown && hasNetworks === this.#hasNetworks) return;
+    this.#isKnown = true;
+    this.#hasNetworks = hasNetworks;
+    const { reason } = this;
+    if (reason) log.error({ reason: reason.text }, "the network driver is not ready");
+    else if (hasNetworks) log.info({}, "the network driver is ready");
+    onChange();
+  }
+}

@@ -1,0 +1,144 @@
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { VirtualClock } from "../../../test/support/agent/virtual-clock.ts";
+import type { HostNetworks } from "../../contracts/agent-protocol/host-networks.ts";
+import type { HostNetwork, NetworkState } from "../../contracts/network-driver/network-state.ts";
+import { silentLog } from "../../lib/log.ts";
+import { pullNetworkStates } from "./network-states.ts";
+
+const network = (vni: number): HostNetwork => ({
+  networkId: "net_01jd0000000000000000000000",
+  vni,
+  rules: [],
+  gateways: [],
+  remotePorts: [],
+});
+
+let clock: VirtualClock;
+let stopping: AbortController;
+let plane: { answer: HostNetworks | Error; queries: (string | undefined)[] };
+let driver: { storedVersion: number | null; fault: Error | undefined; states: NetworkState[] };
+let health: { isAnswering: boolean; tunnelAddress: string | null };
+let running: Promise<void>;
+
+beforeEach(() => {
+  clock = new VirtualClock();
+  stopping = new AbortController();
+  plane = { answer: { version: "a", networks: [network(1)] }, queries: [] };
+  driver = { storedVersion: null, fault: undefined, states: [] };
+  health = { isAnswering: true, tunnelAddress: "192.0.2.1" };
+});
+afterEach(async () => {
+  stopping.abort(new Error("the test ends"));
+  await running;
+});
+
+function start(): void {
+  running = pullNetworkStates(
+    {
+      hostNetworks: {
+        async read({ version }) {
+          plane.queries.push(version);
+          if (plane.answer instanceof Error) throw plane.answer;
+          return plane.answer.version === version
+            ? { ...plane.answer, networks: null }
+            : plane.answer;
+        },
+      },
+      driver: {
+        async status() {
+          return {
+            version: "test",
+            isReady: driver.storedVersion !== null,
+            reason: driver.storedVersion === null ? "The network state is unreadable." : null,
+            networks: 0,
+            endpoints: 0,
+            flows: 0,
+            networkStateVersion: driver.storedVersion,
+            unknownInterfaces: [],
+          };
+        },
+        async putNetworkState(state) {
+          if (driver.fault) throw driver.fault;
+          driver.storedVersion = state.version;
+          driver.states.push(state);
+          return { isApplied: true };
+        },
+      },
+      health,
+      clock,
+      log: silentLog,
+      random: () => 0,
+      limits: { waitMs: 25_000, driverRetryMs: 1_000 },
+      pauseMs: () => 0,
+    },
+    stopping.signal,
+  );
+}
+
+const source = expect.stringMatching(/^[\w-]{1,64}$/);
+
+it("hands each version to the driver once, counted from the start of this process", async () => {
+  driver.storedVersion = 7;
+  start();
+  await clock.pass(2_000);
+  plane.answer = { version: "b", networks: [network(2)] };
+  await clock.pass(2_000);
+  expect(driver.states).toEqual([
+    { source, version: 1, tunnelAddress: "192.0.2.1", networks: [network(1)] },
+    { source, version: 2, tunnelAddress: "192.0.2.1", networks: [network(2)] },
+  ]);
+  expect(new Set(plane.queries)).toEqual(new Set([undefined, "a", "b"]));
+  stopping.abort(new Error("the process ends"));
+  await running;
+  stopping = new AbortController();
+  start();
+  await clock.pass(1_000);
+  expect(driver.states.map(({ version }) => version)).toEqual([1, 2, 1]);
+  expect(new Set(driver.states.map((state) => state.source)).size).toBe(2);
+});
+
+it("hands the same networks again if the address of the host changes", async () => {
+  start();
+  await clock.pass(1_000);
+  health.tunnelAddress = "192.0.2.9";
+  await clock.pass(1_000);
+  expect(driver.states.at(-1)).toEqual({
+    source,
+    version: 2,
+    tunnelAddress: "192.0.2.9",
+    networks: [network(1)],
+  });
+});
+
+it("hands the networks again to a driver that has lost them", async () => {
+  start();
+  await clock.pass(1_000);
+  driver.storedVersion = null;
+  await clock.pass(30_000);
+  expect(driver.states.map(({ version, networks }) => ({ version, networks }))).toEqual([
+    { version: 1, networks: [network(1)] },
+    { version: 2, networks: [network(1)] },
+  ]);
+});
+
+it("repeats a version that the driver has not taken, and waits while the API is down", async () => {
+  driver.fault = new Error("no space left on device");
+  start();
+  await clock.pass(10_000);
+  expect(new Set(plane.queries)).toEqual(new Set([undefined]));
+  driver.fault = undefined;
+  await clock.pass(60_000);
+  expect(driver.states).toHaveLength(1);
+  plane.answer = new Error("connect ECONNREFUSED");
+  const calls = plane.queries.length;
+  await clock.pass(60_000);
+  expect(plane.queries.length - calls).toBeLessThan(60);
+  expect(driver.states).toHaveLength(1);
+});
+
+it("reads nothing without a network driver", async () => {
+  health.isAnswering = false;
+  start();
+  await clock.pass(60_000);
+  expect(plane.queries).toEqual([]);
+});

@@ -1,0 +1,87 @@
+import type { HostNetwork } from "../../contracts/network-driver/network-state.ts";
+import { isAborted } from "../../lib/async/abort.ts";
+import { newId } from "../../lib/ids.ts";
+import type { Log } from "../../lib/log.ts";
+import type { AgentLimits } from "../base/agent-limits.ts";
+import { type Clock, sleep } from "../base/clock.ts";
+import type { NetworkDriverHealth } from "../housekeeping/network-driver-health.ts";
+import type { HostNetworksPort } from "../ports/host-networks-port.ts";
+import type { NetworkDriverPort } from "../ports/network-driver-port.ts";
+import { waitBeforeRetry } from "../reporting/retry-delay.ts";
+
+/** A wait after an answer without news, so that a faulty API gets no calls in a tight loop. */
+const UNCHANGED_WAIT_MS = 250;
+
+export interface NetworkStatesOptions {
+  hostNetworks: HostNetworksPort;
+  driver: NetworkDriverPort;
+  health: Pick<NetworkDriverHealth, "isAnswering" | "tunnelAddress">;
+  clock: Clock;
+  log: Log;
+  /** In [0, 1). */
+  random: () => number;
+  limits: Pick<AgentLimits, "waitMs" | "driverRetryMs">;
+  /** The shortest pause after a failed call, given a random number. */
+  pauseMs: (random: number) => number;
+}
+
+/** The state that the driver got from this process. */
+interface SentState {
+  /** That of the control plane. */
+  hash: string;
+  /** That of the driver. */
+  version: number;
+  tunnelAddress: string | null;
+  networks: HostNetwork[];
+}
+
+/**
+ * Hands the networks of this host to the network driver whenever they change, until aborted. The
+ * driver stores them, so they stay in force while agent and control plane are down. A driver that
+ * has lost them may be not ready before it gets them again.
+ *
+ * A loop of its own, because desired sets must not wait for the switch, and the other way round.
+ */
+export async function pullNetworkStates(
+  options: NetworkStatesOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  const { hostNetworks, driver, health, clock, limits } = options;
+  // This process counts its states from the start, so they replace those of earlier processes.
+  const source = newId("src");
+  let lastVersion = 0;
+  let sent: SentState | undefined;
+  let failuresInRow = 0;
+  while (!isAborted(signal)) {
+    if (!health.isAnswering) {
+      await sleep(clock, limits.driverRetryMs, signal);
+      continue;
+    }
+    try {
+      const query = { version: sent?.hash, waitMs: limits.waitMs };
+      const answer = await hostNetworks.read(query, signal);
+      const { tunnelAddress } = health;
+      const networks = answer.networks ?? sent?.networks;
+      const isNew = answer.networks !== null || tunnelAddress !== sent?.tunnelAddress;
+      if (networks && (isNew || (await hasLost(driver, sent, signal)))) {
+        const version = ++lastVersion;
+        await driver.putNetworkState({ source, version, tunnelAddress, networks }, signal);
+        sent = { hash: answer.version, version, tunnelAddress, networks };
+      } else await sleep(clock, UNCHANGED_WAIT_MS, signal);
+      failuresInRow = 0;
+    } catch (error) {
+      if (isAborted(signal)) return;
+      failuresInRow++;
+      await waitBeforeRetry({ ...options, loop: "networks" }, error, failuresInRow, signal);
+    }
+  }
+}
+
+/** Whether the driver has another state, for example after its disk was full or replaced. */
+async function hasLost(
+  driver: NetworkDriverPort,
+  sent: SentState | undefined,
+  signal: AbortSignal,
+): Promise<boolean> {
+  return (await driver.status(signal)).networkStateVersion !== sent?.version;
+}
