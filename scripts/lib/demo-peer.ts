@@ -83,7 +83,12 @@ async function startSet(
   const mounted = mountVolume(set, path.join(folder, set.setId));
   const place = { cgroupParent: "", dataPath };
   const infra = await docker.createContainer(
-    infraContainer(hostId, set, { image, canRunPrivileged, dockerNetwork: "bridge", ...place }),
+    infraContainer(hostId, set, {
+      image,
+      canRunPrivileged,
+      networks: [{ dockerNetwork: "bridge" }],
+      ...place,
+    }),
   );
   const startInfra = async () => {
     await mounted;

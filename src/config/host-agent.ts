@@ -1,6 +1,8 @@
 import { z } from "zod";
 import { labelsSchema, nameSchema } from "../contracts/common/primitives.ts";
+import { addressSchema } from "../contracts/network-driver/network-state.ts";
 import { processSettings, secretText, wholeNumber } from "./common-settings.ts";
+import { networkDriverSettings } from "./network-driver.ts";
 import { type Env, parseEnv } from "./parse-env.ts";
 
 /** Parses "disk=ssd,row=7" into labels. */
@@ -90,6 +92,12 @@ const agentSettings = {
   /** A statically linked BusyBox. */
   BERTH_BUSYBOX_PATH: path.default("/bin/busybox"),
   BERTH_CGROUP_ROOT: path.default("/sys/fs/cgroup"),
+  ...networkDriverSettings,
+  /**
+   * The address of this host in the network of the tunnels. Default: that of the interface which
+   * reaches the API.
+   */
+  BERTH_TUNNEL_ADDRESS: addressSchema.optional(),
 };
 
 const schema = z.object({

@@ -6,17 +6,22 @@ const path = z.string().min(1).max(1_000);
 /** The kernel accepts 107 bytes for the path of a socket. */
 const socketPath = z.string().min(1).max(100).startsWith("/", "expected an absolute path");
 
-const schema = z.object({
-  ...processSettings,
+/** The settings of the driver that the agent of its host needs too. */
+export const networkDriverSettings = {
   /** The name of the Docker plugin. Hosts need no other than the default. */
   BERTH_NETWORK_PLUGIN: z
     .string()
     .regex(/^[a-z][a-z0-9-]{0,31}$/, "expected lower-case letters, digits and hyphens")
     .default("berth"),
-  /** The folder in which Docker looks for plugins. */
-  BERTH_NETWORK_PLUGIN_DIR: socketPath.default("/run/docker/plugins"),
   /** The socket for the host's agent. Only root may connect. */
   BERTH_NETWORK_CONTROL_SOCKET: socketPath.default("/run/berth/network-driver.sock"),
+};
+
+const schema = z.object({
+  ...processSettings,
+  ...networkDriverSettings,
+  /** The folder in which Docker looks for plugins. */
+  BERTH_NETWORK_PLUGIN_DIR: socketPath.default("/run/docker/plugins"),
   /** The folder of the records of networks and endpoints. */
   BERTH_NETWORK_DATA_DIR: path.default("/var/lib/berth/network"),
   BERTH_NETWORK_BRIDGE: z

@@ -4,10 +4,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import Docker from "dockerode";
 import { beforeAll } from "vitest";
+import type { NetworkPort, ProbedEndpoint } from "../../src/agent/ports/network-port.ts";
 import { createBridgeNetwork } from "../../src/host-adapters/docker/bridge-network.ts";
 import { dockerName } from "../../src/host-adapters/docker/container-labels.ts";
 import { createDockerDaemon } from "../../src/host-adapters/docker/docker-daemon.ts";
 import { createDockerImages } from "../../src/host-adapters/docker/docker-images.ts";
+import { createDockerNetworks } from "../../src/host-adapters/docker/docker-networks.ts";
+import { createSetNetworks } from "../../src/host-adapters/docker/set-networks.ts";
 import { createDockerLogs } from "../../src/host-adapters/docker/docker-logs.ts";
 import { volumeError } from "../../src/host-adapters/volumes/block-store.ts";
 import { createSetVolumes } from "../../src/host-adapters/volumes/set-volumes.ts";
@@ -20,7 +23,7 @@ import { describeContainerPort } from "../contract/container-port.ts";
 import { describeDaemonPort } from "../contract/daemon-port.ts";
 import { describeImagePort } from "../contract/image-port.ts";
 import { describeLogPort } from "../contract/log-port.ts";
-import { describeNetworkPort } from "../contract/network-port.ts";
+import { describeNetworkPort, type NetworkPortHarness } from "../contract/network-port.ts";
 import { describeSetVolumes } from "../contract/set-volumes.ts";
 import { baseImage, ensureBaseImage } from "../support/docker/docker.ts";
 import { findHostCgroups, removeHost } from "../support/docker/docker-host.ts";
@@ -137,7 +140,23 @@ describeLogPort("Docker", async () => {
   };
 });
 
-describeNetworkPort("Docker's bridge", async () => {
+const setNetworks = createSetNetworks({
+  networks: createDockerNetworks(docker, "berth"),
+  bridge: createBridgeNetwork(),
+  busyboxPath: "/bin/busybox",
+  isDriverReady: async () => false,
+  log,
+});
+
+describeNetworkPort("Docker's bridge", async () => openNetwork(createBridgeNetwork(), {}));
+// The probes enter the network namespace of this process.
+const ownNamespace = { listProcesses: async () => [process.pid] };
+describeNetworkPort("a network namespace", async () => openNetwork(setNetworks, ownNamespace));
+
+function openNetwork(
+  network: NetworkPort,
+  members: Pick<ProbedEndpoint, "listProcesses">,
+): NetworkPortHarness {
   const closers: (() => void)[] = [];
   const listen = async (answer: string | undefined) => {
     const server = createServer((socket) => {
@@ -150,10 +169,10 @@ describeNetworkPort("Docker's bridge", async () => {
     });
     const address = server.address();
     if (address === null || typeof address === "string") throw new Error("the server listens");
-    return { server, endpoint: { address: "127.0.0.1", port: address.port } };
+    return { server, endpoint: { address: "127.0.0.1", port: address.port, ...members } };
   };
   return {
-    network: createBridgeNetwork(),
+    network,
     async serve(answer) {
       const { server, endpoint } = await listen(answer);
       closers.push(() => server.close());
@@ -168,7 +187,7 @@ describeNetworkPort("Docker's bridge", async () => {
     },
     close: async () => closers.forEach((close) => close()),
   };
-});
+}
 
 describeSetVolumes("image files", async () => {
   const harness = await openLoopHarness("ext4", 32 * 2 ** 20);

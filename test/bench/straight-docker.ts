@@ -45,7 +45,7 @@ export async function runStraight(
         infraContainer(hostId, set, {
           image: infraImage,
           cgroupParent: "",
-          dockerNetwork: "bridge",
+          networks: [{ dockerNetwork: "bridge" }],
           canRunPrivileged,
           dataPath: undefined,
         }),

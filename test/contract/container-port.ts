@@ -41,7 +41,12 @@ export function describeContainerPort(
     const list = ({ setId }: LocalSetSpec) => containers.list({ setId, phase: "observe" }, signal);
     const createInfra = async (set: LocalSetSpec, image = harness.infraImage) => {
       const cgroupParent = await harness.cgroupParentOf(set.setId);
-      const options = { image, cgroupParent, dockerNetwork: "bridge", dataPath: undefined };
+      const options = {
+        image,
+        cgroupParent,
+        networks: [{ dockerNetwork: "bridge" }] as const,
+        dataPath: undefined,
+      };
       return containers.createInfra(set, options, signal);
     };
     const createBusiness = async (set: LocalSetSpec, name: string, infraId: string) => {

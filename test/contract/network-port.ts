@@ -1,14 +1,14 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { NetworkPort } from "../../src/agent/ports/network-port.ts";
+import type { NetworkPort, ProbedEndpoint } from "../../src/agent/ports/network-port.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { localSet } from "../support/agent/local-set.ts";
 
 export interface NetworkPortHarness {
   network: NetworkPort;
   /** A server of a set. It answers each connection with the text, or with nothing. */
-  serve(answer: string | undefined): Promise<{ address: string; port: number }>;
+  serve(answer: string | undefined): Promise<ProbedEndpoint>;
   /** An endpoint of a set at which nothing listens. */
-  closedEndpoint(): Promise<{ address: string; port: number }>;
+  closedEndpoint(): Promise<ProbedEndpoint>;
   close(): Promise<void>;
 }
 
@@ -31,7 +31,7 @@ export function describeNetworkPort(
     it("prepares and releases a set, and each repetition is harmless", async () => {
       const set = localSet();
       const prepared = await network.prepare(set, signal);
-      expect(prepared.dockerNetwork).not.toBe("");
+      expect(prepared[0].dockerNetwork).not.toBe("");
       expect(await network.prepare(set, signal)).toEqual(prepared);
       for (const setId of [set.setId, set.setId, newId("set")])
         await network.release(setId, signal);

@@ -200,7 +200,7 @@ async function start(program: Program, checkout?: string): Promise<void> {
     });
     env["host-agent"]["BERTH_ENROLL_TOKEN"] = secret;
   }
-  running[program] = await startMain(program, env[program], checkout);
+  running[program] = await startMain(program, env[program], { root: checkout });
 }
 
 /**

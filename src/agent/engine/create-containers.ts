@@ -1,5 +1,6 @@
 import { AgentError, IMAGE_MISSING } from "../base/agent-error.ts";
 import type { LocalSetSpec } from "../model/local-set.ts";
+import type { JoinedNetworks } from "../ports/network-port.ts";
 import type { EngineContext } from "./engine-context.ts";
 import { requireImageAccess } from "./set-images.ts";
 
@@ -7,12 +8,12 @@ import { requireImageAccess } from "./set-images.ts";
 export async function createInfra(
   { containers, images, cgroups }: EngineContext,
   set: LocalSetSpec,
-  { dataPath, dockerNetwork }: { dataPath: string | undefined; dockerNetwork: string },
+  { dataPath, networks }: { dataPath: string | undefined; networks: JoinedNetworks },
   signal: AbortSignal,
 ): Promise<string> {
   const cgroupParent = await cgroups.parentOf(set.setId);
   const create = (image: string) =>
-    containers.createInfra(set, { image, cgroupParent, dockerNetwork, dataPath }, signal);
+    containers.createInfra(set, { image, cgroupParent, networks, dataPath }, signal);
   try {
     return await create(await images.infraImage());
   } catch (error) {

@@ -94,15 +94,22 @@ async function prepareContainers(
   return failures;
 }
 
-/** Returns the Docker id of the infra container, in its network. */
+/**
+ * Returns the Docker id of the infra container, in its networks. A crash may have left a container
+ * that is in the first one only, and Docker connects it to the others again without an effect.
+ */
 async function ensureInfra(
   context: EngineContext,
   set: LocalSetSpec,
   { infra, dataPath }: { infra: ListedContainer | undefined; dataPath: string | undefined },
   signal: AbortSignal,
 ): Promise<string> {
-  const { dockerNetwork } = await context.network.prepare(set, signal);
-  return infra?.dockerId ?? createInfra(context, set, { dataPath, dockerNetwork }, signal);
+  const networks = await context.network.prepare(set, signal);
+  const infraId =
+    infra?.dockerId ?? (await createInfra(context, set, { dataPath, networks }, signal));
+  if (infra?.dockerState !== "running")
+    await context.containers.connectInfra(set, { infraId, networks }, signal);
+  return infraId;
 }
 
 async function widenCgroup(

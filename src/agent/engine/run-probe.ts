@@ -8,8 +8,8 @@ import type { EngineContext } from "./engine-context.ts";
  */
 export async function runProbe(
   { containers, cgroups, network }: EngineContext,
-  { setId, template }: LocalSetSpec,
-  { container, address }: ProbeTarget,
+  { setId, template, attachments }: LocalSetSpec,
+  { container, address: observedAddress }: ProbeTarget,
   signal: AbortSignal,
 ): Promise<ProbeResult> {
   const { dockerId, name, state } = container;
@@ -17,13 +17,16 @@ export async function runProbe(
   if (!health) return { healthy: true };
   if (state !== "running") return { healthy: false, detail: `the container is ${state}` };
   const { exec, http, tcp, timeoutSeconds } = health;
+  const listProcesses = () => cgroups.listProcesses(setId, dockerId);
   if (exec) {
-    const listProcesses = () => cgroups.listProcesses(setId, dockerId);
     const check = { command: exec.command, timeoutSeconds, listProcesses };
     return containers.probe({ setId, dockerId }, check, signal);
   }
+  const attached = attachments?.[0]?.addresses[0]?.replace(/\/.*$/, "");
+  const address = attached ?? observedAddress;
   if (address === undefined) return { healthy: false, detail: "the set has no address" };
-  if (http) return network.probe({ ...http, address }, timeoutSeconds, signal);
-  if (tcp) return network.probe({ ...tcp, address }, timeoutSeconds, signal);
+  const endpoint = { address, ...(attached === undefined ? {} : { listProcesses }) };
+  if (http) return network.probe({ ...http, ...endpoint }, timeoutSeconds, signal);
+  if (tcp) return network.probe({ ...tcp, ...endpoint }, timeoutSeconds, signal);
   return { healthy: true };
 }

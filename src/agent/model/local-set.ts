@@ -1,3 +1,4 @@
+import type { Attachment } from "../../contracts/agent-protocol/attachment.ts";
 import type { IoLimits, SetTemplate } from "../../contracts/api/set-template.ts";
 
 /** The spec of a set, without its desired run state. */
@@ -11,6 +12,8 @@ export interface LocalSetSpec {
   /** A trashed volume that the set uses instead of a new one. */
   restoreVolumeId: string | null;
   template: SetTemplate;
+  /** The interfaces of the set. Without them it uses Docker's bridge. */
+  attachments?: Attachment[] | undefined;
 }
 
 /** Limits of a set or of one container. A removed limit is Infinity. */

@@ -18,6 +18,27 @@ it("an upgrade of the agent changes no hash of a running container", () => {
   }
 });
 
+it("another attachment makes the infra container outdated", () => {
+  const attachment = {
+    networkId: "net_1",
+    vni: 4_097,
+    mtu: 1_450,
+    interface: "eth0",
+    mac: "0a:00:0a:40:00:09",
+    addresses: ["10.64.0.9/16"],
+    gateways: ["10.64.0.1"],
+  };
+  const attached = { ...earlier, attachments: [attachment] };
+  const seen = { specHash: specHash(attached, "infra"), restartGeneration: 1 };
+  expect(isContainerOutdated({ ...attached }, "infra", seen)).toBe(false);
+  expect(isContainerOutdated(earlier, "infra", seen)).toBe(true);
+  const changes = [{ mac: "0a:00:0a:40:00:0a" }, { vni: 4_098 }, { mtu: 9_000 }];
+  for (const change of changes) {
+    const changed = { ...earlier, attachments: [{ ...attachment, ...change }] };
+    expect(isContainerOutdated(changed, "infra", seen)).toBe(true);
+  }
+});
+
 it("a container without a source of its stop signal is never outdated by the source", () => {
   const seen = { specHash: earlierHashes.app, restartGeneration: 1 };
   expect(isContainerOutdated(earlier, "app", seen)).toBe(false);

@@ -62,6 +62,8 @@ function computeHash(set: LocalSetSpec, container: string): string {
       ...common,
       sysctls: template.sysctls,
       networks: template.networks,
+      // Sets on Docker's bridge have none, so their hashes are those of earlier releases.
+      attachments: set.attachments,
       volume,
     });
   }

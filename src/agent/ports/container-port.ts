@@ -1,5 +1,6 @@
 import type { AgentPhase } from "../base/agent-error.ts";
 import type { Limits, LocalSetSpec, ProbeResult, StopSignalSource } from "../model/local-set.ts";
+import type { JoinedNetworks } from "./network-port.ts";
 
 /**
  * The containers of this host's sets. The set engine (src/agent/engine) decides the order of calls.
@@ -19,8 +20,16 @@ export interface ContainerPort {
   /**
    * Creates the infra container, and returns its Docker id. Rejects with IMAGE_MISSING if the
    * daemon lacks the image, and with name-conflict if a foreign container has the name.
+   *
+   * Infra joins the first network only: see `connectInfra`.
    */
   createInfra(set: LocalSetSpec, options: InfraOptions, signal: AbortSignal): Promise<string>;
+  /** Connects an infra container that does not run to the networks after the first one. */
+  connectInfra(
+    set: LocalSetSpec,
+    options: { infraId: string; networks: JoinedNetworks },
+    signal: AbortSignal,
+  ): Promise<void>;
   /**
    * Creates a business container in the network of infra, which need not run yet. Rejects with the
    * same codes as `createInfra`.
@@ -147,8 +156,8 @@ export interface InfraOptions {
   image: string;
   /** The cgroup of the set (CgroupPort.parentOf). */
   cgroupParent: string;
-  /** The Docker network that infra joins (NetworkPort.prepare). */
-  dockerNetwork: string;
+  /** The networks that infra joins (NetworkPort.prepare). */
+  networks: JoinedNetworks;
   /** The host's path of the volume's data; undefined without a volume. */
   dataPath: string | undefined;
 }

@@ -1,17 +1,22 @@
+import type { Attachment } from "../../contracts/agent-protocol/attachment.ts";
 import type { LocalSetSpec, ProbeResult } from "../model/local-set.ts";
 
 /**
- * The network of sets. A set's infra container joins a Docker network, and its business containers
- * share infra's interfaces. Today every set is in Docker's bridge, and
- * src/control/runtime/supported-features.ts rejects a template that names another network.
+ * The networks of sets. A set's infra container joins Docker networks, and its business containers
+ * share infra's interfaces. A set without attachments is in Docker's bridge.
  *
  * Every call is idempotent, and calls for one set never overlap. A call rejects with AgentError.
  */
 export interface NetworkPort {
-  /** Ensures that the set's network exists, and returns the Docker network that infra joins. */
-  prepare(set: LocalSetSpec, signal: AbortSignal): Promise<{ dockerNetwork: string }>;
   /**
-   * Releases what `prepare` reserved for a set without containers. Does nothing for any other set.
+   * Ensures that the set's networks exist, and returns those that infra joins. Each of them stays
+   * until `release`, or until a preparation of the set without it.
+   */
+  prepare(set: LocalSetSpec, signal: AbortSignal): Promise<JoinedNetworks>;
+  /**
+   * Releases what `prepare` reserved for a set without containers, and deletes networks that no
+   * container of the host uses. If a network cannot be deleted, a later release tries it
+   * again.
    */
   release(setId: string, signal: AbortSignal): Promise<void>;
   /**
@@ -25,9 +30,25 @@ export interface NetworkPort {
   ): Promise<ProbeResult>;
 }
 
+/** The networks of a set in the order of its interfaces. */
+export type JoinedNetworks = readonly [JoinedNetwork, ...JoinedNetwork[]];
+
+/** A Docker network that infra joins. */
+export interface JoinedNetwork {
+  dockerNetwork: string;
+  /** The interface of the set. Without it, Docker chooses the address. */
+  attachment?: Attachment | undefined;
+}
+
 export interface ProbedEndpoint {
   address: string;
   port: number;
   /** Probes with an HTTP request for this path; without it, only connects. */
   path?: string | undefined;
+  /**
+   * Lists the processes of a running container of the set. The machine has no route to the networks
+   * of sets, so the probe connects from the network namespace of these. Without it, the probe
+   * connects from the machine's network.
+   */
+  listProcesses?: (() => Promise<readonly number[]>) | undefined;
 }

@@ -36,13 +36,8 @@ export const NETWORKS_FEATURE: NetworksFeature = "networks";
  */
 export const ATTACHMENTS_FEATURE = "attachments" satisfies AgentFeature;
 
-/**
- * The features of the agent of this build, except NETWORKS_FEATURE. It connects no sets to networks
- * yet.
- */
-export const ownFeatures: readonly string[] = agentFeatures.filter(
-  (feature) => feature !== ATTACHMENTS_FEATURE,
-);
+/** The features of the agent of this build, except NETWORKS_FEATURE. */
+export const ownFeatures: readonly string[] = agentFeatures;
 
 /** Each option of a container: the feature that it needs, or null if every agent knows it. */
 const optionFeatures: Readonly<

@@ -13,7 +13,7 @@ export function createBridgeNetwork(): NetworkPort {
   return {
     async prepare(_set, signal) {
       signal.throwIfAborted();
-      return { dockerNetwork: "bridge" };
+      return [{ dockerNetwork: "bridge" }];
     },
     async release() {},
     probe: ({ address, port, path }, timeoutSeconds, signal) =>

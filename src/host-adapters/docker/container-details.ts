@@ -80,7 +80,7 @@ export function createContainerDetailsCache(
       const startFailure = await readStartFailure(docker, info, signal);
       const details = {
         dockerState: info.State.Status,
-        address: addressIn(info.NetworkSettings),
+        address: addressIn(info.NetworkSettings, info.HostConfig.NetworkMode),
         exitCode: run.exitCode,
         startFailure: startFailure.reason,
         startedAt: run.startedAt,

@@ -67,7 +67,7 @@ export function parseListed(hostId: string, info: ListedAnswer): ListedContainer
     stopSignalSource: toStopSignalSource(info.Labels[labels.stopSignal]),
     dockerState: info.State,
     infraId: /^container:(.+)$/.exec(info.HostConfig.NetworkMode)?.[1],
-    address: addressIn(info.NetworkSettings),
+    address: addressIn(info.NetworkSettings, info.HostConfig.NetworkMode),
   };
 }
 
@@ -75,12 +75,25 @@ function toStopSignalSource(text: string | undefined): StopSignalSource | undefi
   return text === "image" || text === "template" ? text : undefined;
 }
 
-/** Undefined if the container does not run, or uses another container's network. */
+/**
+ * The address in the network that a container was created in. Undefined if the container does not
+ * run, or uses another container's network.
+ */
 export function addressIn(
-  settings: { Networks: Record<string, { IPAddress: string } | null> } | null | undefined,
+  settings: { Networks: Record<string, NetworkAddresses | null> } | null | undefined,
+  networkMode: string | undefined,
 ): string | undefined {
-  const networks = Object.values(settings?.Networks ?? {});
-  return networks.find((network) => network !== null && network.IPAddress !== "")?.IPAddress;
+  const networks = settings?.Networks ?? {};
+  const first = networks[networkMode ?? ""];
+  const found = [first, ...Object.values(networks)].find(
+    (network) => network && (network.IPAddress !== "" || network.GlobalIPv6Address !== ""),
+  );
+  return found ? found.IPAddress || found.GlobalIPv6Address : undefined;
+}
+
+interface NetworkAddresses {
+  IPAddress: string;
+  GlobalIPv6Address: string;
 }
 
 /**

@@ -4,7 +4,9 @@ import { INFRA_CONTAINER } from "../../agent/model/container-names.ts";
 import type { Limits, LocalSetSpec } from "../../agent/model/local-set.ts";
 import { containerLimits, CPU_PERIOD_US } from "../../agent/model/set-limits.ts";
 import { stopSignalSource } from "../../agent/model/outdated.ts";
+import type { JoinedNetworks } from "../../agent/ports/network-port.ts";
 import { dockerName, labels, labelsFor } from "./container-labels.ts";
+import { joinNetwork } from "./connect-infra.ts";
 
 /**
  * The containers of a set in Docker's terms.
@@ -83,13 +85,14 @@ export function infraContainer(
   options: {
     image: string;
     cgroupParent: string;
-    dockerNetwork: string;
+    networks: JoinedNetworks;
     canRunPrivileged: boolean;
     /** The host's path of the volume's data; undefined without a volume. */
     dataPath: string | undefined;
   },
 ): Docker.ContainerCreateOptions {
   const sysctls = Object.entries(set.template.sysctls).map(([key, value]) => `${key}=${value}`);
+  const [first] = options.networks;
   return {
     name: dockerName(set.setId, INFRA_CONTAINER),
     Image: options.image,
@@ -100,9 +103,10 @@ export function infraContainer(
     Healthcheck: noHealthcheck,
     StopSignal: "SIGTERM",
     StopTimeout: 2,
+    ...joinNetwork(hostId, set, first),
     HostConfig: {
       ...privilege(options.canRunPrivileged),
-      NetworkMode: options.dockerNetwork,
+      NetworkMode: first.dockerNetwork,
       IpcMode: "shareable",
       ShmSize: sharedMemoryBytes(set.template),
       ...(set.template.extraHosts ? { ExtraHosts: formatHosts(set.template.extraHosts) } : {}),

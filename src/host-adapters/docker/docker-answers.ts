@@ -13,9 +13,14 @@ const labelsSchema = z
   .nullish()
   .transform((labels) => labels ?? {});
 
+const networkAddressesSchema = z.object({
+  IPAddress: z.string().default(""),
+  GlobalIPv6Address: z.string().default(""),
+});
+
 const networksSchema = z.object({
   Networks: z
-    .record(z.string(), z.object({ IPAddress: z.string().default("") }).nullable())
+    .record(z.string(), networkAddressesSchema.nullable())
     .nullish()
     .transform((networks) => networks ?? {}),
 });
@@ -79,6 +84,7 @@ export const inspectAnswer = z.object({
     PidsLimit: count.nullable(),
     Binds: z.array(z.string()).nullish(),
     CgroupParent: z.string().optional(),
+    NetworkMode: z.string().optional(),
     Init: z.boolean().nullish(),
   }),
   NetworkSettings: networksSchema,

@@ -5,6 +5,7 @@ import { createFairLimit } from "../../lib/async/fair-limit.ts";
 import type { Log } from "../../lib/log.ts";
 import { createContainerDetailsCache } from "./container-details.ts";
 import { createContainerIndex } from "./container-index.ts";
+import { connectInfra } from "./connect-infra.ts";
 import { createBusiness, createInfra } from "./create-container.ts";
 import type { DockerContext } from "./docker-context.ts";
 import type { DockerDaemon } from "./docker-daemon.ts";
@@ -59,6 +60,7 @@ export function createDockerContainers(options: DockerContainersOptions): Contai
     list: (filter, signal) => listContainers(context, filter, signal),
     inspect: (container, signal) => context.details.get(container, signal),
     createInfra: (set, infra, signal) => createInfra(context, set, infra, signal),
+    connectInfra: (set, infra, signal) => connectInfra(context, set, infra, signal),
     createBusiness: (set, name, business, signal) =>
       createBusiness(context, set, { name, ...business }, signal),
     startInfra: (set, infraId, signal) => startInfra(context, set, infraId, signal),

@@ -159,7 +159,7 @@ async function runInfra(
   const spec = infraContainer(hostId, testSet, {
     image,
     cgroupParent: await cgroups.parentOf(testId),
-    dockerNetwork: network,
+    networks: [{ dockerNetwork: network }],
     canRunPrivileged,
     dataPath: undefined,
   });

@@ -9,8 +9,13 @@ import {
   openStateFile,
   type StateFile,
 } from "../../host-adapters/state-file/state-file.ts";
-import { createControlPlane } from "../../host-adapters/control-plane-client/control-plane.ts";
+import {
+  createControlPlane,
+  createHostNetworks,
+} from "../../host-adapters/control-plane-client/control-plane.ts";
+import { createNetworkDriverClient } from "../../host-adapters/network-driver-client/network-driver-client.ts";
 import { readAgentIdentity } from "../../host-adapters/machine/agent-identity.ts";
+import { findTunnelAddress } from "../../host-adapters/machine/tunnel-address.ts";
 import { isMachineStopping } from "../../host-adapters/machine/machine-shutdown.ts";
 import { type HostLimit, readHostLimits } from "../../host-adapters/machine/host-limits.ts";
 import {
@@ -23,6 +28,7 @@ import { defaultAgentLimits } from "../../agent/base/agent-limits.ts";
 import { systemClock } from "../../host-adapters/machine/system-clock.ts";
 import type { ImageGcThresholds } from "../../agent/housekeeping/image-gc.ts";
 import type { ControlPlane } from "../../agent/ports/control-plane.ts";
+import type { HostNetworksPort } from "../../agent/ports/host-networks-port.ts";
 import type { MachinePort } from "../../agent/ports/machine-port.ts";
 import type { VolumePort } from "../../agent/ports/volume-port.ts";
 import { RegistryCredentials } from "../../agent/model/registry-credentials.ts";
@@ -51,7 +57,7 @@ export interface HostAgentOptions {
 
 /** If the daemon does not report its folder in this time, the running agent queries it again. */
 const dockerRootTimeoutMs = 3_000;
-/** One for the long poll, one for reports, the rest for logs. */
+/** Two for the long polls, one for reports, the rest for logs. */
 const connectionsMax = 64;
 
 /**
@@ -105,7 +111,16 @@ export async function startHostAgent(
   const agentLog = log.child({ hostId });
   late.volumes = await openHostVolumes(settings, { hostId, log: agentLog });
   const api = createControlPlane({ apiUrl, credential, dispatcher, identity: own });
-  const parts = { hostId, api, state, machine, log: agentLog, volumes: late.volumes?.port };
+  const networks = createHostNetworks({ apiUrl, credential, dispatcher });
+  const parts = {
+    networks,
+    hostId,
+    api,
+    state,
+    machine,
+    log: agentLog,
+    volumes: late.volumes?.port,
+  };
   const agentOptions = createAgentOptions(options, context, { ...parts, docker, root });
   const admitted = {
     createAgent: () => createAgent(agentOptions),
@@ -151,20 +166,28 @@ interface AgentParts {
   state: StateFile;
   machine: MachinePort;
   volumes: VolumePort | undefined;
+  networks: HostNetworksPort;
   docker: Docker;
   root: DockerRoot;
   log: Log;
 }
 
 function createAgentOptions(
-  { settings, shutdownTimeoutMs }: HostAgentOptions,
+  { settings, apiUrl, shutdownTimeoutMs }: HostAgentOptions,
   { version }: ProcessContext,
-  { docker, root, ...parts }: AgentParts,
+  { docker, root, networks, ...parts }: AgentParts,
 ): AgentOptions {
   const { hostId, log, volumes } = parts;
   const registryCredentials = new RegistryCredentials();
+  const networkDriver = createNetworkDriverClient(settings.BERTH_NETWORK_CONTROL_SOCKET);
   return {
     ...parts,
+    networks: {
+      driver: networkDriver,
+      hostNetworks: networks,
+      findTunnelAddress: async () =>
+        settings.BERTH_TUNNEL_ADDRESS ?? (await findTunnelAddress(apiUrl)),
+    },
     registryCredentials,
     agentVersion: version,
     clock: systemClock,
@@ -179,6 +202,7 @@ function createAgentOptions(
       startsMax: settings.BERTH_AGENT_STARTS_MAX,
       volumes,
       registryCredentials,
+      networkDriver: { driver: networkDriver, plugin: settings.BERTH_NETWORK_PLUGIN },
     }),
     selfTest: {
       mode: settings.BERTH_AGENT_SELF_TEST,

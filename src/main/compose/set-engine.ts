@@ -1,6 +1,8 @@
 import type Docker from "dockerode";
 import { createSetEngine, type SetEnginePorts } from "../../agent/engine/set-engine.ts";
 import type { RegistryCredentials } from "../../agent/model/registry-credentials.ts";
+import type { NetworkDriverPort } from "../../agent/ports/network-driver-port.ts";
+import type { NetworkPort } from "../../agent/ports/network-port.ts";
 import type { SetPort } from "../../agent/ports/set-port.ts";
 import type { VolumePort } from "../../agent/ports/volume-port.ts";
 import { createCgroups } from "../../host-adapters/cgroups/create-cgroups.ts";
@@ -8,9 +10,13 @@ import { createBridgeNetwork } from "../../host-adapters/docker/bridge-network.t
 import { createDockerContainers } from "../../host-adapters/docker/docker-containers.ts";
 import { createDockerDaemon } from "../../host-adapters/docker/docker-daemon.ts";
 import { createDockerImages } from "../../host-adapters/docker/docker-images.ts";
+import { createDockerNetworks } from "../../host-adapters/docker/docker-networks.ts";
+import { createSetNetworks } from "../../host-adapters/docker/set-networks.ts";
 import { createDockerLogs } from "../../host-adapters/docker/docker-logs.ts";
 import { createSetVolumes } from "../../host-adapters/volumes/set-volumes.ts";
 import type { Log } from "../../lib/log.ts";
+
+const busyboxPathDefault = "/bin/busybox";
 
 export interface DockerSetsOptions {
   docker: Docker;
@@ -33,6 +39,15 @@ export interface DockerSetsOptions {
   registryCredentials?: RegistryCredentials | undefined;
   /** Without it, the engine refuses sets with a volume. */
   volumes?: VolumePort | undefined;
+  /** Without it, all sets are on Docker's bridge. */
+  networkDriver?: ComposedDriver | undefined;
+}
+
+/** The network driver of this host. */
+export interface ComposedDriver {
+  driver: NetworkDriverPort;
+  /** Its name in Docker. */
+  plugin: string;
 }
 
 /**
@@ -45,6 +60,20 @@ export function composeSetEngine(options: DockerSetsOptions): SetPort {
     options.log.warn({ err: error }, "Docker is not ready yet");
   });
   return createSetEngine(ports);
+}
+
+function composeNetwork(options: DockerSetsOptions): NetworkPort {
+  const { docker, networkDriver, log } = options;
+  const bridge = createBridgeNetwork();
+  if (!networkDriver) return bridge;
+  const { driver, plugin } = networkDriver;
+  return createSetNetworks({
+    networks: createDockerNetworks(docker, plugin),
+    bridge,
+    busyboxPath: options.busyboxPath ?? busyboxPathDefault,
+    isDriverReady: async (signal) => (await driver.status(signal)).isReady,
+    log,
+  });
 }
 
 /** The ports of the set engine on Docker, cgroups and volumes. */
@@ -63,7 +92,7 @@ export function composeEnginePorts(options: DockerSetsOptions): SetEnginePorts {
     docker,
     log,
     infraImage: options.infraImage,
-    busyboxPath: options.busyboxPath ?? "/bin/busybox",
+    busyboxPath: options.busyboxPath ?? busyboxPathDefault,
     pullIdleTimeoutMs: options.pullIdleTimeoutMs,
     registryCredentials: options.registryCredentials,
   });
@@ -79,7 +108,7 @@ export function composeEnginePorts(options: DockerSetsOptions): SetEnginePorts {
     images,
     cgroups,
     daemon,
-    network: createBridgeNetwork(),
+    network: composeNetwork(options),
     logs: createDockerLogs(docker),
     volumes: volumes && createSetVolumes(volumes, log),
     log,

@@ -134,7 +134,7 @@ test("I17: after a rollback, an agent that connects no sets starts no set of a n
   };
   changeSets("menu", () => ({ attachments: [attachment] }));
   const before = dockerIds();
-  await agent.restart({ losesState: true });
+  await agent.restart({ losesState: true, features: [] });
   await waitUntil("the set is reported", async () => (await setOf("menu"))?.state === "failed");
   expect((await setOf("menu"))?.reason).toMatchObject({ code: "agent-too-old" });
   // A new infra would be on Docker's bridge, beside the sets of other tenants.

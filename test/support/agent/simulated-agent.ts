@@ -31,8 +31,11 @@ export interface SimulatedAgent {
   status(): AgentStatus;
   /** The error that ended the agent. */
   endedBy: unknown;
-  /** Restarts the agent, by default with its state file. Its containers stay. */
-  restart(options?: { losesState: boolean }): Promise<void>;
+  /**
+   * Restarts the agent, by default with its state file and the features of this build. Its
+   * containers stay.
+   */
+  restart(options?: { losesState: boolean; features?: string[] }): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -74,24 +77,24 @@ export async function startSimulatedAgent(
     },
     uploadStream: async () => undefined,
   };
-  const api =
+  const createApi = (features: string[] | undefined) =>
     found.apiUrl === undefined
       ? direct
-      : createControlPlane({ apiUrl: found.apiUrl, credential, dispatcher });
+      : createControlPlane({ apiUrl: found.apiUrl, credential, dispatcher, features });
   const port = createSimulatedSetPort(engine, hostId, async () => {
     if (!simulated.isDockerUnreachable) return;
     const options = { phase: "observe" as const, temporary: true };
     throw new AgentError("docker-unavailable", "connection refused", options);
   });
   let saved: AgentState | undefined;
-  const create = () =>
+  const create = (features?: string[]) =>
     createAgent({
       hostId,
       agentVersion: "test",
       random: Math.random,
       clock: systemClock,
       port: { ...port, memoryUsage: async () => found.memory ?? {} },
-      api,
+      api: createApi(features),
       state: {
         load: async () => saved,
         save: async (state) => {
@@ -120,7 +123,7 @@ export async function startSimulatedAgent(
     restart: async (options) => {
       await end();
       if (options?.losesState) saved = undefined;
-      begin();
+      begin(options?.features);
     },
     stop: async () => {
       await end();
@@ -129,9 +132,9 @@ export async function startSimulatedAgent(
   };
   let agent = create();
   let ran: Promise<void> = Promise.resolve();
-  const begin = () => {
+  const begin = (features?: string[]) => {
     stopping = new AbortController();
-    agent = create();
+    agent = create(features);
     ran = agent.run(stopping.signal).catch((error: unknown) => {
       simulated.endedBy = error;
     });

@@ -23,6 +23,8 @@ export interface PrivateDockerOptions {
   /** The default is the machine's Docker. */
   version?: DockerVersion | undefined;
   imageStore?: ImageStore;
+  /** A network namespace with the daemon's interfaces. The default is the machine's. */
+  namespace?: string | undefined;
   /** Puts the folder of containerd on a disk of its own, of this size. */
   imageDiskBytes?: number;
 }
@@ -50,14 +52,19 @@ export interface PrivateDocker {
 export async function startPrivateDocker({
   version,
   imageStore = "docker",
+  namespace,
   imageDiskBytes,
 }: PrivateDockerOptions = {}): Promise<PrivateDocker> {
+  // Only the network: the daemon needs the mounts of the machine.
+  const enter = namespace === undefined ? [] : ["nsenter", `--net=/run/netns/${namespace}`];
+  const ip = (...args: string[]) =>
+    run("ip", [...(namespace === undefined ? [] : ["-n", namespace]), ...args]);
   const directory = await mkdtemp(join(tmpdir(), "berth-docker-"));
   const number = process.pid % 250;
   const bridge = `berth${process.pid}`.slice(0, 15);
-  await run("ip", ["link", "add", bridge, "type", "bridge"]);
-  await run("ip", ["addr", "add", `10.213.${number}.1/24`, "dev", bridge]);
-  await run("ip", ["link", "set", bridge, "up"]);
+  await ip("link", "add", bridge, "type", "bridge");
+  await ip("addr", "add", `10.213.${number}.1/24`, "dev", bridge);
+  await ip("link", "set", bridge, "up");
   const socketPath = join(directory, "docker.sock");
   const docker = new Docker({ socketPath });
   let daemon: ChildServer | undefined;
@@ -85,6 +92,7 @@ export async function startPrivateDocker({
     await writeFile(join(directory, "daemon.json"), JSON.stringify({ features }));
     const started = startChildServer("env", [
       `PATH=${programs}${process.env["PATH"]}`,
+      ...enter,
       "dockerd",
       `--config-file=${directory}/daemon.json`,
       `--host=unix://${socketPath}`,
@@ -122,7 +130,7 @@ export async function startPrivateDocker({
       const isUp = await docker.ping().then(Boolean, () => false);
       if (isUp) await removeContainers(docker);
       await daemon?.kill("SIGTERM").catch(() => daemon?.kill("SIGKILL"));
-      await run("ip", ["link", "delete", bridge]);
+      await ip("link", "delete", bridge);
       // A daemon bind-mounts its data folder, and a killed daemon does not unmount it.
       await run("umount", ["--recursive", "--lazy", folders.docker]).catch(() => undefined);
       if (imageDiskBytes !== undefined)

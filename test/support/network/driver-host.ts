@@ -37,6 +37,7 @@ export interface DriverHost {
   /** The name of the plugin, unique on the machine: all daemons share the folder of plugins. */
   plugin: string;
   pluginSocket: string;
+  controlSocket: string;
   /** The folder of the driver's state. */
   folder: string;
   bridge: string;
@@ -53,8 +54,20 @@ export interface DriverHost {
   close(): Promise<void>;
 }
 
-/** @param dockerVersion the default is the machine's Docker */
-export async function startDriverHost(dockerVersion?: DockerVersion): Promise<DriverHost> {
+/** An address of the host in the network of the tunnels, and its end of the link there. */
+export interface Underlay {
+  tunnelAddress: string;
+  uplink: string;
+}
+
+/**
+ * @param dockerVersion the default is the machine's Docker
+ * @param namespace of all processes of the host, with its underlay. The default is the machine's.
+ */
+export async function startDriverHost(
+  dockerVersion?: DockerVersion,
+  { namespace, underlay }: { namespace?: string; underlay?: Underlay } = {},
+): Promise<DriverHost> {
   const folder = await mkdtemp(join(tmpdir(), "berth-netdrv-"));
   const suffix = randomBytes(4).toString("hex");
   const plugin = `berth-${suffix}`;
@@ -62,8 +75,9 @@ export async function startDriverHost(dockerVersion?: DockerVersion): Promise<Dr
   const linkPrefix = `t${suffix.slice(0, 2)}`;
   const pluginSocket = `/run/docker/plugins/${plugin}.sock`;
   const controlSocket = join(folder, "control.sock");
-  const ovs = await startPrivateOvs();
-  const privateDocker = await startPrivateDocker({ version: dockerVersion });
+  const ovs = await startPrivateOvs(namespace === undefined ? {} : { namespace });
+  if (namespace !== undefined && underlay) await addUnderlay(ovs, namespace, underlay);
+  const privateDocker = await startPrivateDocker({ version: dockerVersion, namespace });
   await ensureBaseImage(privateDocker.docker);
   let driver: MainProcess | undefined;
   const settings = {
@@ -73,11 +87,13 @@ export async function startDriverHost(dockerVersion?: DockerVersion): Promise<Dr
     BERTH_NETWORK_BRIDGE: bridge,
     BERTH_NETWORK_DATAPATH: "netdev",
     BERTH_NETWORK_OVS_RUNDIR: ovs.runFolder,
-    BERTH_NETWORK_TUNNEL_PORT: String(20_000 + (Number.parseInt(suffix, 16) % 10_000)),
+    BERTH_NETWORK_TUNNEL_PORT: underlay
+      ? "4789"
+      : String(20_000 + (Number.parseInt(suffix, 16) % 10_000)),
     BERTH_NETWORK_LINK_PREFIX: linkPrefix,
   };
   const startDriver = async (env: Readonly<Record<string, string>> = {}) => {
-    driver = await startMain("network-driver", { ...settings, ...env });
+    driver = await startMain("network-driver", { ...settings, ...env }, { namespace });
   };
   const control = async (method: string, path: string, body?: unknown) =>
     requestSocket(controlSocket, method, path, body);
@@ -88,6 +104,7 @@ export async function startDriverHost(dockerVersion?: DockerVersion): Promise<Dr
     ovs,
     plugin,
     pluginSocket,
+    controlSocket,
     folder,
     bridge,
     driver: () => {
@@ -127,6 +144,21 @@ export async function startDriverHost(dockerVersion?: DockerVersion): Promise<Dr
       await rm(folder, { recursive: true, force: true });
     },
   };
+}
+
+/** The netdev datapath finds routes of the tunnel only among its own bridges. */
+async function addUnderlay(
+  ovs: PrivateOvs,
+  namespace: string,
+  { tunnelAddress, uplink }: Underlay,
+): Promise<void> {
+  const name = "br-tunnel";
+  const bridge = ["add-br", name, "--", "set", "Bridge", name, "datapath_type=netdev"];
+  const database = `--db=unix:${ovs.runFolder}/db.sock`;
+  await ovs.ovs("ovs-vsctl", database, ...bridge, "--", "add-port", name, uplink);
+  const ip = (...args: string[]) => run("ip", ["-n", namespace, ...args]);
+  await ip("addr", "add", `${tunnelAddress}/24`, "dev", name);
+  for (const device of ["lo", uplink, name]) await ip("link", "set", device, "up");
 }
 
 /** The driver's rules stay when it ends, but those of a test must not. */

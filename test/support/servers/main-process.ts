@@ -29,16 +29,22 @@ interface Started {
   errorOutput(): string;
 }
 
+export interface StartOptions {
+  /** The folder of a different checkout than this one. */
+  root?: string | undefined;
+  /** A network namespace. The default is the machine's. */
+  namespace?: string | undefined;
+}
+
 /**
  * Starts src/main/`program`.ts with only `env`, and resolves once it is ready.
- * @param root of a different checkout than this one
  */
 export async function startMain(
   program: string,
   env: Readonly<Record<string, string>>,
-  root?: string,
+  { root, namespace }: StartOptions = {},
 ): Promise<MainProcess> {
-  const started = spawnMain(program, { BERTH_READY_JSON: "true", ...env }, root);
+  const started = spawnMain(program, { BERTH_READY_JSON: "true", ...env }, { root, namespace });
   const { child, lines } = started;
   const readyLine = () => lines.find((line) => line["ready"] === true);
   await waitUntil(`${program} is ready`, () => readyLine() !== undefined || hasEnded(child), {
@@ -76,11 +82,12 @@ export async function runMain(
 function spawnMain(
   program: string,
   env: Readonly<Record<string, string>>,
-  root = fileURLToPath(new URL("../../..", import.meta.url)),
+  { root = fileURLToPath(new URL("../../..", import.meta.url)), namespace }: StartOptions = {},
 ): Started {
   const file = path.join(root, `src/main/${program}.ts`);
   // The kernel ends it when this process ends for any reason.
-  const args = ["--pdeathsig", "KILL", "--", process.execPath, "--import", tsx, file];
+  const enter = namespace === undefined ? [] : ["nsenter", `--net=/run/netns/${namespace}`];
+  const args = ["--pdeathsig", "KILL", "--", ...enter, process.execPath, "--import", tsx, file];
   const child = spawn("setpriv", args, {
     stdio: ["ignore", "pipe", "pipe"],
     env: { PATH: process.env["PATH"], HOME: process.env["HOME"], ...env },

@@ -1,0 +1,76 @@
+import type Docker from "dockerode";
+import type { LocalSetSpec } from "../../agent/model/local-set.ts";
+import type { JoinedNetwork, JoinedNetworks } from "../../agent/ports/network-port.ts";
+import { callDocker } from "./call-docker.ts";
+import type { DockerContext } from "./docker-context.ts";
+
+const connectTimeoutMs = 20_000;
+
+/**
+ * ContainerPort.connectInfra on Docker. It calls the network driver only at the start of the
+ * container, so all networks have their interfaces before any process runs.
+ */
+export async function connectInfra(
+  { docker, hostId }: DockerContext,
+  set: LocalSetSpec,
+  { infraId, networks }: { infraId: string; networks: JoinedNetworks },
+  signal: AbortSignal,
+): Promise<void> {
+  const [, ...others] = networks;
+  for (const joined of others)
+    await callDocker(
+      { phase: "prepare", timeoutMs: connectTimeoutMs },
+      signal,
+      async (abortSignal) => {
+        const options = { Container: infraId, EndpointConfig: endpointOf(hostId, set, joined) };
+        const network = docker.getNetwork(joined.dockerNetwork);
+        await network.connect({ ...options, abortSignal } as Docker.NetworkConnectOptions);
+      },
+    );
+}
+
+/** The part of a container's creation that says how it joins its first network. */
+export function joinNetwork(
+  hostId: string,
+  set: LocalSetSpec,
+  first: JoinedNetwork,
+): Pick<Docker.ContainerCreateOptions, "MacAddress" | "NetworkingConfig"> {
+  const { attachment, dockerNetwork } = first;
+  if (!attachment) return {};
+  const endpoint = endpointOf(hostId, set, first);
+  return {
+    // Docker 24 and earlier read it here, and later ones in the endpoint. The driver would choose
+    // the same one.
+    MacAddress: attachment.mac,
+    NetworkingConfig: { EndpointsConfig: { [dockerNetwork]: endpoint } },
+  };
+}
+
+/** An interface in Docker's terms. Its options let the driver rebuild a network's lost record. */
+function endpointOf(
+  hostId: string,
+  set: LocalSetSpec,
+  { attachment }: JoinedNetwork,
+): Docker.EndpointSettings {
+  if (!attachment) return {};
+  const { addresses, gateways, mac, mtu, networkId, vni } = attachment;
+  const plain = addresses.map((address) => address.replace(/\/.*$/, ""));
+  const address4 = plain.find((address) => !address.includes(":"));
+  const address6 = plain.find((address) => address.includes(":"));
+  return {
+    IPAMConfig: {
+      ...(address4 === undefined ? {} : { IPv4Address: address4 }),
+      ...(address6 === undefined ? {} : { IPv6Address: address6 }),
+    },
+    MacAddress: mac,
+    DriverOpts: {
+      "berth.set": set.setId,
+      "berth.tenant": set.tenant,
+      "berth.host": hostId,
+      "berth.network": networkId,
+      "berth.vni": String(vni),
+      ...(mtu === undefined ? {} : { "berth.mtu": String(mtu) }),
+      "berth.gateways": gateways.join(","),
+    },
+  };
+}
