@@ -68,6 +68,7 @@ export default defineConfig({
         test: {
           name: "network",
           include: ["test/network/**/*.test.ts"],
+          globalSetup: ["test/support/servers/global-setup.ts"],
           fileParallelism: false,
           testTimeout: 180_000,
           hookTimeout: 180_000,

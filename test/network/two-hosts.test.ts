@@ -1,0 +1,283 @@
+import { execFile } from "node:child_process";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { promisify } from "node:util";
+import type Docker from "dockerode";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import type { Host } from "../../src/contracts/api/hosts.ts";
+import type { BerthSet } from "../../src/contracts/api/sets.ts";
+import { baseImage } from "../support/docker/docker.ts";
+import {
+  type DriverHost,
+  fetchFrom,
+  serveText,
+  shell,
+  startDriverHost,
+} from "../support/network/driver-host.ts";
+import { type BerthProcess, startBerth } from "../support/servers/berth-process.ts";
+import { type MainProcess, startMain } from "../support/servers/main-process.ts";
+import { createTestDatabase, createTestRedis } from "../support/servers/test-services.ts";
+import { waitUntil } from "../support/wait-until.ts";
+
+/**
+ * Two hosts with Docker, Open vSwitch, network driver and agent, in a network namespace each. A
+ * link joins them, and one API serves both agents. Each test continues the state of the previous
+ * one.
+ */
+const run = promisify(execFile);
+const deadlineMs = 60_000;
+const names = ["first", "second"] as const;
+type HostName = (typeof names)[number];
+
+const closing: (() => Promise<unknown>)[] = [];
+const machines = new Map<string, DriverHost>();
+const agents: MainProcess[] = [];
+let berth: BerthProcess;
+
+beforeAll(async () => {
+  const namespaces = names.map((name) => `berth-${process.pid}-${name}`);
+  for (const namespace of namespaces) {
+    await run("ip", ["netns", "add", namespace]);
+    closing.push(() => run("ip", ["netns", "delete", namespace]));
+  }
+  const [one = "", two = ""] = namespaces;
+  const peer = ["peer", "name", "uplink", "netns", two];
+  await run("ip", ["-n", one, "link", "add", "uplink", "type", "veth", ...peer]);
+  for (const [place, name] of names.entries()) {
+    const underlay = { tunnelAddress: addressOf(place), uplink: "uplink" };
+    const host = await startDriverHost(undefined, { namespace: namespaces[place] ?? "", underlay });
+    machines.set(name, host);
+    closing.push(() => host.close());
+  }
+  const [database, redis] = await Promise.all([createTestDatabase(), createTestRedis()]);
+  closing.push(() => Promise.all([database.drop(), redis.release()]));
+  berth = await startBerth({
+    DATABASE_URL: database.url,
+    REDIS_URL: redis.url,
+    BERTH_REDIS_PREFIX: redis.prefix,
+    BERTH_DATA_DIR: await createFolder(),
+    ...agentSettings("first", 0),
+  });
+  closing.push(() => berth.end("SIGTERM"));
+  await berth.request("PUT", "/v1/host-pools/default", {
+    // Other load on this machine must not reject the sets.
+    highWaterPercent: { cpuMillis: 1000, memoryBytes: 1000, rootfsBytes: 100 },
+  });
+  const token = { name: "second", role: "enroll" };
+  const { secret } = await berth.request<{ secret: string }>("POST", "/v1/tokens", token);
+  agents.push(
+    await startMain("host-agent", {
+      BERTH_API_URL: berth.apiUrl,
+      BERTH_ENROLL_TOKEN: secret,
+      BERTH_AGENT_DATA_DIR: await createFolder(),
+      ...agentSettings("second", 1),
+    }),
+  );
+  closing.push(() => Promise.all(agents.map((agent) => agent.end("SIGTERM"))));
+  for (const [place, name] of names.entries())
+    await waitUntil(`${name} has networks`, async () => {
+      const { capabilities } = await getHost(name);
+      return (
+        capabilities?.features.includes("networks") &&
+        capabilities.tunnelAddress === addressOf(place)
+      );
+    });
+});
+
+afterAll(async () => {
+  for (const close of closing.toReversed()) await close();
+});
+
+const addressOf = (place: number) => `172.31.0.${place + 1}`;
+
+async function createFolder(): Promise<string> {
+  const folder = await mkdtemp(path.join(tmpdir(), "berth-two-hosts-"));
+  closing.push(() => rm(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+function agentSettings(name: HostName, place: number): Record<string, string> {
+  const host = machine(name);
+  return {
+    BERTH_AGENT_NAME: name,
+    BERTH_AGENT_SELF_TEST: "off",
+    BERTH_DOCKER_SOCKET: host.privateDocker.socketPath,
+    BERTH_VOLUME_BACKEND: "none",
+    BERTH_NETWORK_PLUGIN: host.plugin,
+    BERTH_NETWORK_CONTROL_SOCKET: host.controlSocket,
+    BERTH_TUNNEL_ADDRESS: addressOf(place),
+  };
+}
+
+function machine(name: string | undefined): DriverHost {
+  const host = machines.get(name ?? "");
+  if (!host) throw new Error(`no host ${name}`);
+  return host;
+}
+
+async function getHost(name: string): Promise<Host> {
+  const { items } = await berth.request<{ items: Host[] }>("GET", "/v1/hosts");
+  const host = items.find((item) => item.name === name);
+  if (!host) throw new Error(`${name} is not enrolled`);
+  return host;
+}
+
+/** The set of a service once it is ready, and no other one of it is left. */
+async function readySet(service: string, hostName?: HostName): Promise<BerthSet> {
+  return waitUntil(
+    `${service} is ready`,
+    async () => {
+      const { items } = await berth.request<{ items: BerthSet[] }>("GET", "/v1/sets");
+      const sets = items.filter((set) => set.service === service);
+      const [set] = sets;
+      const isThere = hostName === undefined || set?.host?.name === hostName;
+      if (sets.length === 1 && set?.ready && isThere) return set;
+      const states = sets.map(({ host, state, reason }) => [host?.name, state, reason?.text]);
+      throw new Error(JSON.stringify(states));
+    },
+    { deadlineMs },
+  );
+}
+
+/** Creates a service of one set, which answers with its name and is probed. */
+async function createService(name: string, networks?: string[]): Promise<void> {
+  const command = ["/bin/sh", "-c", serveText(name)];
+  const health = { http: { port: 80, path: "/" }, intervalSeconds: 1 };
+  const options = { cpu: 100, memory: 100, command, health, stopTimeoutSeconds: 0 };
+  await berth.request("POST", "/v1/services", {
+    name,
+    replicas: 1,
+    template: {
+      cpu: 0.05,
+      memory: "32Mi",
+      rootfs: "16Mi",
+      containers: [{ index: 0, name: "app", image: baseImage, options }],
+      ...(networks && { networks: networks.map((network) => ({ network })) }),
+    },
+  });
+}
+
+async function cordon(name: HostName, change: "cordon" | "uncordon"): Promise<void> {
+  const { id } = await getHost(name);
+  await berth.request("POST", `/v1/hosts/${id}/${change}`);
+}
+
+const infraOf = (set: BerthSet): Docker.Container =>
+  machine(set.host?.name).docker.getContainer(`berth-${set.id}-infra`);
+
+/** The IPv4 addresses of a set that its container has in networks. */
+async function addressesOf(set: BerthSet): Promise<string[]> {
+  const text = await shell(infraOf(set), "ip -4 addr");
+  return [...text.matchAll(/inet (10\.\S+)\//g)].map(([, address]) => address ?? "").sort();
+}
+
+/** Both directions, by real packets. */
+async function expectConnected(one: BerthSet, two: BerthSet): Promise<void> {
+  for (const [from, to] of [
+    [one, two],
+    [two, one],
+  ] as const)
+    for (const address of await addressesOf(to))
+      expect(await fetchFrom(infraOf(from), address)).toBe(to.service);
+}
+
+it("sets of a network reach each other by address on two hosts", async () => {
+  await cordon("second", "cordon");
+  await createService("one");
+  const one = await readySet("one", "first");
+  await cordon("second", "uncordon");
+  await cordon("first", "cordon");
+  await createService("two");
+  const two = await readySet("two", "second");
+  const readyAtMs = performance.now();
+  expect(await addressesOf(one)).toEqual([one.address]);
+  expect(await fetchFrom(infraOf(one), two.address ?? "")).toBe("two");
+  expect(performance.now() - readyAtMs).toBeLessThan(2_000);
+  await expectConnected(one, two);
+  await cordon("first", "uncordon");
+});
+
+it("a set with two networks reaches each of them, on its host and on the other one", async () => {
+  const subnets = [{ cidr: "10.70.0.0/24" }];
+  await berth.request("POST", "/v1/networks", { name: "back", subnets });
+  await cordon("second", "cordon");
+  await createService("both", ["default", "back"]);
+  const both = await readySet("both", "first");
+  await cordon("second", "uncordon");
+  await cordon("first", "cordon");
+  await createService("behind", ["back"]);
+  const behind = await readySet("behind", "second");
+  await cordon("first", "uncordon");
+  const [two, one] = [await readySet("two"), await readySet("one")];
+  const [inDefault = "", inBack = ""] = await addressesOf(both);
+  expect([inDefault.startsWith("10.64."), inBack.startsWith("10.70.")]).toEqual([true, true]);
+  expect(both.address).toBe(inDefault);
+  for (const set of [one, two]) expect(await fetchFrom(infraOf(set), inDefault)).toBe("both");
+  expect(await fetchFrom(infraOf(behind), inBack)).toBe("both");
+  expect(await fetchFrom(infraOf(both), behind.address ?? "")).toBe("behind");
+});
+
+it("a set that moves is reachable at its place", async () => {
+  const { id } = await getHost("second");
+  await berth.request("POST", `/v1/hosts/${id}/drain`);
+  const two = await readySet("two", "first");
+  await readySet("behind", "first");
+  await expectConnected(await readySet("one"), two);
+  await cordon("second", "uncordon");
+  const first = await getHost("first");
+  await berth.request("POST", `/v1/hosts/${first.id}/drain`);
+  const moved = await Promise.all(
+    ["one", "two", "both", "behind"].map((service) => readySet(service, "second")),
+  );
+  await cordon("first", "uncordon");
+  await cordon("second", "cordon");
+  await createService("last");
+  const last = await readySet("last", "first");
+  for (const set of moved.slice(0, 2)) await expectConnected(set, last);
+  const networks = await machine("second").docker.listNetworks();
+  expect(networks.filter(({ Name }) => Name.startsWith("berth-net_"))).toHaveLength(2);
+});
+
+it("a dead network driver is the reason of its host, whose sets stay connected", async () => {
+  const [one, last] = [await readySet("one", "second"), await readySet("last", "first")];
+  const hasNetworks = async () =>
+    (await getHost("second")).capabilities?.features.includes("networks");
+  await machine("second").endDriver("SIGKILL");
+  await waitUntil("the host has a reason", async () => {
+    const { reported } = await getHost("second");
+    return reported?.reason?.code === "network-driver-failed" && !(await hasNetworks());
+  });
+  await expectConnected(one, last);
+  await machine("second").startDriver();
+  await waitUntil("the host has networks again", hasNetworks);
+  await waitUntil("it has no reason", async () => {
+    return (await getHost("second")).reported?.reason === null;
+  });
+  await expectConnected(one, last);
+});
+
+it("a network driver that has lost its network state gets it from the agent", async () => {
+  const [one, last] = [await readySet("one", "second"), await readySet("last", "first")];
+  const host = machine("second");
+  await host.endDriver("SIGKILL");
+  await writeFile(path.join(host.folder, "network-state.json"), "{");
+  await host.startDriver();
+  await waitUntil("the driver is ready", async () => (await host.status()).isReady, { deadlineMs });
+  await expectConnected(one, last);
+  expect((await host.status()).networkStateVersion).toBeGreaterThan(0);
+});
+
+it("containers that Docker restarts while agents and API are dead reach each other", async () => {
+  const [one, last] = [await readySet("one", "second"), await readySet("last", "first")];
+  await berth.end("SIGKILL");
+  for (const agent of agents) await agent.end("SIGKILL");
+  const before = [await addressesOf(one), await addressesOf(last)];
+  for (const set of [one, last]) {
+    const { docker } = machine(set.host?.name);
+    await infraOf(set).restart({ t: 1 });
+    await docker.getContainer(`berth-${set.id}-app`).restart({ t: 0 });
+  }
+  expect([await addressesOf(one), await addressesOf(last)]).toEqual(before);
+  await expectConnected(one, last);
+});
