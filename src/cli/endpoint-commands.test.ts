@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import type { FetchFunction } from "./api/http-fetch.ts";
 import type { EndpointList } from "../contracts/api/endpoints.ts";
 import { sampleNowMs } from "../../test/support/api/api-samples.ts";
 import { berth, json, scriptedApi } from "../../test/support/cli/cli-harness.ts";
@@ -42,6 +43,60 @@ test("get endpoints shows where each set is reachable, and says how many are not
 test("get endpoints prints the list with its version for programs", async () => {
   const run = await berth(["-o", "json", "get", "ep", "web"], options());
   expect(JSON.parse(run.stdout)).toEqual(list);
+});
+
+/** Streams these texts to each connection in turn. The last one stays open until Ctrl-C. */
+function streamingApi(connections: string[]): FetchFunction {
+  const encoder = new TextEncoder();
+  return async (_url, init) => {
+    const text = connections.shift();
+    const body = new ReadableStream<Uint8Array>({
+      start: (controller) => {
+        controller.enqueue(encoder.encode(text));
+        if (connections.length > 0) controller.close();
+        else init.signal.addEventListener("abort", () => controller.error(new Error("aborted")));
+      },
+    });
+    return new Response(body, { headers: { "content-type": "text/event-stream" } });
+  };
+}
+const message = (version: string, total: number): string =>
+  `event: endpoints\nid: ${version}\ndata: ${JSON.stringify({ ...list, version, total, endpoints: list.endpoints.slice(0, total) })}\n\n`;
+
+/** Follows until `count` lines were printed, then presses Ctrl-C. */
+async function follow(argv: string[], connections: string[], count: number) {
+  const interrupt = new AbortController();
+  let lines = 0;
+  const onStdout = (): void => {
+    lines++;
+    if (lines === count) interrupt.abort();
+  };
+  const { signal } = interrupt;
+  return await berth(argv, {
+    fetch: streamingApi(connections),
+    now: () => sampleNowMs,
+    signal,
+    onStdout,
+  });
+}
+
+test("get endpoints -f prints each change once, even if a new connection repeats the list", async () => {
+  const connections = [message("a", 2) + message("b", 1), message("b", 1) + message("c", 2)];
+  const run = await follow(["-o", "json", "get", "endpoints", "web", "-f"], connections, 3);
+  const lines = run.stdout.trimEnd().split("\n");
+  expect(lines.map((line) => (JSON.parse(line) as EndpointList).version)).toEqual(["a", "b", "c"]);
+  expect(run.exitCode).toBe(130);
+});
+
+test("get endpoints -f prints a table with its time after each change", async () => {
+  const run = await follow(["get", "endpoints", "web", "-f"], [message("a", 1)], 3);
+  expect(run.stdout).toMatch(/^\d\d:\d\d:\d\d\.\d{3} {2}1 endpoint of web\nSET .*\n.*10\.1\.0\.2/);
+});
+
+test("get sets does not take -f", async () => {
+  const run = await berth(["get", "sets", "-f"], options());
+  expect(run.exitCode).toBe(2);
+  expect(run.stderr).toContain("--follow does not apply to sets. It applies to endpoints.");
 });
 
 test("get endpoints needs the name of a service", async () => {

@@ -1,11 +1,11 @@
 import type { Command } from "commander";
 import type { BerthEvent } from "../../contracts/api/events.ts";
-import { formatDuration } from "../output/format-amounts.ts";
 import type { Cli } from "../cli-context.ts";
-import { followEvents } from "../api/follow-events.ts";
+import { followStream } from "../api/follow-stream.ts";
 import { getHost } from "../api/lookup.ts";
 import { listPages } from "../api/list-pages.ts";
 import { plainText } from "../output/plain-text.ts";
+import { noteRetry } from "../output/note-retry.ts";
 import { printDocument } from "../output/print-items.ts";
 
 const EVENTS_DEFAULT = 50;
@@ -42,14 +42,11 @@ async function events(cli: Cli, options: EventsOptions): Promise<void> {
     kind: options.kind,
   };
   if (options.follow === true) {
-    await followEvents(api, {
+    await followStream<BerthEvent>(api, "/v1/events", {
       query,
       signal: cli.options.signal,
-      onEvent: (event) => printEvent(cli, event),
-      onRetry: (error, delayMs) =>
-        cli.terminal.note(
-          `${error?.message ?? "The stream ended."} Retrying in ${formatDuration(delayMs)}.`,
-        ),
+      onMessage: (event) => printEvent(cli, event),
+      onRetry: (error, delayMs) => noteRetry(cli, error, delayMs),
     });
     return;
   }

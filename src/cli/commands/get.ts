@@ -40,6 +40,7 @@ interface GetOptions {
   state?: string;
   set?: string;
   kind?: string;
+  follow?: true;
 }
 
 const LIMIT_DEFAULT = 500;
@@ -71,6 +72,7 @@ const filters = {
   state: ["sets", "volumes"],
   set: ["events"],
   kind: ["events"],
+  follow: ["endpoints"],
 } as const satisfies Partial<Record<keyof GetOptions, readonly Kind[]>>;
 
 export function addGetCommand(program: Command, cli: Cli): void {
@@ -91,6 +93,7 @@ export function addGetCommand(program: Command, cli: Cli): void {
     .option("--state <state>", "only resources in this state (sets, volumes)")
     .addOption(new Option("--set <id>", "only events of this set"))
     .addOption(new Option("--kind <kind>", "only events of this kind"))
+    .option("-f, --follow", "show the endpoints again after each change, until Ctrl-C")
     .action(async (kind: string, name: string | undefined, options: GetOptions) => {
       await get(cli, parseKind(kind), name, options);
     });
@@ -168,7 +171,7 @@ async function get(
       await pickOrList(cli, api, kind, networkColumns, "/v1/networks", name, limit);
       return;
     case "endpoints":
-      await getEndpoints(cli, api, name);
+      await getEndpoints(cli, api, name, options);
       return;
   }
 }

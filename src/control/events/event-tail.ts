@@ -1,4 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
+import { Waiters } from "../../lib/async/waiters.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import type { EventQuery } from "./list-events.ts";
 import { type EventsAfter, readEventsAfter, type StreamedEvent } from "./stream-events.ts";
@@ -22,7 +23,7 @@ const READ_GAP_MS = 100;
 export class EventTail {
   readonly #ctx: ControlContext;
   readonly #readDatabase: typeof readEventsAfter;
-  readonly #waiters = new Set<() => void>();
+  readonly #waiters = new Waiters();
   #followers = 0;
   #stopping: AbortController | undefined;
   /** The newest events, oldest first. */
@@ -74,18 +75,7 @@ export class EventTail {
 
   /** Resolves when new events are in memory, after `timeoutMs`, or when `signal` aborts. */
   waitForEvents(timeoutMs: number, signal: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      const end = (): void => {
-        clearTimeout(timer);
-        this.#waiters.delete(end);
-        signal.removeEventListener("abort", end);
-        resolve();
-      };
-      const timer = setTimeout(end, timeoutMs);
-      this.#waiters.add(end);
-      signal.addEventListener("abort", end, { once: true });
-      if (signal.aborted) end();
-    });
+    return this.#waiters.wait(timeoutMs, signal);
   }
 
   /** The number of cached events that are not after the cursor, by binary search. */
@@ -130,7 +120,7 @@ export class EventTail {
       start: firstDropped?.cursor ?? this.#range?.start ?? read.cursor,
       end: read.cursor,
     };
-    if (read.events.length > 0) for (const wake of this.#waiters) wake();
+    if (read.events.length > 0) this.#waiters.wakeAll();
     return read.isBehind;
   }
 }

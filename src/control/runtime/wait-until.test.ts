@@ -28,6 +28,26 @@ it("reads after each wait of at most a second, because signals may be lost", asy
   expect(Math.max(...waits)).toBeLessThanOrEqual(1_000);
 });
 
+it("waits and pauses as long as its limits say", async () => {
+  const waits: number[] = [];
+  const ctx = contextWith(async (_channel, timeoutMs) => {
+    waits.push(timeoutMs);
+    return true;
+  });
+  const readAt: number[] = [];
+  const read = async () => {
+    readAt.push(performance.now());
+    return { isDone: readAt.length === 4, value: undefined };
+  };
+  await pollUntil(ctx, channel, Number.POSITIVE_INFINITY, never, read, {
+    pollMsMax: 5_000,
+    readGapMs: 50,
+  });
+  expect(waits).toEqual([5_000, 5_000, 5_000, 5_000]);
+  const gaps = readAt.slice(1).map((at, index) => at - (readAt[index] ?? 0));
+  expect(Math.min(...gaps)).toBeGreaterThanOrEqual(48);
+});
+
 it("subscribes before it reads, so that it misses no change", async () => {
   const order: string[] = [];
   const ctx = contextWith(async () => {

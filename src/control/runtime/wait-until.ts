@@ -11,11 +11,18 @@ const FIRST_READS_GAP_MS = 10;
 /** A slow read is repeated later, so that a wait uses at most a fifth of a connection. */
 const PAUSE_PER_READ = 5;
 
+interface PollLimits {
+  /** The longest wait between two reads. */
+  pollMsMax?: number;
+  /** The shortest time between two reads. Default: 10 ms for the first ten, then 100 ms. */
+  readGapMs?: number;
+}
+
 /**
  * Reads at each signal on `channel`, and at least once a second, until `read` returns isDone, the
  * time is over or `signal` aborts. Returns the last value. The first ten reads are at least 10 ms
  * apart, others 100 ms. After a slow read the gap is five times its duration, up to a second. It
- * subscribes before each read, so that it misses no change.
+ * subscribes before each read, so that it misses no change. Throws the errors of `read`.
  */
 export async function pollUntil<T>(
   ctx: ControlContext,
@@ -23,6 +30,7 @@ export async function pollUntil<T>(
   timeoutMs: number,
   signal: AbortSignal,
   read: () => Promise<{ isDone: boolean; value: T }>,
+  { pollMsMax = POLL_MS_MAX, readGapMs }: PollLimits = {},
 ): Promise<T> {
   const deadlineAt = performance.now() + timeoutMs;
   for (let reads = 1; ; reads++) {
@@ -33,7 +41,7 @@ export async function pollUntil<T>(
       remainingMs > 0
         ? ctx.signals.waitFor(
             channel,
-            Math.min(remainingMs, POLL_MS_MAX),
+            Math.min(remainingMs, pollMsMax),
             AbortSignal.any([signal, listening.signal]),
           )
         : undefined;
@@ -46,7 +54,7 @@ export async function pollUntil<T>(
     } finally {
       listening.abort();
     }
-    const leastMs = reads < FIRST_READS ? FIRST_READS_GAP_MS : READ_GAP_MS;
+    const leastMs = readGapMs ?? (reads < FIRST_READS ? FIRST_READS_GAP_MS : READ_GAP_MS);
     const pauseMs = Math.max(leastMs, Math.min(readMs * PAUSE_PER_READ, POLL_MS_MAX));
     const gapMs = Math.min(pauseMs, remainingMs) - (performance.now() - readAt);
     if (gapMs > 0) await delay(gapMs, undefined, { signal }).catch(() => undefined);

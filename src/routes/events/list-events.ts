@@ -3,11 +3,11 @@ import { eventCursor, eventSchema, listEventsQuery } from "../../contracts/api/e
 import { pageOf } from "../../contracts/common/primitives.ts";
 import type { EventTail } from "../../control/events/event-tail.ts";
 import { listEvents } from "../../control/events/list-events.ts";
-import { commonProblems, type OperationHandler } from "../http/operation.ts";
-import type { LongRequests } from "../http/long-requests.ts";
+import { acceptsStream, answerWithStream } from "../http/event-stream.ts";
+import { type Api, commonProblems, type OperationHandler } from "../http/operation.ts";
 import { problems } from "../http/problem.ts";
 import { readers } from "../http/security.ts";
-import { defaultStreamLimits, streamEvents } from "./stream-events.ts";
+import { streamEvents } from "./stream-events.ts";
 
 export const listEventsRoute = createRoute({
   method: "get",
@@ -38,27 +38,15 @@ export const listEventsRoute = createRoute({
 /** @param tail shared by all streams of the process */
 export function createListEventsHandler(
   tail: EventTail,
-  longRequests: LongRequests,
+  api: Pick<Api, "ctx" | "longRequests">,
 ): OperationHandler<typeof listEventsRoute> {
   return (ctx) => async (c) => {
     const query = c.req.valid("query");
     const scope = c.get("scope");
-    if (!/\btext\/event-stream\b/i.test(c.req.header("accept") ?? "")) {
-      return c.json(await listEvents(ctx, scope, query), 200);
-    }
+    if (!acceptsStream(c)) return c.json(await listEvents(ctx, scope, query), 200);
     const after = c.req.valid("header")["last-event-id"] ?? query.after;
-    const { signal } = c.req.raw;
-    const onEnd = longRequests.enter(c);
-    const limits = { ...defaultStreamLimits, onEnd };
-    const stream = await streamEvents(ctx, tail, scope, query, after, signal, limits).catch(
-      (error: unknown) => {
-        onEnd();
-        throw error;
-      },
+    return answerWithStream(api, c, (signal, limits) =>
+      streamEvents(ctx, tail, scope, query, after, signal, limits),
     );
-    return c.newResponse(stream, 200, {
-      "Content-Type": "text/event-stream; charset=utf-8",
-      "X-Accel-Buffering": "no",
-    });
   };
 }

@@ -4,7 +4,7 @@ import { createListEventsHandler, listEventsRoute } from "./list-events.ts";
 
 export function mountEvents(api: Api): void {
   const tail = new EventTail(api.ctx);
-  mount(api, listEventsRoute, createListEventsHandler(tail, api.longRequests), {
+  mount(api, listEventsRoute, createListEventsHandler(tail, api), {
     timeLimitMs: null,
   });
 }

@@ -154,6 +154,9 @@ test("a drained set stays an endpoint until its replacement is one, and leaves b
   const [before] = await listLiveSets(f);
   expect(before).toMatchObject({ id, desired: "running", ready: true }); // no order to stop yet
   expect((await list(f)).endpoints).toMatchObject([{ host: { name: "h2" } }]);
+  await report(f, h2, { ready: false });
+  expect(await idsOf(f)).toEqual([id]); // it returns, because Berth has not removed it yet
+  await obeyOrders(f, h2);
   await mover.moveSets();
   await obeyOrders(f, h1);
   expect((await list(f)).endpoints).toMatchObject([{ host: { name: "h2" } }]);

@@ -1,5 +1,4 @@
 import { createParser } from "eventsource-parser";
-import type { BerthEvent } from "../../contracts/api/events.ts";
 import type { ApiClient, RequestOptions } from "./api-client.ts";
 import { CliError } from "../cli-error.ts";
 import { exitCodes } from "../exit-codes.ts";
@@ -7,10 +6,10 @@ import { exitCodes } from "../exit-codes.ts";
 const BACKOFF_MIN_MS = 250;
 const BACKOFF_MAX_MS = 10_000;
 
-export interface FollowOptions {
-  query: RequestOptions["query"];
+export interface FollowOptions<T> {
+  query?: RequestOptions["query"];
   signal: AbortSignal;
-  onEvent: (event: BerthEvent) => void;
+  onMessage: (message: T) => void;
   /** Runs when the stream breaks, with the delay before the next connection. */
   onRetry: (error: CliError | undefined, delayMs: number) => void;
   /** Injected for tests. */
@@ -18,12 +17,16 @@ export interface FollowOptions {
 }
 
 /**
- * Follows the events until the signal aborts. A new connection continues after the last event
- * (Last-Event-ID), so the caller receives each event once. The delay between connections doubles
- * from 250 ms to 10 s, with jitter, and an event resets it. Throws CliError when a new connection
- * cannot help: invalid credentials or filters, or a URL without the API.
+ * Follows a stream of messages until the signal aborts. A new connection continues after the last
+ * message (Last-Event-ID), so the caller receives each event once. The delay between connections
+ * doubles from 250 ms to 10 s, with jitter, and a message resets it. Throws CliError when a new
+ * connection cannot help: invalid credentials or filters, or a URL without the API.
  */
-export async function followEvents(api: ApiClient, options: FollowOptions): Promise<void> {
+export async function followStream<T>(
+  api: ApiClient,
+  path: string,
+  options: FollowOptions<T>,
+): Promise<void> {
   const random = options.random ?? Math.random;
   let lastEventId: string | undefined;
   let failures = 0;
@@ -32,7 +35,7 @@ export async function followEvents(api: ApiClient, options: FollowOptions): Prom
     let error: CliError | undefined;
     const openedWith = lastEventId;
     try {
-      lastEventId = await readStream(api, options, lastEventId, (id) => {
+      lastEventId = await readStream(api, path, options, lastEventId, (id) => {
         lastEventId = id;
       });
     } catch (thrown) {
@@ -49,14 +52,15 @@ export async function followEvents(api: ApiClient, options: FollowOptions): Prom
 }
 
 /** Reads one connection until it ends. Returns the id of the last event. */
-async function readStream(
+async function readStream<T>(
   api: ApiClient,
-  { query, signal, onEvent }: FollowOptions,
+  path: string,
+  { query, signal, onMessage }: FollowOptions<T>,
   lastEventId: string | undefined,
   onId: (id: string) => void,
 ): Promise<string | undefined> {
-  const response = await api.open("GET", "/v1/events", {
-    query,
+  const response = await api.open("GET", path, {
+    ...(query ? { query } : {}),
     signal,
     timeoutMs: 0,
     accept: "text/event-stream",
@@ -65,8 +69,8 @@ async function readStream(
   let latest = lastEventId;
   const parser = createParser({
     onEvent: ({ data }) => {
-      const event = parseEvent(data);
-      if (event) onEvent(event);
+      const message = parseMessage<T>(data);
+      if (message !== undefined) onMessage(message);
     },
   });
   const decoder = new TextDecoder();
@@ -93,11 +97,11 @@ async function readStream(
   return latest;
 }
 
-function parseEvent(data: string): BerthEvent | undefined {
+function parseMessage<T>(data: string): T | undefined {
   try {
-    return JSON.parse(data) as BerthEvent;
+    return JSON.parse(data) as T;
   } catch {
-    return undefined; // a newer API may send messages that are not events
+    return undefined; // a newer API may send other messages
   }
 }
 
