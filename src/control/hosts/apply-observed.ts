@@ -4,6 +4,7 @@ import { createReason } from "../../contracts/api/reason-texts.ts";
 import type { Reason } from "../../contracts/common/primitives.ts";
 import type { ContainerStatus, SetState } from "../../contracts/api/sets.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
+import { noteReplacements } from "../../db/queries/hosts/unknown-sets.ts";
 import {
   type HostSetRow,
   lockSetsOnHost,
@@ -72,6 +73,7 @@ export async function applyObserved(
   const leaving: string[] = [];
   const sized: string[] = [];
   const refused: RefusedSize[] = [];
+  const replacing: string[] = [];
   const events: EmittedEvent[] = [];
   for (const set of takeLatestPerSet(observed)) {
     const row = rowById.get(set.setId);
@@ -86,6 +88,7 @@ export async function applyObserved(
     }
     const update = toUpdate(row, set, set.state);
     updates.push(update);
+    if (update.ready && row.hasUnconfirmedCopy) replacing.push(row.id);
     events.push(...toEvents(row, hostId, update));
     const mayLeave = !row.leaving && row.desired === "running" && !bound.includes(row.id);
     if (set.gaveUp && mayLeave) leaving.push(row.id);
@@ -98,6 +101,7 @@ export async function applyObserved(
     releaseSets(tx, hostId, released),
     confirmResizes(tx, hostId, sized),
     revertResizes(tx, hostId, refused),
+    noteReplacements(tx, hostId, replacing),
   ]);
   for (const { setId, cause } of refused) {
     const row = rowById.get(setId);

@@ -164,8 +164,13 @@ export const unknownSets = pgTable(
     firstReportedAt: timestamptz("first_reported_at").notNull().defaultNow(),
     /** Null until an operator orders the deletion of the set. */
     deletionOrderedAt: timestamptz("deletion_ordered_at"),
+    /** Another host, which has the set in the database, has since reported that it is ready. */
+    replacedAt: timestamptz("replaced_at"),
   },
-  (table) => [primaryKey({ name: "unknown_sets_pkey", columns: [table.hostId, table.setId] })],
+  (table) => [
+    primaryKey({ name: "unknown_sets_pkey", columns: [table.hostId, table.setId] }),
+    index("unknown_sets_set").on(table.setId),
+  ],
 );
 
 /**

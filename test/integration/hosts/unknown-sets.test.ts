@@ -8,6 +8,7 @@ import { newId } from "../../../src/lib/ids.ts";
 import {
   createFleetContext,
   type FleetContext,
+  observed,
   serviceBody,
 } from "../../support/fleet/fleet-context.ts";
 
@@ -88,27 +89,46 @@ test.each([
   { volumeBytes: 0, isReplaced: true },
   { volumeBytes: 1, isReplaced: false },
 ])(
-  "I13: a set of a restored database on its previous host replaces only a set without a volume ($volumeBytes bytes)",
+  "I13, I17: a set of a restored database on its previous host replaces only a set without a volume ($volumeBytes bytes)",
   async ({ volumeBytes, isReplaced }) => {
     const { f, hostId, setId } = await startHost();
     const next = await f.enroll("h0");
-    const setReady = async (ready: boolean) =>
-      queryRows(
-        f.ctx.db,
-        sql`update sets set state = 'running', ready = ${ready}, ready_since = case when ${ready} then now() end,
-          volume_bytes = ${volumeBytes} where id = ${setId} and host_id = ${hostId}`,
-      );
-    const syncNext = () => f.sync(next, { full: true, unlistedSets: [setId] });
     // The backup says that the set is ready on its previous host. It may have ended there since.
-    await setReady(true);
+    await queryRows(
+      f.ctx.db,
+      sql`update sets set state = 'running', ready = true, ready_since = now(), volume_bytes = ${volumeBytes} where id = ${setId}`,
+    );
+    const syncNext = () => f.sync(next, { full: true, unlistedSets: [setId] });
+    const report = async (ready: boolean) => {
+      const { sets, reportAgain } = await f.sync(hostId, { full: true });
+      const entries = sets.filter((set) => set.setId === setId);
+      await f.sync(hostId, { observed: entries.map((set) => observed(set, "running", { ready })) });
+      return reportAgain.includes(setId);
+    };
+    // The previous host is faster. Its report changes nothing in the database.
+    expect(await report(true)).toBe(false);
     for (let count = 0; count < 2; count++) expect((await syncNext()).setsToRemove).toEqual([]);
     expect((await getHost(f.ctx, next)).unknownSets).toEqual([setId]);
-    await setReady(false);
+    expect(await report(false)).toBe(true);
     expect((await syncNext()).setsToRemove).toEqual([]);
-    await setReady(true);
+    expect(await report(true)).toBe(true);
+    expect(await report(true)).toBe(false);
     expect((await syncNext()).setsToRemove).toEqual(isReplaced ? [setId] : []);
   },
 );
+
+test("I17: a set of a restored database that is ready before its copy is reported replaces it", async () => {
+  const { f, hostId, setId } = await startHost();
+  const next = await f.enroll("h0");
+  const { sets } = await f.sync(hostId, { full: true });
+  const reports = sets.filter((set) => set.setId === setId).map((set) => observed(set, "running"));
+  await f.sync(hostId, { observed: reports });
+  const syncNext = () => f.sync(next, { full: true, unlistedSets: [setId] });
+  expect((await syncNext()).setsToRemove).toEqual([]);
+  expect((await f.sync(hostId, { full: true })).reportAgain).toEqual([setId]);
+  await f.sync(hostId, { observed: reports });
+  expect((await syncNext()).setsToRemove).toEqual([setId]);
+});
 
 test("a full answer to a sync that requests none forgets no unknown set", async () => {
   const { f, hostId } = await startHost();

@@ -263,6 +263,8 @@ const hosts: Samples = {
   lockRemovableHost: (q) => [removeHosts.lockRemovableHost(q, "host")],
   lockHostContent: (q) => [removeHosts.lockHostContent(q, "host", ids)],
   listDeletedHosts: (q) => [removeHosts.listDeletedHosts(q, "machine", 16)],
+  findDeletedOnOtherMachines: (q) => [removeHosts.findDeletedOnOtherMachines(q, "host", ids)],
+  bindDeletedHost: (q) => [removeHosts.bindDeletedHost(q, "host", "machine")],
   isHostDeleted: (q) => [
     removeHosts.isHostDeleted(q, { hostId: "host" }),
     removeHosts.isHostDeleted(q, { credentialHash: "hash" }),
@@ -271,6 +273,7 @@ const hosts: Samples = {
   deleteHostRow: (q) => [removeHosts.deleteHostRow(q, "host")],
   readUnlistedSets: (q) => [unknownSets.readUnlistedSets(q, "host", ids)],
   storeUnknownSets: (q) => [unknownSets.storeUnknownSets(q, "host", ids)],
+  noteReplacements: (q) => [unknownSets.noteReplacements(q, "host", ids)],
   orderUnknownSetsDeleted: (q) => [unknownSets.orderUnknownSetsDeleted(q, "host")],
   updateHostScheduling: (q) => [
     scheduleHosts.updateHostScheduling(q, "host", { cordoned: true, draining: false }),

@@ -1,10 +1,10 @@
 import { sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { queryRows, readByKey } from "../runtime/query.ts";
+import { anyOf, queryRows, readByKey } from "../runtime/query.ts";
 
 export interface UnlistedSet {
   setId: string;
-  /** Berth or an operator has deleted the set, or it became ready on another host since. */
+  /** Berth or an operator has deleted the set, or another host has reported it ready since. */
   isDeleted: boolean;
   /** Another host has the set, or the database has no row of it. */
   isUnknown: boolean;
@@ -14,9 +14,10 @@ export interface UnlistedSet {
  * Reads what the database knows of sets that a host has and that its answers do not list. Also
  * reads the ids that are stored as unknown sets of the host, so that none is stored twice.
  *
- * A restored database may have a set on its previous host, with the state of that time. So only a
- * set that became ready elsewhere after the report replaces one here. A set with a volume replaces
- * none, because only an operator knows which volume has the data (I13).
+ * A restored database may have a set on its previous host, with the state of that time. So a set
+ * replaces one here only if its host has reported it ready after this host reported the unknown
+ * one. A set with a volume replaces none, because only an operator knows which volume has the data
+ * (I13).
  */
 export async function readUnlistedSets(
   q: Queryable,
@@ -28,7 +29,7 @@ export async function readUnlistedSets(
     sql`select
           (select coalesce(json_agg(json_build_object('setId', u.id, 'isUnknown', s.deleted_at is null and s.host_id is distinct from ${hostId},
               'isDeleted', s.deleted_at is not null or x.deletion_ordered_at is not null
-                or (s.host_id <> ${hostId} and s.ready and s.ready_since > x.first_reported_at and s.volume_bytes = 0))), '[]')
+                or (s.host_id <> ${hostId} and s.ready and x.replaced_at is not null and s.volume_bytes = 0))), '[]')
             from json_array_elements_text(${JSON.stringify(setIds)}::json) u(id)
               left join sets s on s.id = u.id
               left join unknown_sets x on x.host_id = ${hostId} and x.set_id = u.id) as sets,
@@ -59,6 +60,25 @@ export async function storeUnknownSets(
         returning set_id as "setId"`,
   );
   return rows.length;
+}
+
+/** True if another host has the set `s` as an unknown set, until `noteReplacements` names it. */
+export const unconfirmedCopySql = sql`exists (select 1 from unknown_sets x where x.set_id = s.id and x.host_id <> s.host_id and x.replaced_at is null)`;
+
+/**
+ * Records that the host of these sets has reported them ready, after other hosts reported them as
+ * unknown. (Index unknown_sets_set.)
+ */
+export async function noteReplacements(
+  q: Queryable,
+  hostId: string,
+  setIds: readonly string[],
+): Promise<void> {
+  if (setIds.length === 0) return;
+  await q.execute(
+    sql`update unknown_sets set replaced_at = now()
+        where set_id = ${anyOf(setIds)} and host_id <> ${hostId} and replaced_at is null`,
+  );
 }
 
 /** Orders the deletion of all unknown sets of a host. Returns their number. */

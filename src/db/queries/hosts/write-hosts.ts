@@ -9,6 +9,7 @@ import { tokens } from "../../schema/tenancy.ts";
 import { unreportedSetSql, unreportedColumns } from "../sets/observed-sets.ts";
 import type { SetSize } from "../services/resizes.ts";
 import { listSetAttachments } from "../networks/template-networks.ts";
+import { unconfirmedCopySql } from "./unknown-sets.ts";
 import { insertInto } from "../runtime/insert-into.ts";
 import {
   anyOf,
@@ -369,7 +370,7 @@ export async function listDesiredSets(
   const rows = await readByKey<DesiredSetRow & { size: SetSize; hasAddresses: boolean }>(
     q,
     sql`select s.desired = 'running' and o.phase is distinct from 'leaving'
-            and (s.state = 'lost' or coalesce(s.reason->>'code' in (${DOCKER_UNREACHABLE}, ${VOLUME_HOST_LOST}), false)) as "isUnknown",
+            and (s.state = 'lost' or ${unconfirmedCopySql} or coalesce(s.reason->>'code' in (${DOCKER_UNREACHABLE}, ${VOLUME_HOST_LOST}), false)) as "isUnknown",
           s.id as "setId", t.name as tenant, v.name as service, s.revision, s.generation::float8 as generation,
           case when o.phase = 'leaving' then 'deleted' else s.desired end as desired,
           json_build_object('cpuMillis', coalesce(o.cpu_millis, s.cpu_millis), 'memoryBytes', coalesce(o.memory_bytes, s.memory_bytes),

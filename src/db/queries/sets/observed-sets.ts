@@ -3,6 +3,7 @@ import type { Reason } from "../../../contracts/common/primitives.ts";
 import type { ContainerStatus, SetState } from "../../../contracts/api/sets.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { leavingSetSql } from "../operations/operations.ts";
+import { unconfirmedCopySql } from "../hosts/unknown-sets.ts";
 import { anyOf, queryRows, secondsAgo } from "../runtime/query.ts";
 
 /** The same time as STARTUP_MS_MAX of the scheduler. */
@@ -56,6 +57,8 @@ export interface HostSetRow {
   leaving: boolean;
   /** Capacity is booked for the set on its next host. */
   hasClaim: boolean;
+  /** Another host has the set as an unknown one, and awaits the report that it is ready here. */
+  hasUnconfirmedCopy: boolean;
   attempts: number;
   avoidHostIds: string[];
   containers: ContainerStatus[];
@@ -74,7 +77,7 @@ export async function lockSetsOnHost(
     sql`select s.id, s.tenant_id as "tenantId", s.service_id as "serviceId", s.generation::float8 as generation, s.desired,
           s.state, s.ready, s.reason, s.sized, coalesce(o.phase = 'applying', false) as "canRevertSize",
           coalesce(s.leaving and o.phase = 'leaving', false) as leaving,
-          exists (select 1 from claims where set_id = s.id) as "hasClaim", s.attempts, s.avoid_host_ids as "avoidHostIds", s.containers
+          exists (select 1 from claims where set_id = s.id) as "hasClaim", ${unconfirmedCopySql} as "hasUnconfirmedCopy", s.attempts, s.avoid_host_ids as "avoidHostIds", s.containers
         from sets s left join operations o on o.set_id = s.id
         where s.host_id = ${hostId} and s.id = ${anyOf(setIds)}
         order by s.id for no key update of s`,
