@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import postgres from "postgres";
 import { afterAll, beforeAll, expect, it } from "vitest";
+import type { BerthSet } from "../../src/contracts/api/sets.ts";
 import type { Host } from "../../src/contracts/api/hosts.ts";
 import { runSimulatedHosts } from "../../src/main/compose/simulated-hosts.ts";
 import { migrate } from "../../src/db/migrate.ts";
@@ -38,6 +39,8 @@ let hosts: Promise<void>;
 const removed = new Set<string>();
 /** Sets whose containers run, whatever the database says. */
 const running = new Set<string>();
+/** A set that moves after the backup. A restored database has it on its previous host. */
+const moved = { setId: "", starts: 0, removals: 0 };
 
 beforeAll(async () => {
   [redis, server] = await Promise.all([startRedis(), startPostgres()]);
@@ -64,6 +67,11 @@ beforeAll(async () => {
     limits: { fullIntervalMs: 10_000 },
     intercept: async ({ verb, at, setId }) => {
       if (setId === undefined) return;
+      if (setId === moved.setId) {
+        if (verb === "start" && at === "end") moved.starts++;
+        if (verb === "remove" && at === "end") moved.removals++;
+        return;
+      }
       if (verb === "remove") removed.add(setId);
       if (verb === "remove" || verb === "stop" || verb === "stopAll") running.delete(setId);
       if (verb === "start" && at === "end") running.add(setId);
@@ -96,6 +104,7 @@ it("I17: a restored old backup removes no set that runs, and the fleet converges
   await request("DELETE", "/v1/services/old");
   await waitRunning({ web: 20, api: 10, new: 10 });
   await waitUntil("the old sets are gone", async () => (await listSets()).length === 40);
+  await moveAnySet();
   const before = await listSets();
   expect([...running].toSorted()).toEqual(before.toSorted());
   removed.clear();
@@ -123,6 +132,10 @@ it("I17: a restored old backup removes no set that runs, and the fleet converges
   await waitUntil("all sets of both run", () => running.size === before.length + 10, {
     deadlineMs: settleDeadlineMs,
   });
+  await waitUntil("the moved set runs on its previous host alone", () => moved.removals > 0, {
+    deadlineMs: settleDeadlineMs,
+  });
+  expect(moved).toMatchObject({ starts: 1, removals: 1 });
   const convergedMs = Math.round(performance.now() - startedAtMs);
   const after = new Set([...(await listSets()), ...unknown.setIds]);
   process.stdout.write(
@@ -174,6 +187,34 @@ async function waitRunning(replicas: Record<string, number>): Promise<void> {
     },
     { deadlineMs: settleDeadlineMs, everyMs: 100 },
   );
+}
+
+/**
+ * Stops a set, moves it to another host and starts it again. Only such a set has the same id on
+ * both hosts.
+ */
+async function moveAnySet(): Promise<void> {
+  const readSet = async (setId: string) => request<BerthSet>("GET", `/v1/sets/${setId}`);
+  const { items } = await request<{ items: BerthSet[] }>("GET", "/v1/sets?service=api");
+  const [set] = items;
+  if (!set) throw new Error("the service has sets");
+  const setId = set.id;
+  await request("POST", `/v1/sets/${setId}/stop`);
+  await waitUntil("the set is stopped", async () => (await readSet(setId)).state === "stopped", {
+    deadlineMs: settleDeadlineMs,
+  });
+  await request("POST", `/v1/sets/${setId}/move`, {});
+  await waitUntil(
+    "the set is on another host",
+    async () => ![undefined, set.host?.id].includes((await readSet(setId)).host?.id),
+    { deadlineMs: settleDeadlineMs },
+  );
+  await request("POST", `/v1/sets/${setId}/start`);
+  await waitUntil("the moved set runs", async () => (await readSet(setId)).ready, {
+    deadlineMs: settleDeadlineMs,
+  });
+  running.add(setId); // from here on, only its next start and its removal count
+  moved.setId = setId;
 }
 
 async function listSets(): Promise<string[]> {

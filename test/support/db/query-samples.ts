@@ -10,10 +10,8 @@ import * as fleetWatch from "../../../src/db/queries/hosts/fleet-watch.ts";
 import * as hostPools from "../../../src/db/queries/hosts/host-pools.ts";
 import * as lostHosts from "../../../src/db/queries/hosts/lost-hosts.ts";
 import * as readHosts from "../../../src/db/queries/hosts/read-hosts.ts";
-import * as removeHosts from "../../../src/db/queries/hosts/remove-hosts.ts";
 import * as scheduleHosts from "../../../src/db/queries/hosts/schedule-hosts.ts";
 import * as agentRecords from "../../../src/db/queries/hosts/agent-records.ts";
-import * as unknownSets from "../../../src/db/queries/hosts/unknown-sets.ts";
 import * as writeHosts from "../../../src/db/queries/hosts/write-hosts.ts";
 import * as claims from "../../../src/db/queries/operations/claims.ts";
 import * as drains from "../../../src/db/queries/operations/drains.ts";
@@ -45,6 +43,7 @@ import { serviceBody } from "../api/test-api.ts";
 import { tenantBody } from "../fleet/tenant-body.ts";
 import { networkSamples } from "./network-samples.ts";
 import { registrySamples } from "./registry-samples.ts";
+import { removedHostSamples } from "./removed-host-samples.ts";
 import { type Samples, volumeSamples } from "./volume-samples.ts";
 
 const ids = ["a", "b"];
@@ -259,22 +258,6 @@ const hosts: Samples = {
   abandonSets: (q) => [lostHosts.abandonSets(q, "svc", ids, grace, 1)],
   findHost: (q) => [readHosts.findHost(q, "host")],
   listHosts: (q) => [readHosts.listHosts(q, "host", 1), readHosts.listHosts(q, undefined, 1)],
-  listServicesOnHost: (q) => [removeHosts.listServicesOnHost(q, "host", 1)],
-  lockRemovableHost: (q) => [removeHosts.lockRemovableHost(q, "host")],
-  lockHostContent: (q) => [removeHosts.lockHostContent(q, "host", ids)],
-  listDeletedHosts: (q) => [removeHosts.listDeletedHosts(q, "machine", 16)],
-  findDeletedOnOtherMachines: (q) => [removeHosts.findDeletedOnOtherMachines(q, "host", ids)],
-  bindDeletedHost: (q) => [removeHosts.bindDeletedHost(q, "host", "machine")],
-  isHostDeleted: (q) => [
-    removeHosts.isHostDeleted(q, { hostId: "host" }),
-    removeHosts.isHostDeleted(q, { credentialHash: "hash" }),
-  ],
-  deleteOldHostRecords: (q) => [removeHosts.deleteOldHostRecords(q, 1, 1)],
-  deleteHostRow: (q) => [removeHosts.deleteHostRow(q, "host")],
-  readUnlistedSets: (q) => [unknownSets.readUnlistedSets(q, "host", ids)],
-  storeUnknownSets: (q) => [unknownSets.storeUnknownSets(q, "host", ids)],
-  noteReplacements: (q) => [unknownSets.noteReplacements(q, "host", ids)],
-  orderUnknownSetsDeleted: (q) => [unknownSets.orderUnknownSetsDeleted(q, "host")],
   updateHostScheduling: (q) => [
     scheduleHosts.updateHostScheduling(q, "host", { cordoned: true, draining: false }),
   ],
@@ -595,6 +578,7 @@ export const querySamples: Samples = {
   ...operationSamples,
   ...placing,
   ...registrySamples,
+  ...removedHostSamples,
   ...runtime,
   ...services,
   ...sets,
