@@ -18,9 +18,10 @@ export interface FollowOptions<T> {
 
 /**
  * Follows a stream of messages until the signal aborts. A new connection continues after the last
- * message (Last-Event-ID), so the caller receives each event once. The delay between connections
- * doubles from 250 ms to 10 s, with jitter, and a message resets it. Throws CliError when a new
- * connection cannot help: invalid credentials or filters, or a URL without the API.
+ * message (Last-Event-ID), so the caller receives each event once. After a restart or a restore of
+ * the database it may receive some twice. The delay between connections doubles from 250 ms to
+ * 10 s, with jitter, and a message resets it. Throws CliError when a new connection cannot help:
+ * invalid credentials or filters, or a URL without the API.
  */
 export async function followStream<T>(
   api: ApiClient,

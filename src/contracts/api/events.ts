@@ -89,8 +89,11 @@ export const frequentEventKinds = [
   "set-removed",
 ] as const satisfies readonly EventKind[];
 
-/** The position of an event stream: the `id:` of a message, for `Last-Event-ID` and `after`. */
-export const eventCursor = z.string().regex(/^\d{1,20}\.\d{1,19}$/);
+/**
+ * The position of an event stream: the `id:` of a message, for `Last-Event-ID` and `after`. The
+ * last two numbers, which earlier releases did not send, name the database server and the time.
+ */
+export const eventCursor = z.string().regex(/^\d{1,20}\.\d{1,19}(\.\d{1,20}\.\d{1,15})?$/);
 
 export const eventSchema = z
   .strictObject({

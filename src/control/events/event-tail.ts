@@ -3,7 +3,7 @@ import { Waiters } from "../../lib/async/waiters.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import type { EventQuery } from "./list-events.ts";
 import { type EventsAfter, readEventsAfter, type StreamedEvent } from "./stream-events.ts";
-import { isBefore } from "./stream-position.ts";
+import { areOfOneServer, isBefore } from "./stream-position.ts";
 
 /** Events in memory. A reader that falls behind them reads the database. */
 const EVENTS_CACHED_MAX = 2_000;
@@ -63,8 +63,12 @@ export class EventTail {
     limit: number,
   ): Promise<EventsAfter> {
     const range = this.#range;
-    if (cursor === undefined || range === undefined || isBefore(cursor, range.start))
-      return this.#readDatabase(ctx, scope, filter, cursor, limit);
+    const isCached =
+      cursor !== undefined &&
+      range !== undefined &&
+      areOfOneServer(cursor, range.end) &&
+      !isBefore(cursor, range.start);
+    if (!isCached) return this.#readDatabase(ctx, scope, filter, cursor, limit);
     const unread = this.#events.slice(this.#countUpTo(cursor));
     const matching = unread.filter((entry) => matches(entry, scope, filter));
     const events = matching.slice(0, limit);
@@ -112,6 +116,13 @@ export class EventTail {
     const from = this.#range?.end;
     const read = await this.#readDatabase(this.#ctx, null, {}, from, EVENTS_PER_READ_MAX);
     if (stopping.aborted) return false;
+    if (from !== undefined && !areOfOneServer(from, read.cursor)) {
+      // The cached events have other positions on the new server. All streams read the database.
+      this.#events = [];
+      this.#range = { start: read.cursor, end: read.cursor };
+      this.#waiters.wakeAll();
+      return read.isBehind;
+    }
     const dropped = this.#events.length + read.events.length - EVENTS_CACHED_MAX;
     const events = [...this.#events, ...read.events];
     const firstDropped = dropped > 0 ? events[dropped - 1] : undefined;

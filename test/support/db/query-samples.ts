@@ -188,7 +188,7 @@ const autoscaling: Samples = {
 };
 
 const unscaled = { scaled: undefined, stepsTaken: {}, recheckAfterMs: null };
-const superseded = { numberMax: 1, limit: 1 };
+const formerPosition = { xid: "1", id: "1", origin: { serverEpoch: "1", atMs: 1 } };
 const noFilter = { service: undefined, set: undefined, host: undefined, kind: undefined };
 const filter = { service: "web", set: "set", host: "host", kind: "host-lost" } as const;
 const emitted = {
@@ -205,7 +205,7 @@ const events: Samples = {
     readEvents.listEvents(q, null, noFilter, undefined, 1),
   ],
   readEventsAfter: (q) => [
-    readEvents.readEventsAfter(q, "tnt", filter, { xid: "1", id: "1" }, 1),
+    readEvents.readEventsAfter(q, "tnt", filter, formerPosition, 1),
     readEvents.readEventsAfter(q, null, noFilter, undefined, 1),
   ],
   readEventStreamLag: (q) => [readEvents.readEventStreamLag(q)],
@@ -482,7 +482,9 @@ const services: Samples = {
     writeServices.closeDeletedServices(q, 1),
     writeServices.closeDeletedServices(q, 1, ["service"]),
   ],
-  deleteUnusedRevisions: (q) => [revisions.deleteUnusedRevisions(q, "svc", superseded)],
+  deleteUnusedRevisions: (q) => [
+    revisions.deleteUnusedRevisions(q, "svc", { numberMax: 1, limit: 1 }),
+  ],
   listUnbalancedServices: (q) => [writeServices.listUnbalancedServices(q, 1)],
 };
 
