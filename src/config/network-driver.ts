@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { parseSubnet } from "../lib/ip/ip-address.ts";
 import { processSettings, wholeNumber } from "./common-settings.ts";
 import { type Env, parseEnv } from "./parse-env.ts";
 
@@ -47,6 +48,19 @@ const schema = z.object({
    * over IPv4 are 1,500. VXLAN over IPv6 adds 70 bytes.
    */
   BERTH_NETWORK_MTU: wholeNumber(1_280, 65_535).default(1_450),
+  /**
+   * 65,536 IPv4 addresses that are unused in the network of the host. Packets of sets to
+   * addresses outside of their networks have them on their way through the host. With `none`, sets
+   * reach no such address.
+   */
+  BERTH_NETWORK_OUTBOUND_SUBNET: z
+    .string()
+    .regex(
+      /^none$|^(?:\d{1,3}\.){2}0\.0\/16$/,
+      "expected an IPv4 subnet such as 198.19.0.0/16, or none",
+    )
+    .refine((text) => text === "none" || parseSubnet(text) !== undefined, "expected an IPv4 subnet")
+    .default("198.19.0.0/16"),
   /** systemd sets it: the socket for the message that the process serves. */
   NOTIFY_SOCKET: path.optional(),
 });

@@ -23,6 +23,7 @@ import { createLinkNames } from "./model/link-names.ts";
 import type { LinkPort } from "./ports/link-port.ts";
 import type { LoadedState, StateStore } from "./ports/state-store.ts";
 import type { SwitchPort } from "./ports/switch-port.ts";
+import type { Uplink } from "./ports/uplink.ts";
 import type { TunnelGuard } from "./ports/tunnel-guard.ts";
 
 /** Each change runs two or three programs, and more at a time only delay each other. */
@@ -35,6 +36,8 @@ export interface NetworkDriverOptions {
   links: LinkPort;
   switchPort: SwitchPort;
   tunnelGuard: TunnelGuard;
+  /** Without it, sets reach no address outside of their networks. */
+  uplink?: Uplink | undefined;
   /** The datapath of the switch, which decides how the flows treat neighbor discovery. */
   datapath: Datapath;
   recordStore: StateStore<DriverRecordsContent>;
@@ -76,6 +79,7 @@ export async function createNetworkDriver(options: NetworkDriverOptions): Promis
     switchPort,
     datapath: options.datapath,
     networkState: state,
+    uplinkFirstAddress: options.uplink?.firstAddress,
     hasAllRecords: stored.kind === "valid",
   });
   const limit = createConcurrencyLimit(CHANGES_MAX);
@@ -88,6 +92,8 @@ export async function createNetworkDriver(options: NetworkDriverOptions): Promis
       links,
       switchPort,
       flows,
+      uplink: options.uplink,
+      mtu: options.mtu,
       lock,
       detached: new Set(),
       joined: new Set(),

@@ -3,10 +3,12 @@ import type { NetworkDriverConfig } from "../../config/network-driver.ts";
 import { storedNetworkStateSchema } from "../../contracts/network-driver/network-state.ts";
 import { createVethLinks } from "../../host-adapters/links/veth-links.ts";
 import { notifyReady } from "../../host-adapters/machine/notify-ready.ts";
+import { createHostUplink } from "../../host-adapters/ovs/host-uplink.ts";
 import { createOvsSwitch } from "../../host-adapters/ovs/ovs-switch.ts";
 import { createTunnelGuard } from "../../host-adapters/ovs/tunnel-guard.ts";
 import { openJsonState } from "../../host-adapters/state-file/json-state.ts";
 import { driverRecordsSchema, salvageRecords } from "../../network-driver/model/driver-records.ts";
+import type { Uplink } from "../../network-driver/ports/uplink.ts";
 import { createNetworkDriver, type NetworkDriver } from "../../network-driver/network-driver.ts";
 import { convergeOnce, startDriverChecks } from "./driver-checks.ts";
 import { lockFolder } from "./lock-folder.ts";
@@ -41,6 +43,7 @@ export async function startNetworkDriver(
       bridge: config.BERTH_NETWORK_BRIDGE,
       udpPort: config.BERTH_NETWORK_TUNNEL_PORT,
     }),
+    uplink: composeUplink(config),
     datapath: config.BERTH_NETWORK_DATAPATH,
     recordStore: openJsonState(
       path.join(folder, "records.json"),
@@ -83,6 +86,13 @@ export async function startNetworkDriver(
   );
   await notifyReady(config.NOTIFY_SOCKET, log);
   return { plugin, control: config.BERTH_NETWORK_CONTROL_SOCKET };
+}
+
+function composeUplink(config: NetworkDriverConfig): Uplink | undefined {
+  const subnet = config.BERTH_NETWORK_OUTBOUND_SUBNET;
+  if (subnet === "none") return undefined;
+  const [firstAddress = ""] = subnet.split("/");
+  return createHostUplink({ bridge: config.BERTH_NETWORK_BRIDGE, firstAddress });
 }
 
 async function serveSockets(

@@ -1,3 +1,4 @@
+import { GATEWAY_MAC, UPLINK_MAC } from "../flows/compile-flows.ts";
 import { DriverError } from "../model/driver-error.ts";
 import type { Endpoint } from "../model/driver-records.ts";
 import { readExternalIds } from "../model/external-ids.ts";
@@ -55,6 +56,7 @@ export async function converge(ctx: DriverContext, signal: AbortSignal): Promise
   }
   const observed = await observe(ctx, signal);
   ctx.flows.compareWith([...observed.ports.values()]);
+  const uplink = ensureUplink(ctx, signal).catch((error: unknown) => errors.push(error));
   const tunnel = observed.ports.get(TUNNEL_PORT);
   if (tunnel && tunnel.ofPort === undefined) {
     const reason = tunnel.error ?? "Open vSwitch has not opened it yet";
@@ -75,12 +77,24 @@ export async function converge(ctx: DriverContext, signal: AbortSignal): Promise
     ],
     signal,
   );
+  await uplink;
   if (!signal.aborted) ctx.flows.completeRecords();
   return {
     unknownInterfaces: done.results.filter((name) => name !== undefined).sort(),
     errors: [...errors, ...done.errors],
     hasOmitted: done.hasOmitted,
   };
+}
+
+async function ensureUplink(
+  { uplink, names, links, switchPort, mtu }: DriverContext,
+  signal: AbortSignal,
+): Promise<void> {
+  if (!uplink) return;
+  await links.ensure({ ...names.uplink, mac: UPLINK_MAC, mtu }, signal);
+  await switchPort.addPort({ name: names.uplink.hostEnd, externalIds: {} }, signal);
+  const end = { interfaceName: names.uplink.containerEnd, gatewayMac: GATEWAY_MAC };
+  await uplink.ensure(end, signal);
 }
 
 /** Links are listed first: each listed link of the driver had a record when it was created. */

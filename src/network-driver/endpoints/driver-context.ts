@@ -4,6 +4,7 @@ import type { Log } from "../../lib/log.ts";
 import type { LinkNames } from "../model/link-names.ts";
 import type { LinkPort } from "../ports/link-port.ts";
 import type { SwitchPort } from "../ports/switch-port.ts";
+import type { Uplink } from "../ports/uplink.ts";
 import type { EndpointRecords } from "./endpoint-records.ts";
 import type { SwitchFlows } from "./switch-flows.ts";
 
@@ -13,6 +14,10 @@ export interface DriverContext {
   links: LinkPort;
   switchPort: SwitchPort;
   flows: SwitchFlows;
+  /** Undefined if sets reach no address outside of their networks. */
+  uplink: Uplink | undefined;
+  /** The MTU of the uplink, and of networks whose creator names none. */
+  mtu: number;
   /** By endpoint id: changes of one endpoint and its link never overlap. */
   lock: KeyedLock;
   /** Recorded endpoints without link and port: Docker has left them, and deletes them next. */

@@ -1,6 +1,11 @@
 import { coalesce } from "../../lib/async/coalesce.ts";
 import { assignConntrackZones } from "../flows/assign-conntrack-zones.ts";
-import { compileFlows, type FlowNetwork, type LocalPort } from "../flows/compile-flows.ts";
+import {
+  compileFlows,
+  type FlowNetwork,
+  type FlowUplink,
+  type LocalPort,
+} from "../flows/compile-flows.ts";
 import { type Datapath, renderFlow } from "../flows/flow.ts";
 import { DriverError } from "../model/driver-error.ts";
 import { stripPrefixLength } from "../model/driver-records.ts";
@@ -18,6 +23,8 @@ interface FlowSources {
   switchPort: SwitchPort;
   datapath: Datapath;
   networkState: StoredNetworkState;
+  /** The first address of the uplink: see `Uplink`. Undefined without an uplink. */
+  uplinkFirstAddress: string | undefined;
   /** False if the records of running containers may be missing: see `completeRecords`. */
   hasAllRecords: boolean;
 }
@@ -102,9 +109,14 @@ export class SwitchFlows {
 
   #describePorts(ports: readonly ListedPort[]): string {
     return ports
-      .filter(({ name }) => name === TUNNEL_PORT || this.#sources.names.isHostEnd(name))
+      .filter(({ name }) => this.#isOwn(name))
       .map(({ name, ofPort }) => `${name}=${ofPort}`)
       .join();
+  }
+
+  #isOwn(name: string): boolean {
+    const { names } = this.#sources;
+    return name === TUNNEL_PORT || name === names.uplink.hostEnd || names.isHostEnd(name);
   }
 
   #compile(ports: readonly ListedPort[]): string[] {
@@ -119,7 +131,16 @@ export class SwitchFlows {
         conntrackZone: this.#zones.get(network.vni) ?? 0,
       })),
       tunnelPort: ports.find(({ name }) => name === TUNNEL_PORT)?.ofPort,
+      uplink: this.#findUplink(ports),
     }).map(renderFlow);
+  }
+
+  #findUplink(ports: readonly ListedPort[]): FlowUplink | undefined {
+    const { names, uplinkFirstAddress: firstAddress } = this.#sources;
+    const ofPort = ports.find(({ name }) => name === names.uplink.hostEnd)?.ofPort;
+    return ofPort === undefined || firstAddress === undefined
+      ? undefined
+      : { ofPort, firstAddress };
   }
 
   /**

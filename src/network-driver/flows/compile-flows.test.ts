@@ -9,12 +9,14 @@ import {
   GATEWAY_MAC,
   type LocalPort,
   type RemotePort,
+  UPLINK_MAC,
 } from "./compile-flows.ts";
 import { compileConstantFlows } from "./constant-flows.ts";
 import { linkLocalOf } from "./flow-addresses.ts";
 import { type Datapath, renderFlow } from "./flow.ts";
 
 const TUNNEL = 1;
+const UPLINK = 90;
 const GATEWAY = "10.64.255.254";
 const hosts = ["172.31.0.2", "172.31.0.3"];
 
@@ -45,8 +47,9 @@ const inputArbitrary = fc
   .record({
     datapath: fc.constantFrom<Datapath>("system", "netdev"),
     memberships: fc.array(membersArbitrary, { minLength: 1, maxLength: 3 }),
+    hasUplink: fc.boolean(),
   })
-  .map(({ datapath, memberships }) => {
+  .map(({ datapath, memberships, hasUplink }) => {
     const localPorts: LocalPort[] = [];
     const networks = memberships.map((members, index): FlowNetwork => {
       const networkId = `net_${index}`;
@@ -59,7 +62,8 @@ const inputArbitrary = fc
       const vni = 4097 + index;
       return { networkId, vni, conntrackZone: 7 + index, gateways: [GATEWAY], remotePorts };
     });
-    return { datapath, localPorts, networks, tunnelPort: TUNNEL };
+    const uplink = hasUplink ? { ofPort: UPLINK, firstAddress: "198.19.0.0" } : undefined;
+    return { datapath, localPorts, networks, tunnelPort: TUNNEL, uplink };
   });
 
 const isIpv6 = (address: string) => address.includes(":");
@@ -124,11 +128,11 @@ describe("the compiled flows", () => {
       const local = input.localPorts;
       const remote = input.networks.flatMap(({ remotePorts }) => remotePorts);
       const count = (members: readonly Member[]) => members.flatMap(ownAddresses).length;
-      const perNetwork = 2 + 1 + 4 * hosts.length;
+      const perNetwork = 2 + 1 + 4 * hosts.length + 4;
       expect(flows.length).toBeLessThanOrEqual(
         compileConstantFlows(input.datapath).length +
           perNetwork * input.networks.length +
-          (local.length + 7 * count(local)) +
+          (local.length + 8 * count(local)) +
           (remote.length + count(remote)),
       );
     });
@@ -283,8 +287,10 @@ describe("the compiled flows", () => {
           expect(zones.zonesTracked).toEqual([zone]);
           expect(zones.zonesCommitted).toEqual(outputs.length === 0 ? [] : [zone]);
         }
-        for (const to of ["ff:ff:ff:ff:ff:ff", "33:33:00:00:00:01", GATEWAY_MAC])
+        for (const to of ["ff:ff:ff:ff:ff:ff", "33:33:00:00:00:01", UPLINK_MAC])
           expect(bridge(packet(port.ofPort, port.mac, address, to)).outputs).toEqual([]);
+        if (!input.uplink)
+          expect(bridge(packet(port.ofPort, port.mac, address, GATEWAY_MAC)).outputs).toEqual([]);
       }
     });
   });
@@ -327,6 +333,80 @@ describe("the compiled flows", () => {
               ).toEqual([]);
             }
           }
+    });
+  });
+});
+
+describe("the flows of the uplink", () => {
+  const check = (property: (input: FlowInput & { networks: FlowNetwork[] }) => void) =>
+    fc.assert(
+      fc.property(inputArbitrary, (input) => {
+        property({ ...input, uplink: { ofPort: UPLINK, firstAddress: "198.19.0.0" } });
+      }),
+      { numRuns: 50 },
+    );
+  const sourceOf = ({ conntrackZone }: FlowNetwork) => `198.19.0.${conntrackZone}`;
+  const outward = (port: LocalPort, address: string, nw_dst: string): FlowFrame => {
+    const { protocols, fields } = packet(port.ofPort, port.mac, address, GATEWAY_MAC);
+    return { protocols, fields: { ...fields, nw_dst } };
+  };
+
+  it("send packets to the gateway out with the network's own address", () => {
+    check((input) => {
+      const bridge = interpretFlows(compileFlows(input));
+      for (const network of input.networks)
+        for (const port of input.localPorts.filter((one) => one.networkId === network.networkId))
+          for (const address of port.addresses) {
+            const result = bridge(outward(port, address, "203.0.113.9"));
+            if (isIpv6(address)) expect(result.outputs).toEqual([]);
+            else
+              expect(result).toMatchObject({
+                outputs: [
+                  {
+                    port: String(UPLINK),
+                    fields: { nw_src: sourceOf(network), dl_src: GATEWAY_MAC, dl_dst: UPLINK_MAC },
+                  },
+                ],
+                zonesCommitted: [String(network.conntrackZone)],
+              });
+            for (const denied of ["169.254.0.0", GATEWAY])
+              expect(bridge(outward(port, address, denied)).outputs).toEqual([]);
+          }
+    });
+  });
+
+  it("send nothing out that another host has sent", () => {
+    check((input) => {
+      const bridge = interpretFlows(compileFlows(input));
+      for (const network of input.networks)
+        for (const { tunnelAddress, mac, addresses } of network.remotePorts)
+          for (const address of addresses) {
+            const frame = packet(TUNNEL, mac, address, GATEWAY_MAC);
+            expect(bridge(tunneled(frame, network.vni, tunnelAddress)).outputs).toEqual([]);
+          }
+    });
+  });
+
+  it("let answers in to the port of their network alone, and no new connection", () => {
+    check((input) => {
+      const bridge = interpretFlows(compileFlows(input));
+      for (const network of input.networks)
+        for (let number = 1; number <= 12; number += 1) {
+          const [address = ""] = member(number, 4).addresses;
+          const answer = (connection: "new" | "est" | "inv"): FlowFrame => {
+            const { protocols, fields } = packet(UPLINK, UPLINK_MAC, "203.0.113.9", GATEWAY_MAC);
+            const nw_dst = sourceOf(network);
+            return { protocols, fields: { ...fields, nw_dst }, connection, translatedTo: address };
+          };
+          const receiver = input.localPorts.find(
+            (one) => one.networkId === network.networkId && one.addresses.includes(address),
+          );
+          expect(bridge(answer("est")).outputs).toMatchObject(
+            receiver ? [{ port: String(receiver.ofPort), fields: { dl_dst: receiver.mac } }] : [],
+          );
+          expect(bridge(answer("new")).outputs).toEqual([]);
+          expect(bridge(answer("inv")).outputs).toEqual([]);
+        }
     });
   });
 });

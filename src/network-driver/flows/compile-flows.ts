@@ -1,4 +1,5 @@
 import { assert } from "../../lib/assert.ts";
+import { formatAddress, parseAddress } from "../../lib/ip/ip-address.ts";
 import { compileConstantFlows } from "./constant-flows.ts";
 import { checkMac, familyOf, linkLocalOf } from "./flow-addresses.ts";
 import {
@@ -10,10 +11,12 @@ import {
 } from "./flow.ts";
 
 /**
- * The MAC address of all gateways. The bridge answers requests for them with it, and drops frames
- * that are sent to it.
+ * The MAC address of all gateways. The bridge answers requests for them with it. IPv4 packets to it
+ * leave through the uplink, and other frames are dropped.
  */
 export const GATEWAY_MAC = "0a:07:00:00:00:01";
+/** The MAC address of the host's end of the uplink. */
+export const UPLINK_MAC = "0a:07:00:00:00:02";
 
 /** An interface of a set on this host. */
 export interface LocalPort {
@@ -57,6 +60,18 @@ export interface FlowInput {
   networks: readonly FlowNetwork[];
   /** The number of the tunnel's port. Without it, the host reaches no remote port. */
   tunnelPort?: number | undefined;
+  /** Without it, sets reach no address outside of their networks. */
+  uplink?: FlowUplink | undefined;
+}
+
+/** The port through which packets leave the networks of the host, to its routing. */
+export interface FlowUplink {
+  ofPort: number;
+  /**
+   * The first of 65,536 IPv4 addresses. A network's packets leave with the one at its conntrack
+   * zone as source, so that answers find their network, although networks have equal addresses.
+   */
+  firstAddress: string;
 }
 
 /**
@@ -67,7 +82,13 @@ export interface FlowInput {
  * If ports of a network have the same address or MAC address, one of them receives. A local port
  * precedes a remote one, and a higher port number a lower one, because it is newer.
  */
-export function compileFlows({ datapath, localPorts, networks, tunnelPort }: FlowInput): Flow[] {
+export function compileFlows({
+  datapath,
+  localPorts,
+  networks,
+  tunnelPort,
+  uplink,
+}: FlowInput): Flow[] {
   checkUnique("network", networks, ({ networkId }) => networkId);
   checkUnique("VNI", networks, ({ vni }) => vni);
   checkUnique("conntrack zone", networks, ({ conntrackZone }) => conntrackZone);
@@ -92,6 +113,7 @@ export function compileFlows({ datapath, localPorts, networks, tunnelPort }: Flo
     flows.push(...compileReceivers(network, { local, remote, tunnelPort }));
     if (tunnelPort !== undefined)
       flows.push(...compileTunnel(network, { tunnelPort, forwardsDiscovery }));
+    if (uplink && local.length > 0) flows.push(...compileUplink(network, local, uplink));
   }
   return flows.sort(compareFlows);
 }
@@ -231,6 +253,57 @@ function compileTunnel(
     });
     return [...packets, ...discovery];
   });
+}
+
+/**
+ * IPv4 packets of local ports to the gateway leave with the network's address of the uplink. The
+ * connection is committed only now, with this translation. Answers to that address return to the
+ * port, and nothing else enters.
+ */
+function compileUplink(
+  network: FlowNetwork,
+  local: readonly LocalPort[],
+  { ofPort, firstAddress }: FlowUplink,
+): Flow[] {
+  const { vni, conntrackZone, gateways } = network;
+  const outside = uplinkAddress(firstAddress, conntrackZone);
+  const own = `ip,${register.network}=${vni}`;
+  const leave = `set_field:${GATEWAY_MAC}->eth_src,set_field:${UPLINK_MAC}->eth_dst`;
+  const toUplink = `${leave},${load(ofPort, register.port)},goto_table:${table.outbound}`;
+  const translate = `ct(commit,zone=${conntrackZone},nat(src=${outside})),output:${ofPort}`;
+  const untranslate = `${loadNetwork(network)},ct(table=${table.inbound},zone=${conntrackZone},nat)`;
+  const flows = [
+    toFlow(
+      network,
+      table.forward,
+      100,
+      `${own},${register.isRemote}=0,dl_dst=${GATEWAY_MAC}`,
+      toUplink,
+    ),
+    toFlow(network, table.outbound, 100, `${own},ct_state=+trk+new`, translate),
+    toFlow(network, table.classify, 100, `ip,in_port=${ofPort},nw_dst=${outside}`, untranslate),
+  ];
+  // A gateway is only an address, so a packet for it must not leave.
+  for (const address of gateways.filter((gateway) => familyOf(gateway) === 4))
+    flows.push(toFlow(network, table.outbound, 110, `${own},nw_dst=${address}`, "drop"));
+  const receivers = new Map<string, Flow>();
+  for (const { ofPort: port, mac, addresses } of local) {
+    const actions = `set_field:${GATEWAY_MAC}->eth_src,set_field:${mac}->eth_dst,output:${port}`;
+    for (const address of addresses)
+      if (familyOf(address) === 4 && !receivers.has(address))
+        receivers.set(
+          address,
+          toFlow(network, table.inbound, 100, `${own},nw_dst=${address}`, actions),
+        );
+  }
+  return [...flows, ...receivers.values()];
+}
+
+/** The source of a network's packets outside: see FlowUplink. */
+export function uplinkAddress(firstAddress: string, conntrackZone: number): string {
+  const first = parseAddress(firstAddress);
+  assert(first?.family === 4, "the uplink has IPv4 addresses");
+  return formatAddress({ family: 4, value: first.value + BigInt(conntrackZone) });
 }
 
 /** Matches a request for the neighbor with `address`. */

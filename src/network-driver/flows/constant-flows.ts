@@ -17,6 +17,8 @@ const forbiddenIcmpv6Types = {
   neighborAdvertisement: 136,
   redirect: 137,
 };
+/** Link-local addresses. Clouds serve the credentials of the host there. */
+const linkLocalIpv4 = "169.254.0.0/16";
 /** Ports of DHCP clients, for IPv4 and IPv6: only a DHCP server sends to them. */
 const dhcpClientPorts = ["udp,tp_dst=68", "udp6,tp_dst=546"];
 
@@ -49,6 +51,13 @@ const commonFlows: readonly Flow[] = [
     flow(table.output, 100, `${protocol},ct_state=+trk+new`, `ct(commit,${zone}),${ports}`),
   ),
   flow(table.output, 90, "", ports),
+
+  drop(table.outbound, 110, `ip,nw_dst=${linkLocalIpv4}`),
+  // The connection exists, and has its translation.
+  flow(table.outbound, 90, "ip", `ct(${zone},nat),${ports}`),
+  // Only sets open connections.
+  drop(table.inbound, 110, "ct_state=+trk+new"),
+  drop(table.inbound, 110, "ct_state=+trk+inv"),
 
   flow(
     table.answer,

@@ -19,6 +19,10 @@ export const flowTables = {
   answer: 6,
   /** Completes the answer of neighbor discovery. */
   advertise: 7,
+  /** Translates the source of a packet to an address outside of the network. */
+  outbound: 8,
+  /** Delivers the answers of such packets. */
+  inbound: 9,
 } as const;
 
 /** Registers of a frame in the bridge. */

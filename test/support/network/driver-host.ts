@@ -91,6 +91,8 @@ export async function startDriverHost(
       ? "4789"
       : String(20_000 + (Number.parseInt(suffix, 16) % 10_000)),
     BERTH_NETWORK_LINK_PREFIX: linkPrefix,
+    // The route of this subnet is one for the whole machine.
+    BERTH_NETWORK_OUTBOUND_SUBNET: "none",
   };
   const startDriver = async (env: Readonly<Record<string, string>> = {}) => {
     driver = await startMain("network-driver", { ...settings, ...env }, { namespace });

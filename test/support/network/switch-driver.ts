@@ -22,6 +22,7 @@ import {
 } from "../../../src/network-driver/network-driver.ts";
 import type { LinkPort } from "../../../src/network-driver/ports/link-port.ts";
 import type { StateStore } from "../../../src/network-driver/ports/state-store.ts";
+import type { Uplink } from "../../../src/network-driver/ports/uplink.ts";
 import type { SwitchPort } from "../../../src/network-driver/ports/switch-port.ts";
 import { startPrivateOvs } from "../ovs/private-ovs.ts";
 
@@ -34,6 +35,8 @@ export interface SwitchFaults {
   beforeAddPort: (name: string) => Promise<void>;
   /** The packet filter of the machine stays as it is. */
   ensureGuard: (tunnelAddress: string | null) => Promise<void>;
+  /** The routing of the machine stays as it is. */
+  ensureUplink: (interfaceName: string) => Promise<void>;
   /** Runs before the driver lists all links. */
   beforeListLinks: () => Promise<void>;
 }
@@ -42,7 +45,7 @@ export interface SwitchFaults {
  * The driver on this machine's links and an Open vSwitch of its own. The test is Docker: a
  * container is a network namespace.
  */
-export async function startSwitchDriver() {
+export async function startSwitchDriver({ hasUplink = false } = {}) {
   const suffix = randomBytes(3).toString("hex");
   const bridge = `b${suffix}`;
   const linkPrefix = `t${suffix.slice(0, 2)}`;
@@ -56,6 +59,7 @@ export async function startSwitchDriver() {
     beforeAddPort: async () => undefined,
     beforeListLinks: async () => undefined,
     ensureGuard: async () => undefined,
+    ensureUplink: async () => undefined,
   };
   await run("ip", ["netns", "add", namespace]);
   const folder = await mkdtemp(join(tmpdir(), "berth-switch-driver-"));
@@ -92,11 +96,16 @@ export async function startSwitchDriver() {
     records: join(folder, "records.json"),
     networkState: join(folder, "network-state.json"),
   };
+  const uplink: Uplink = {
+    firstAddress: "198.19.0.0",
+    ensure: ({ interfaceName }) => faults.ensureUplink(interfaceName),
+  };
   const start = async (): Promise<NetworkDriver> =>
     createNetworkDriver({
       links,
       switchPort,
       tunnelGuard: { ensure: (tunnelAddress) => faults.ensureGuard(tunnelAddress) },
+      uplink: hasUplink ? uplink : undefined,
       datapath: "netdev",
       recordStore: onDisk(openJsonState(files.records, driverRecordsSchema, salvageRecords)),
       networkStateStore: onDisk(openJsonState(files.networkState, storedNetworkStateSchema)),
@@ -173,6 +182,7 @@ export async function startSwitchDriver() {
     hasLink: async (id: string) =>
       (await realLinks.list(signal)).some(({ name }) => name === names.nameEnds(id).hostEnd),
     async close() {
+      await realLinks.remove(names.uplink.hostEnd, signal);
       for (const id of created) await realLinks.remove(names.nameEnds(id).hostEnd, signal);
       await ovs.close();
       await run("ip", ["netns", "delete", namespace]);

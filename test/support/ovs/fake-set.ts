@@ -37,6 +37,8 @@ export interface FakeSet {
   /** Opens a TCP connection, and returns a function that sends a text on it. */
   connect(address: string): Promise<(text: string) => Promise<string>>;
   sendFrame(frame: Buffer): Promise<void>;
+  /** Runs a program in the namespace of the set. */
+  run(program: string, ...args: string[]): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -77,6 +79,9 @@ export async function startFakeSet(options: FakeSetOptions): Promise<FakeSet> {
     const set = await startProcess(name, namespace);
     return {
       ...set,
+      run: async (...command) => {
+        await inside(...command);
+      },
       close: async () => {
         await set.close();
         await close();
@@ -109,7 +114,7 @@ async function attachLink(options: FakeSetOptions): Promise<void> {
   await ip("link", "set", hostEnd, "up");
 }
 
-async function startProcess(name: string, namespace: string): Promise<FakeSet> {
+async function startProcess(name: string, namespace: string): Promise<Omit<FakeSet, "run">> {
   const args = ["--pdeathsig", "KILL", "--", "ip", "netns", "exec", namespace];
   const child = spawn("setpriv", [...args, "/usr/bin/python3", program, name, interfaceName], {
     stdio: ["pipe", "pipe", "inherit"],

@@ -6,6 +6,8 @@ export interface FlowFrame {
   fields: Readonly<Record<string, string>>;
   /** The state of the frame's connection, once it is tracked. */
   connection?: "new" | "est" | "inv";
+  /** The destination that a translation of the connection restores. */
+  translatedTo?: string;
 }
 
 export interface FlowOutput {
@@ -106,14 +108,16 @@ class FrameState {
   /** Performs the actions of a flow and returns the next table. */
   perform({ actions }: Flow): number | undefined {
     let next: number | undefined;
-    for (const action of actions.match(/[a-z_]+\([^)]*\)|[^,]+/g) ?? []) {
+    for (const action of actions.match(/[a-z_]+\((?:[^()]|\([^()]*\))*\)|[^,]+/g) ?? []) {
       const set = /^set_field:(.+)->(\w+)$/.exec(action);
       const move = /^move:(\w+)\[\]->(\w+)\[\]$/.exec(action);
       const output = /^output:NXM_NX_REG(\d)\[\]$/.exec(action);
+      const direct = /^output:(\d+)$/.exec(action)?.[1];
       const tracking = /^ct\((.+)\)$/.exec(action)?.[1];
       if (set) this.#set(set[2] ?? "", set[1] ?? "");
       else if (move) this.#set(nameField(move[2]), this.#fields[nameField(move[1])] ?? "");
       else if (output) this.#output(this.#fields[`reg${output[1]}`] ?? "");
+      else if (direct !== undefined) this.#output(direct);
       else if (action === "in_port") this.#output("in_port");
       else if (action.startsWith("goto_table:")) next = Number(action.slice(11));
       else if (tracking !== undefined) next = this.#track(tracking);
@@ -134,6 +138,10 @@ class FrameState {
     if (text.startsWith("commit")) this.result.zonesCommitted.push(zone);
     else this.result.zonesTracked.push(zone);
     this.#isTracked = true;
+    const source = /nat\(src=([\d.]+)\)/.exec(text)?.[1];
+    if (source !== undefined) this.#fields["nw_src"] = source;
+    if (text.endsWith(",nat") && this.#frame.translatedTo !== undefined)
+      this.#fields["nw_dst"] = this.#frame.translatedTo;
     const table = /table=(\d+)/.exec(text)?.[1];
     return table === undefined ? undefined : Number(table);
   }

@@ -2,9 +2,13 @@ import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { createOvsSwitch, TUNNEL_PORT_NAME } from "../../../src/host-adapters/ovs/ovs-switch.ts";
 import { assignConntrackZones } from "../../../src/network-driver/flows/assign-conntrack-zones.ts";
-import { compileFlows, type RemotePort } from "../../../src/network-driver/flows/compile-flows.ts";
+import {
+  compileFlows,
+  type FlowUplink,
+  type RemotePort,
+} from "../../../src/network-driver/flows/compile-flows.ts";
 import { type Flow, renderFlow } from "../../../src/network-driver/flows/flow.ts";
-import type { SwitchPort } from "../../../src/network-driver/ports/switch-port.ts";
+import type { ListedPort, SwitchPort } from "../../../src/network-driver/ports/switch-port.ts";
 import { type FakeSet, startFakeSet } from "./fake-set.ts";
 import { type PrivateOvs, startPrivateOvs } from "./private-ovs.ts";
 
@@ -13,6 +17,10 @@ const { signal } = new AbortController();
 const uplink = "uplink";
 /** The kernel's datapath needs a kernel with the module openvswitch. */
 export const datapath = process.env["BERTH_TEST_DATAPATH"] === "system" ? "system" : "netdev";
+/** The end of a host's uplink in its bridge, if a test adds that port. */
+export const uplinkPort = "bu-switch";
+export const uplinkFirstAddress = "198.19.0.0";
+export const gateway = "10.64.255.254";
 /** The tunnel adds 50 bytes to each packet. */
 const setMtu = 1_450;
 
@@ -104,6 +112,7 @@ export class TestHosts {
     return compileFlows({
       datapath,
       tunnelPort: ports.find(({ name }) => name === TUNNEL_PORT_NAME)?.ofPort,
+      ...findUplink(ports),
       localPorts: this.sets.flatMap((set) => {
         const ofPort = set.host === host ? portNumber(set.name) : undefined;
         const { networkId } = set.network;
@@ -114,7 +123,7 @@ export class TestHosts {
         networkId,
         vni,
         conntrackZone: zones.get(vni) ?? 0,
-        gateways: ["10.64.255.254", "fd00::ffff"],
+        gateways: [gateway, "fd00::ffff"],
         remotePorts: this.sets
           .filter((set) => set.host !== host && set.network.vni === vni)
           .map(({ mac, ipv4, ipv6, host: { tunnelAddress } }): RemotePort => ({
@@ -134,6 +143,11 @@ export class TestHosts {
       await run("ip", ["netns", "delete", host.namespace]);
     }
   }
+}
+
+function findUplink(ports: readonly ListedPort[]): { uplink?: FlowUplink } {
+  const ofPort = ports.find(({ name }) => name === uplinkPort)?.ofPort;
+  return ofPort === undefined ? {} : { uplink: { ofPort, firstAddress: uplinkFirstAddress } };
 }
 
 async function startHost(namespace: string, tunnelAddress: string): Promise<TestHost> {

@@ -1,0 +1,199 @@
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { setCommandRunner } from "../../src/host-adapters/exec.ts";
+import { createHostUplink } from "../../src/host-adapters/ovs/host-uplink.ts";
+import { GATEWAY_MAC, UPLINK_MAC } from "../../src/network-driver/flows/compile-flows.ts";
+import { type FakeSet, startFakeSet } from "../support/ovs/fake-set.ts";
+import { udpFrame } from "../support/ovs/frames.ts";
+import {
+  datapath,
+  gateway,
+  TestHosts,
+  type TestNetwork,
+  type TestSet,
+  uplinkFirstAddress,
+  uplinkPort,
+} from "../support/ovs/test-hosts.ts";
+
+const run = promisify(execFile);
+const { signal } = new AbortController();
+const red: TestNetwork = { networkId: "red", vni: 4097 };
+const blue: TestNetwork = { networkId: "blue", vni: 4098 };
+const protocols = ["tcp", "udp", "icmp"] as const;
+const silenceMs = 1_000;
+const outsideAddress = "203.0.113.9";
+const hostAddress = "203.0.113.1";
+/** A container on Docker's bridge. */
+const bridgedAddress = "172.17.0.9";
+const end = { interfaceName: "bu-host", gatewayMac: GATEWAY_MAC };
+
+/** A host with sets of two networks with equal addresses, and with interfaces to others. */
+let hosts: TestHosts;
+let red1: TestSet;
+let red3: TestSet;
+let blue1: TestSet;
+let outside: FakeSet;
+let bridged: FakeSet;
+const uplink = createHostUplink({ bridge: "berth0", firstAddress: uplinkFirstAddress });
+
+const onHost = (program: string, ...args: string[]) =>
+  run("ip", ["netns", "exec", hosts.first.namespace, program, ...args]);
+
+/** Another machine or container beside the host, without a route to any set. */
+async function addNeighbor(name: string, address: string, hostSide: string): Promise<FakeSet> {
+  const hostNamespace = hosts.first.namespace;
+  const neighbor = await startFakeSet({
+    name,
+    namespace: `${hostNamespace}-${name}`,
+    hostNamespace,
+    hostEnd: name,
+    mac: `0a:00:00:00:01:${String(name.length).padStart(2, "0")}`,
+    addresses: [`${address}/24`],
+    mtu: 1_500,
+    disablesChecksumOffload: false,
+  });
+  // The support code closes the host's end for sets. This one is an interface of the host.
+  await onHost("sysctl", "-qw", `net.ipv4.conf.${name}.arp_ignore=0`);
+  await onHost("ip", "address", "add", `${hostSide}/24`, "dev", name);
+  return neighbor;
+}
+
+beforeAll(async () => {
+  hosts = await TestHosts.start();
+  red1 = await hosts.addSet(hosts.first, red, 1);
+  red3 = await hosts.addSet(hosts.first, red, 3);
+  blue1 = await hosts.addSet(hosts.first, blue, 1);
+  await hosts.addSet(hosts.second, red, 2);
+  outside = await addNeighbor("wan", outsideAddress, hostAddress);
+  bridged = await addNeighbor("docker0", bridgedAddress, "172.17.0.1");
+  await onHost("ip", "route", "add", "default", "via", outsideAddress);
+  await onHost("sysctl", "-qw", "net.ipv4.ip_forward=1");
+  const peer = ["peer", "name", end.interfaceName, "address", UPLINK_MAC];
+  await onHost("ip", "link", "add", uplinkPort, "up", "type", "veth", ...peer);
+  if (datapath === "netdev") await onHost("ethtool", "-K", end.interfaceName, "tx", "off");
+  await hosts.first.switchPort.addPort({ name: uplinkPort, externalIds: {} }, signal);
+  for (const set of [red1, red3, blue1])
+    await set.run("ip", "route", "add", "default", "via", gateway);
+  setCommandRunner(async (program, args, { input }) => {
+    const running = onHost(program, ...args);
+    running.child.stdin?.end(input);
+    return (await running).stdout;
+  });
+  await uplink.ensure(end, signal);
+  await hosts.apply();
+});
+afterAll(async () => {
+  setCommandRunner(undefined);
+  for (const neighbor of [outside, bridged]) await neighbor.close();
+  await hosts.close();
+});
+
+describe("sets", () => {
+  it("reach addresses outside by TCP, UDP and ICMP, in networks with equal addresses", async () => {
+    for (const set of [red1, red3, blue1])
+      for (const protocol of protocols)
+        expect([set.name, protocol, await set.probe(protocol, outsideAddress)]).toEqual([
+          set.name,
+          protocol,
+          protocol === "icmp" ? "hello" : "wan:hello",
+        ]);
+  });
+
+  it("have the address of the host outside", async () => {
+    outside.received.length = 0;
+    await red1.probe("udp", outsideAddress, { text: "who am I" });
+    const findSource = () => {
+      const frame = outside.received.find((each) => each.includes("who am I"));
+      return [...(frame?.subarray(26, 30) ?? [])].join(".");
+    };
+    await expect.poll(findSource).toBe(hostAddress);
+  });
+
+  it("exchange more than a packet holds, at the same time", async () => {
+    const text = "0123456789".repeat(30_000);
+    const answers = [red1, blue1, red3].map((set) => set.probe("tcp", outsideAddress, { text }));
+    expect(await Promise.all(answers)).toEqual([`wan:${text}`, `wan:${text}`, `wan:${text}`]);
+  });
+
+  it("keep open connections while flows and rules are applied again", async () => {
+    const send = await red1.connect(outsideAddress);
+    expect(await send("before")).toBe("wan:before");
+    await uplink.ensure(end, signal);
+    await hosts.apply();
+    expect(await send("after")).toBe("wan:after");
+  });
+});
+
+describe("sets do not reach", () => {
+  const expectSilence = async (address: string) => {
+    const probes = [red1, blue1].flatMap((set) =>
+      protocols.map((protocol) => set.probe(protocol, address, { timeoutMs: silenceMs })),
+    );
+    for (const answer of await Promise.all(probes)) expect(answer).toMatch(/^error: /);
+  };
+
+  it("the host itself, by any of its addresses", async () => {
+    for (const address of [hostAddress, "172.17.0.1", "172.31.0.1"]) await expectSilence(address);
+  });
+
+  it("containers on Docker's bridge", () => expectSilence(bridgedAddress));
+
+  it("link-local addresses, where clouds serve the credentials of hosts", async () => {
+    await onHost("ip", "address", "add", "169.254.169.1/24", "dev", "wan");
+    await outside.run("ip", "address", "add", "169.254.169.254/24", "dev", "eth0");
+    outside.received.length = 0;
+    await expectSilence("169.254.169.254");
+    expect(outside.received.filter((frame) => frame.includes("hello"))).toEqual([]);
+  });
+
+  it("another network through its address of the uplink", () => expectSilence("198.19.16.3"));
+});
+
+describe("nobody outside", () => {
+  it("opens a connection to a set", async () => {
+    for (const [name, from] of [
+      ["wan", outside],
+      ["docker0", bridged],
+    ] as const) {
+      await from.run("ip", "route", "add", "198.19.0.0/16", "dev", "eth0");
+      await from.run("ip", "route", "add", "10.64.0.0/16", "dev", "eth0");
+      for (const address of ["198.19.16.2", red1.ipv4])
+        expect([name, await from.probe("tcp", address, { timeoutMs: silenceMs })]).toEqual([
+          name,
+          expect.stringMatching(/^error: /),
+        ]);
+    }
+    red1.received.length = 0;
+    // As if the host forwarded it: table 0 has a flow for this address.
+    const { stdout } = await onHost("sh", "-c", "busybox ping -c 1 -W 1 198.19.16.2 || true");
+    expect(stdout).toContain("100% packet loss");
+    expect(red1.received).toEqual([]);
+  });
+});
+
+it("a packet from another host does not leave through the uplink", async () => {
+  const set = hosts.sets.find(({ host }) => host === hosts.second);
+  outside.received.length = 0;
+  const text = "from another host";
+  await set?.sendFrame(
+    udpFrame({
+      from: set.mac,
+      to: GATEWAY_MAC,
+      source: set.ipv4,
+      destination: outsideAddress,
+      text,
+    }),
+  );
+  await red1.probe("udp", outsideAddress);
+  expect(outside.received.some((frame) => frame.includes(text))).toBe(false);
+});
+
+it("another route to the addresses of the uplink is refused", async () => {
+  await onHost("ip", "route", "add", "198.19.4.0/24", "dev", "wan");
+  await expect(uplink.ensure(end, signal)).rejects.toThrow(
+    "The host has a route to 198.19.4.0/24 on wan.",
+  );
+  await onHost("ip", "route", "delete", "198.19.4.0/24", "dev", "wan");
+  await uplink.ensure(end, signal);
+});
