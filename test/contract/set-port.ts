@@ -99,6 +99,22 @@ export function describeSetPort(adapter: string, open: () => Promise<SetPortHarn
       expect(Date.parse(observed.containers[0]?.startedAt ?? "")).toBeGreaterThan(0);
     });
 
+    it("starts no container that has run since the observation, and another one is started", async () => {
+      const set = newSet({ names: ["job", "app"] });
+      await port.prepare(set, signal);
+      const seen = await see(set);
+      // A killed agent has requested this start, and the job ends.
+      await port.start(set, ["job"], signal);
+      const { dockerId = "" } = (await see(set)).containers.find((one) => one.name === "job") ?? {};
+      await harness.crash(dockerId);
+      await waitUntil("the job has ended", async () => states(await see(set))["job"] === "exited");
+      await port.start(set, ["job", "app"], signal, { seen });
+      const ended = await see(set);
+      expect(states(ended)).toEqual({ job: "exited", app: "running" });
+      await port.start(set, ["job"], signal, { seen: ended });
+      expect(states(await see(set))).toEqual({ job: "running", app: "running" });
+    });
+
     it("changes nothing of a set that has its desired state", async () => {
       const set = newSet();
       await run(set);

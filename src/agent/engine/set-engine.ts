@@ -30,7 +30,8 @@ export function createSetEngine({ logs, ...context }: SetEnginePorts): SetPort {
     prepareContainer: (set, name, signal) => prepareContainer(context, set, name, signal),
     pullImages: (set, names, signal) => pullImages(context, { set, names }, signal),
     resize: (set, signal) => resizeSet(context, set, signal),
-    start: (set, names, signal) => startContainers(context, set, names, signal),
+    start: (set, names, signal, options) =>
+      startContainers(context, { set, names, ...options }, signal),
     stop: (set, names, signal) => stopContainers(context, set, names, signal),
     remove: (setId, signal) => removeSet(context, setId, signal),
     stopAll: (setId, signal) => stopSet(context, setId, signal),

@@ -1,17 +1,22 @@
 import { AgentError } from "../base/agent-error.ts";
 import { allSettledOrThrow } from "../base/all-settled-or-throw.ts";
 import { isInfra } from "../model/container-names.ts";
-import type { LocalSetSpec } from "../model/local-set.ts";
+import type { LocalSetSpec, ObservedLocalSet } from "../model/local-set.ts";
 import type { ListedContainer } from "../ports/container-port.ts";
 import type { EngineContext } from "./engine-context.ts";
 import { limitIo } from "./limit-io.ts";
 import { isContainerDetached } from "./detached-containers.ts";
 
+interface StartRequest {
+  set: LocalSetSpec;
+  names: readonly string[];
+  seen?: ObservedLocalSet | undefined;
+}
+
 /** SetPort.start. */
 export async function startContainers(
   context: EngineContext,
-  set: LocalSetSpec,
-  names: readonly string[],
+  { set, names, seen }: StartRequest,
   signal: AbortSignal,
 ): Promise<void> {
   const listed = await context.containers.list({ setId: set.setId, phase: "start" }, signal);
@@ -25,9 +30,26 @@ export async function startContainers(
           temporary: true,
         });
       }
+      if (seen && (await hasRunSince(context, container, seen, signal))) return;
       await startContainer(context, set, { container, infra }, signal);
     }),
   );
+}
+
+/** True if the container has begun a run that the observation lacks. */
+async function hasRunSince(
+  { containers, log }: EngineContext,
+  container: ListedContainer,
+  { containers: observed }: ObservedLocalSet,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const { setId, dockerId, name } = container;
+  const now = await containers.inspectNow(container, signal);
+  if (now?.startedAt === undefined) return false;
+  const before = observed.find((one) => one.dockerId === dockerId);
+  if (before?.startedAt === now.startedAt) return false;
+  log.info({ setId, container: name }, "a container has run since the decision to start it");
+  return true;
 }
 
 /**

@@ -108,9 +108,13 @@ async function runStep(
       await limited(() => port.prepareContainer(desired, container, signal));
       return [];
     }
-    case "start":
-      await change(() => port.start(desired, [step.container], signal));
+    case "start": {
+      // A second start of a container that restarts anyway does no harm.
+      const isOneShot = startsOneShot(desired.template, [step.container]);
+      const options = isOneShot ? { seen: observed } : {};
+      await change(() => port.start(desired, [step.container], signal, options));
       return [];
+    }
     case "stop-failed-start":
       await stop(() => port.stop(desired, [step.container], signal));
       return [];

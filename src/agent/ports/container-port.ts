@@ -17,6 +17,11 @@ export interface ContainerPort {
   ): Promise<ListedContainer[]>;
   /** Facts that the list lacks; undefined if the container no longer exists. */
   inspect(container: ListedContainer, signal: AbortSignal): Promise<ContainerDetails | undefined>;
+  /** The same without a cache. Waits for a start of the container that the daemon works on. */
+  inspectNow(
+    container: ListedContainer,
+    signal: AbortSignal,
+  ): Promise<ContainerDetails | undefined>;
   /**
    * Creates the infra container, and returns its Docker id. Rejects with IMAGE_MISSING if the
    * daemon lacks the image, and with name-conflict if a foreign container has the name.

@@ -63,8 +63,17 @@ export interface SetPort {
   pullImages(set: LocalSetSpec, containers: readonly string[], signal: AbortSignal): Promise<void>;
   /** Resizes a prepared set, its containers and its volume to its template while they run. */
   resize(set: LocalSetSpec, signal: AbortSignal): Promise<void>;
-  /** Starts the named business containers of a prepared set in parallel. */
-  start(set: LocalSetSpec, containers: readonly string[], signal: AbortSignal): Promise<void>;
+  /**
+   * Starts the named business containers of a prepared set in parallel. With `seen`, it leaves a
+   * container as it is that has run since that observation: a killed agent may have requested that
+   * start. It waits for a start in progress.
+   */
+  start(
+    set: LocalSetSpec,
+    containers: readonly string[],
+    signal: AbortSignal,
+    options?: { seen?: ObservedLocalSet | undefined },
+  ): Promise<void>;
   /** Stops the named business containers in parallel, with their stop signal and timeout. */
   stop(set: LocalSetSpec, containers: readonly string[], signal: AbortSignal): Promise<void>;
   /**

@@ -59,6 +59,10 @@ export function createDockerContainers(options: DockerContainersOptions): Contai
   return {
     list: (filter, signal) => listContainers(context, filter, signal),
     inspect: (container, signal) => context.details.get(container, signal),
+    inspectNow: (container, signal) => {
+      context.details.forget(container.dockerId);
+      return context.details.get(container, signal);
+    },
     createInfra: (set, infra, signal) => createInfra(context, set, infra, signal),
     connectInfra: (set, infra, signal) => connectInfra(context, set, infra, signal),
     createBusiness: (set, name, business, signal) =>

@@ -5,6 +5,14 @@ import type { LocalSetSpec, ObservedLocalSet } from "../../agent/model/local-set
 import type { SetPort } from "../../agent/ports/set-port.ts";
 import type { SimulatedCall, SimulatedEngine, SimulatedIntercept } from "./simulated-engine.ts";
 
+function hasRunSince(now: ObservedLocalSet | undefined, seen: ObservedLocalSet, name: string) {
+  const [after, before] = [now, seen].map((set) =>
+    set?.containers.find((one) => one.name === name),
+  );
+  if (after?.startedAt === undefined) return false;
+  return after.dockerId !== before?.dockerId || after.startedAt !== before.startedAt;
+}
+
 /**
  * A host's sets in a simulated engine: the port of Docker, at the cost of a few objects per
  * container. `intercept` applies to this port alone.
@@ -36,9 +44,12 @@ export function createSimulatedSetPort(
     pullImages: (set, names, signal) =>
       call("pull", set, signal, () => engine.pullImages(set, names)),
     resize: (set, signal) => call("resize", set, signal, () => engine.resize(hostId, set)),
-    start: (set, names, signal) =>
+    start: (set, names, signal, { seen } = {}) =>
       call("start", set, signal, () =>
-        each(set, names, (name) => engine.start(hostId, set.setId, name)),
+        each(set, names, (name) => {
+          if (!seen || !hasRunSince(engine.observeSet(hostId, set.setId), seen, name))
+            engine.start(hostId, set.setId, name);
+        }),
       ),
     stop: (set, names, signal) =>
       call("stop", set, signal, () =>

@@ -347,9 +347,9 @@ export class AgentSimulation {
           port.prepareContainer(set, container, signal),
         ),
       resize: (set, signal) => ofSet("resize", set.setId, () => port.resize(set, signal)),
-      start: (set, names, signal) =>
+      start: (set, names, signal, options) =>
         during({ verb: "start", setId: set.setId, container: names[0] }, () =>
-          port.start(set, names, signal),
+          port.start(set, names, signal, options),
         ),
       stop: (set, names, signal) =>
         during({ verb: "stop", setId: set.setId, container: names[0] }, () =>
