@@ -4,8 +4,9 @@ import type { ControlContext } from "../runtime/context.ts";
 const SERVICES_PER_ROUND_MAX = 500;
 
 /**
- * Completes the deletion of services without remaining sets. A report passes the services of the
- * sets that it removes. The `service-deletion` sweep passes none, which means all.
+ * Completes the deletion of services without remaining sets. Sets on lost hosts do not count. A
+ * report passes the services of the sets that it removes. The `service-deletion` sweep passes none,
+ * which means all.
  */
 export async function closeServices(
   ctx: ControlContext,

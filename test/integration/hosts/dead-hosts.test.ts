@@ -1,11 +1,14 @@
 import { sql } from "drizzle-orm";
 import { afterEach, expect, test } from "vitest";
+import { assert } from "../../../src/lib/assert.ts";
 import { newId } from "../../../src/lib/ids.ts";
+import { listServicesOfNetwork } from "../../../src/db/queries/networks/networks.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { createHostAuthenticator } from "../../../src/control/hosts/enroll-host.ts";
 import { deleteHost, SERVICES_PER_ROUND_MAX } from "../../../src/control/hosts/delete-host.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { controlSet } from "../../../src/control/sets/control-set.ts";
+import { getService } from "../../../src/control/services/get-service.ts";
 import { deleteService } from "../../../src/control/services/delete-service.ts";
 import { replaceSetsOfLostHosts } from "../../../src/control/hosts/replace-sets-of-lost-hosts.ts";
 import { jobPayloads } from "../../../src/contracts/jobs.ts";
@@ -110,21 +113,47 @@ test("the credential of a deleted host is invalid, and the host no longer counts
   expect(await replaceSetsOfLostHosts(f.ctx)).toMatchObject({ replacedSets: 1, held: 0 });
 });
 
-test("a service whose last set is on a lost host holds its name until that host is deleted", async () => {
+test("a deleted service gives up its name while a lost host has a set of it", async () => {
   const { f, hostIds } = await fleetOf(2, { replicas: 1 });
   const [placed] = await liveSets(f);
   const deadId = placed?.hostId ?? "";
   expect(hostIds).toContain(deadId);
-  await die(f, deadId);
   await deleteService(f.ctx, f.tenantId, "web", undefined);
   const createAgain = () => createService(f.ctx, f.tenantId, serviceBody("web"));
   await expect(createAgain()).rejects.toMatchObject({
     code: "already-exists",
-    publicDetail: expect.stringMatching(/1 set still exists. Lost hosts have 1 set:/) as string,
+    publicDetail: expect.stringMatching(/1 set still exists\. Retry/) as string,
   });
+  await die(f, deadId);
+  expect(await closeServices(f.ctx)).toBe(1);
+  await createAgain();
+  await f.placer.placeSets();
+  const [old, added] = (await liveSets(f)).sort((a) => (a.id === placed?.id ? -1 : 1));
+  expect(old).toMatchObject({ id: placed?.id, desired: "deleted", hostId: deadId });
+  expect(added?.hostId).not.toBe(deadId);
+  // The host returns, and gets the order to remove the set.
+  const { sets } = await f.sync(deadId, { full: true });
+  expect(sets).toMatchObject([{ setId: placed?.id, desired: "deleted" }]);
+  const [order] = sets;
+  assert(order, "the host has an order");
+  await f.sync(deadId, { observed: [observed(order, "absent")] });
+  expect(await liveSets(f)).toMatchObject([{ id: added?.id }]);
+  expect(await getService(f.ctx, f.tenantId, "web")).toMatchObject({ replicas: 1 });
+});
+
+test("a lost host with a set of a deleted service can be deleted", async () => {
+  const { f } = await fleetOf(2, { replicas: 1 });
+  const [placed] = await liveSets(f);
+  const deadId = placed?.hostId ?? "";
+  await die(f, deadId);
+  await deleteService(f.ctx, f.tenantId, "web", undefined);
+  // Its set may still run, so its network is in use.
+  const listUsers = () => listServicesOfNetwork(f.ctx.db, f.tenantId, "default", 10);
+  await expect(getService(f.ctx, f.tenantId, "web")).rejects.toMatchObject({ code: "not-found" });
+  expect(await listUsers()).toEqual(["web"]);
   await deleteHost(f.ctx, deadId, { confirm: deadId });
   expect(await liveSets(f)).toEqual([]);
-  await createAgain();
+  expect(await listUsers()).toEqual([]);
 });
 
 test("a stopped set is placed again and stays stopped when its host is deleted", async () => {
@@ -231,6 +260,8 @@ test("a deletion succeeds even if the services without sets cannot be closed imm
   const deadId = placed?.hostId ?? "";
   await die(f, deadId);
   await deleteService(f.ctx, f.tenantId, "web", undefined);
+  // As if the host were lost later.
+  await f.ctx.db.execute(sql`update services set deleted_at = null`);
   const endFailures = await failChanges(f, "update of deleted_at on services");
   await deleteHost(f.ctx, deadId, { confirm: deadId });
   expect(await queryRows(f.ctx.db, sql`select 1 from hosts where id = ${deadId}`)).toEqual([]);

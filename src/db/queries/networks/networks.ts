@@ -162,7 +162,8 @@ export async function deleteNetworkRow(q: Queryable, networkId: string): Promise
 
 /**
  * Names at most `limit` services of which the current or target revision, or that of a set, uses a
- * network by this name. A template that names no network uses the default one.
+ * network by this name. A template that names no network uses the default one. A deleted service
+ * counts while a lost host has a set of it.
  */
 export async function listServicesOfNetwork(
   q: Queryable,
@@ -172,7 +173,8 @@ export async function listServicesOfNetwork(
 ): Promise<string[]> {
   const rows = await queryRows<{ name: string }>(
     q,
-    sql`select s.name from services s where s.tenant_id = ${tenantId} and s.deleted_at is null
+    sql`select s.name from services s where s.tenant_id = ${tenantId}
+          and (s.deleted_at is null or exists (select 1 from sets l where l.service_id = s.id and l.deleted_at is null))
           and exists (select 1 from revisions r where r.service_id = s.id and r.template->'networks' @> ${JSON.stringify([{ network: name }])}::jsonb
             and (r.number in (s.revision, s.target_revision)
               or exists (select 1 from sets x where x.service_id = s.id and x.revision = r.number and x.deleted_at is null)))

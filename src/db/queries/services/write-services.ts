@@ -84,17 +84,20 @@ export function findServiceByName(
   return selectService(q, namedServiceSql(tenantId, name));
 }
 
-/** Counts the sets of a service that exist, and those of them whose host is lost. */
-export async function countRemainingSets(
-  q: Queryable,
-  serviceId: string,
-): Promise<{ sets: number; setsOnLostHosts: number }> {
+/** Counts the sets of a service that exist, except on lost hosts. */
+export async function countRemainingSets(q: Queryable, serviceId: string): Promise<number> {
   const [counts] = await q
-    .select({ sets: count(), setsOnLostHosts: count(hosts.lostAt) })
+    .select({ sets: count() })
     .from(sets)
     .leftJoin(hosts, eq(hosts.id, sets.hostId))
-    .where(and(eq(sets.serviceId, serviceId), isNull(sets.deletedAt)));
-  return counts ?? { sets: 0, setsOnLostHosts: 0 };
+    .where(
+      and(
+        eq(sets.serviceId, serviceId),
+        isNull(sets.deletedAt),
+        sql`${hosts.state} is distinct from 'lost'`,
+      ),
+    );
+  return counts?.sets ?? 0;
 }
 
 /** Locks a service by its id. Returns undefined if the service is deleted. */
@@ -346,8 +349,9 @@ export async function findTemplate(
 }
 
 /**
- * Finalizes at most `limit` deleted services without remaining sets, of `serviceIds` or of all.
- * Returns them.
+ * Finalizes at most `limit` deleted services, of `serviceIds` or of all. Returns them. A service is
+ * final when its last set is absent, or is ordered deleted on a lost host. The order for such a set
+ * stays: its host removes it when it returns.
  */
 export async function closeDeletedServices(
   q: Queryable,
@@ -359,7 +363,8 @@ export async function closeDeletedServices(
     sql`update services set deleted_at = now(), updated_at = now() where id in (
           select id from services s where deleting and deleted_at is null
             and ${serviceIds === undefined ? sql`true` : sql`id = ${anyOf(serviceIds)}`}
-            and not exists (select 1 from sets where service_id = s.id and deleted_at is null)
+            and not exists (select 1 from sets x left join hosts h on h.id = x.host_id
+              where x.service_id = s.id and x.deleted_at is null and (x.desired <> 'deleted' or h.state is distinct from 'lost'))
           order by id limit ${limit} for no key update skip locked)
         returning id, tenant_id as "tenantId", name`,
   );
