@@ -62,6 +62,29 @@ describe("a host admits a set", () => {
     expect(listReasonsOnHost(fleet, "h1", requestOf("1", request), { nowMs })).toEqual([reason]);
   });
 
+  it("lists the missing build and the missing networks of a host apart", () => {
+    const constraints = toConstraints({
+      features: ["init", "networks"],
+      hostLabels: { disk: "ssd", cpu: "fast" },
+    });
+    const request = requestOf("1", { constraints });
+    expect(listReasonsOnHost(fleetOf(), "h1", request, { nowMs })).toEqual([
+      "agent-too-old",
+      "networks-unavailable",
+      "label-mismatch",
+    ]);
+  });
+
+  it("only with a recent report", () => {
+    const later = { nowMs: nowMs + 3_600_000 };
+    expect(listReasonsOnHost(fleetOf(), "h1", requestOf("1"), later)).toEqual(["report-stale"]);
+    expect(admitOnHost(fleetOf(), "h1", [requestOf("1")], later)).toEqual(new Set());
+  });
+
+  it("never if it is not in the fleet", () => {
+    expect(admitOnHost(fleetOf(), "h9", [requestOf("1")], { nowMs })).toEqual(new Set());
+  });
+
   it("only up to the maximum number of sets, each on top of those before it", () => {
     const fleet = fleetOf(2);
     fleet.upsertSet({ id: "set_old", serviceId: "svc_web", hostId: "h1" });

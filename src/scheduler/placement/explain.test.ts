@@ -1,5 +1,10 @@
 import { expect, test } from "vitest";
-import { explainPlacement, explainRejection } from "./explain.ts";
+import {
+  explainHostReasons,
+  explainPlacement,
+  explainRejection,
+  explainRemoval,
+} from "./explain.ts";
 import type { Rejection } from "./model.ts";
 
 const rejections: Record<string, Pick<Rejection, "reasons" | "hostsTotal">> = {
@@ -77,4 +82,26 @@ test("equal parts of a score go by name, and a reason of another version is show
   expect(explainRejection({ hostsTotal: 2, reasons: unknown })).toBe(
     "0 of 2 hosts fit: too-loud on all 2 [too-loud].",
   );
+});
+
+test("the reasons of one host have all their remedies", () => {
+  expect(explainHostReasons(["host-cordoned", "label-mismatch"])).toBe(
+    "host cordoned [host-cordoned], required label missing [label-mismatch]. To fix: uncordon a host (berth uncordon HOST); label a host (berth label HOST KEY=VALUE), or change the service's hostLabels.",
+  );
+});
+
+test("each reason of a removal has a text of its own", () => {
+  const reasons = ["not-ready", "stopped", "leaving-host", "spread", "newest"] as const;
+  expect(new Set(reasons.map(explainRemoval)).size).toBe(reasons.length);
+});
+
+test("the remedies of a cause in the template and of one in the pool stand together", () => {
+  const text = explainHostReasons(["label-mismatch", "insufficient-cpu", "insufficient-memory"]);
+  expect(text).toContain("label a host (berth label HOST KEY=VALUE)");
+  expect(text).toContain("--overcommit cpu=PERCENT --overcommit memory=PERCENT");
+});
+
+test("equal parts of a score are in alphabetical order", () => {
+  const because = { memory: 20, cpu: 20, volume: 30 };
+  expect(explainPlacement({ score: 70, because })).toBe("score 70: volume 30, cpu 20, memory 20");
 });

@@ -5,6 +5,7 @@ import {
   countDisruption,
   disruptionAllowance,
   mayDisrupt,
+  permitsSurge,
   type ReplicaCounts,
 } from "./may-disrupt.ts";
 
@@ -144,4 +145,11 @@ describe("for every budget and service", () => {
       }),
     );
   });
+});
+
+test("a budget without surge never permits a second set beside the replaced one", () => {
+  const permits = ([0, "0%", 1, "25%"] as const).map((maxSurge) =>
+    permitsSurge({ ...defaults, maxSurge }),
+  );
+  expect(permits).toEqual([false, false, true, true]);
 });
