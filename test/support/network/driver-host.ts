@@ -66,7 +66,11 @@ export interface Underlay {
  */
 export async function startDriverHost(
   dockerVersion?: DockerVersion,
-  { namespace, underlay }: { namespace?: string; underlay?: Underlay } = {},
+  {
+    namespace,
+    underlay,
+    outboundSubnet = "none",
+  }: { namespace?: string; underlay?: Underlay; outboundSubnet?: string } = {},
 ): Promise<DriverHost> {
   const folder = await mkdtemp(join(tmpdir(), "berth-netdrv-"));
   const suffix = randomBytes(4).toString("hex");
@@ -91,8 +95,8 @@ export async function startDriverHost(
       ? "4789"
       : String(20_000 + (Number.parseInt(suffix, 16) % 10_000)),
     BERTH_NETWORK_LINK_PREFIX: linkPrefix,
-    // The route of this subnet is one for the whole machine.
-    BERTH_NETWORK_OUTBOUND_SUBNET: "none",
+    // The route of this subnet is one for the whole namespace.
+    BERTH_NETWORK_OUTBOUND_SUBNET: outboundSubnet,
   };
   const startDriver = async (env: Readonly<Record<string, string>> = {}) => {
     driver = await startMain("network-driver", { ...settings, ...env }, { namespace });

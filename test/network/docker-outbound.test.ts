@@ -1,0 +1,90 @@
+import { execFile } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { promisify } from "node:util";
+import type Docker from "dockerode";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import {
+  createContainer,
+  createNetwork,
+  type DriverHost,
+  serveText,
+  shell,
+  startDriverHost,
+} from "../support/network/driver-host.ts";
+import { type FakeSet, startFakeSet } from "../support/ovs/fake-set.ts";
+import { waitUntil } from "../support/wait-until.ts";
+
+const run = promisify(execFile);
+const namespace = `berth-out-${randomBytes(3).toString("hex")}`;
+const outsideAddress = "203.0.113.9";
+const onHost = (...command: string[]) => run("ip", ["netns", "exec", namespace, ...command]);
+let host: DriverHost;
+let outside: FakeSet;
+
+/** A host with Docker, Open vSwitch and the driver, whose default route leads to one machine. */
+beforeAll(async () => {
+  await run("ip", ["netns", "add", namespace]);
+  await onHost("ip", "link", "set", "lo", "up");
+  outside = await startFakeSet({
+    name: "wan",
+    namespace: `${namespace}-wan`,
+    hostNamespace: namespace,
+    hostEnd: "wan",
+    mac: "0a:00:00:00:01:01",
+    addresses: [`${outsideAddress}/24`],
+    mtu: 1_500,
+    disablesChecksumOffload: false,
+  });
+  await onHost("sysctl", "-qw", "net.ipv4.conf.wan.arp_ignore=0");
+  await onHost("ip", "address", "add", "203.0.113.1/24", "dev", "wan");
+  await onHost("ip", "route", "add", "default", "via", outsideAddress);
+  // As Docker does with its own rules.
+  await onHost("iptables", "-P", "FORWARD", "DROP");
+  host = await startDriverHost(undefined, { namespace, outboundSubnet: "198.19.0.0/16" });
+});
+afterAll(async () => {
+  await host.close();
+  await outside.close();
+  await run("ip", ["netns", "delete", namespace]);
+});
+
+/** Sends "hello" to the machine outside, in the framing of fake-set.py, and returns the answer. */
+async function greet(container: Docker.Container): Promise<string> {
+  const request = String.raw`printf '\000\000\000\005hello'`;
+  return shell(container, `${request} | nc ${outsideAddress} 7000 | tail -c 9`);
+}
+
+it("containers of two networks with equal addresses reach a machine outside, after restarts", async () => {
+  const networks = [
+    await createNetwork(host, { vni: 5001 }),
+    await createNetwork(host, { vni: 5002 }),
+  ];
+  const containers = await Promise.all(
+    networks.map(async (network, place) => {
+      const options = { network, address: "10.64.0.9", restart: "always" as const };
+      const command = serveText(`set ${place}`);
+      const container = await createContainer(host.docker, { ...options, command });
+      await container.start();
+      return container;
+    }),
+  );
+  const expectAnswers = async () => {
+    for (const container of containers)
+      await waitUntil("the container reaches the machine outside", async () => {
+        expect(await greet(container)).toBe("wan:hello");
+        return true;
+      });
+  };
+  await expectAnswers();
+  await host.endDriver("SIGKILL");
+  await expectAnswers();
+  // As a reload of another program's packet filter does.
+  for (const table of ["filter", "nat"]) await onHost("iptables", "-t", table, "-F");
+  await host.startDriver();
+  await expectAnswers();
+  await host.ovs.killSwitch();
+  await host.ovs.startSwitch();
+  await expectAnswers();
+  await host.privateDocker.restart("docker");
+  await expectAnswers();
+});
