@@ -69,6 +69,7 @@ const validBodies: Record<string, unknown> = {
   purgeVolume: { confirm: volumeId },
   moveSet: { discardVolume: false },
   drainHost: { deadlineSeconds: 60, force: false },
+  adoptVolumes: { deletedHostId: newId("host"), confirm: newId("host") },
   planService: { kind: "create", service: serviceBody("planned") },
   patchHost: { labels: { disk: "ssd" }, taints: [{ key: "gpu", value: "yes" }] },
   putRegistry: { username: "user", password: "secret" },
