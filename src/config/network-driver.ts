@@ -49,7 +49,7 @@ const schema = z.object({
    */
   BERTH_NETWORK_MTU: wholeNumber(1_280, 65_535).default(1_450),
   /**
-   * 65,536 IPv4 addresses that are unused in the network of the host. Packets of sets to
+   * 65,536 IPv4 addresses that no route of the host covers. Packets of sets to
    * addresses outside of their networks have them on their way through the host. With `none`, sets
    * reach no such address.
    */

@@ -163,6 +163,8 @@ export class NetworkDriver {
     await this.#noteProblem("records", async () => {
       this.#wantsConvergence = false;
       const { records, flows } = this.#ctx;
+      // First, because the uplink lets sets send packets to the tunnels of other hosts.
+      const [guarded] = await Promise.allSettled([this.#guardTunnel(signal)]);
       const { unknownInterfaces, errors, hasOmitted } = await converge(this.#ctx, signal);
       this.#unknownInterfaces = unknownInterfaces;
       this.#wantsConvergence ||= hasOmitted;
@@ -170,9 +172,9 @@ export class NetworkDriver {
         flows.isOutdated ? flows.apply(signal) : undefined,
         records.saveChanges(),
         this.#state.save(),
-        this.#guardTunnel(signal),
       ]);
-      for (const result of results) if (result.status === "rejected") errors.push(result.reason);
+      for (const result of [...results, guarded])
+        if (result.status === "rejected") errors.push(result.reason);
       if (errors.length > 0) throw errors[0];
     });
   }

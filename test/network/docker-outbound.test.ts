@@ -38,8 +38,6 @@ beforeAll(async () => {
   await onHost("sysctl", "-qw", "net.ipv4.conf.wan.arp_ignore=0");
   await onHost("ip", "address", "add", "203.0.113.1/24", "dev", "wan");
   await onHost("ip", "route", "add", "default", "via", outsideAddress);
-  // As Docker does with its own rules.
-  await onHost("iptables", "-P", "FORWARD", "DROP");
   host = await startDriverHost(undefined, { namespace, outboundSubnet: "198.19.0.0/16" });
 });
 afterAll(async () => {
@@ -80,8 +78,13 @@ it("containers of two networks with equal addresses reach a machine outside, aft
   await expectAnswers();
   // As a reload of another program's packet filter does.
   for (const table of ["filter", "nat"]) await onHost("iptables", "-t", table, "-F");
+  // As after a boot, when the driver starts before Docker. Then Docker does not deny forwarding.
+  await onHost("iptables", "-P", "FORWARD", "ACCEPT");
+  await onHost("sysctl", "-qw", "net.ipv4.ip_forward=0");
   await host.startDriver();
   await expectAnswers();
+  const { stdout } = await onHost("iptables", "-S", "FORWARD");
+  expect(stdout).toContain("-P FORWARD DROP");
   await host.ovs.killSwitch();
   await host.ovs.startSwitch();
   await expectAnswers();

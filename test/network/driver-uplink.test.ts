@@ -1,6 +1,10 @@
+import { execFile } from "node:child_process";
+import { readFile } from "node:fs/promises";
+import { promisify } from "node:util";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { startSwitchDriver, type SwitchDriver } from "../support/network/switch-driver.ts";
 
+const run = promisify(execFile);
 const { signal } = new AbortController();
 let host: SwitchDriver;
 
@@ -11,10 +15,10 @@ afterEach(() => host.close());
 
 it("the uplink has its flows again after its link vanished, and the driver is ready only with it", async () => {
   await host.runContainer("10.64.0.9/16");
-  const { hostEnd, containerEnd } = host.names.uplink;
+  const { switchEnd, routingEnd } = host.names.uplink;
   const countUplinkFlows = async () => {
     const ports = await host.switchPort.listPorts(signal);
-    const ofPort = ports.find(({ name }) => name === hostEnd)?.ofPort;
+    const ofPort = ports.find(({ name }) => name === switchEnd)?.ofPort;
     const flows = await host.ofctl("dump-flows");
     return ofPort === undefined ? 0 : flows.split(`in_port=${ofPort},nw_dst=198.19.`).length - 1;
   };
@@ -23,13 +27,34 @@ it("the uplink has its flows again after its link vanished, and the driver is re
     ensured.push(name);
   };
   await host.driver.converge(signal);
-  expect(ensured).toEqual([containerEnd]);
+  expect(ensured).toEqual([routingEnd]);
   expect(await countUplinkFlows()).toBe(1);
-  await host.links.remove(hostEnd, signal);
+  await host.links.remove(switchEnd, signal);
   await host.driver.converge(signal);
   expect(await countUplinkFlows()).toBe(1);
   host.faults.ensureUplink = () => Promise.reject(new Error("Another program has the subnet."));
   await expect(host.driver.converge(signal)).rejects.toThrow("Another program has the subnet.");
   expect(host.driver.status()).toMatchObject({ isReady: false });
   expect(await countUplinkFlows()).toBe(1);
+  // A new process cannot know whether the packet filter is complete.
+  await host.restart();
+  await expect(host.driver.converge(signal)).rejects.toThrow("Another program has the subnet.");
+  expect(await countUplinkFlows()).toBe(0);
+});
+
+it("the uplink has the MTU of the driver, and vanishes when it is turned off", async () => {
+  await host.driver.converge(signal);
+  const { switchEnd, routingEnd } = host.names.uplink;
+  const readMtu = async (name: string) => readFile(`/sys/class/net/${name}/mtu`, "utf8");
+  for (const end of [switchEnd, routingEnd]) {
+    await run("ip", ["link", "set", end, "mtu", "1300"]);
+    await host.driver.converge(signal);
+    expect(await readMtu(end)).toBe("1450\n");
+  }
+  host.faults.hasUplink = false;
+  await host.restart();
+  await host.driver.converge(signal);
+  await expect(readMtu(switchEnd)).rejects.toThrow("ENOENT");
+  const ports = await host.switchPort.listPorts(signal);
+  expect(ports.map(({ name }) => name)).not.toContain(switchEnd);
 });

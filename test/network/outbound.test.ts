@@ -1,9 +1,11 @@
 import { execFile } from "node:child_process";
+import { readFile } from "node:fs/promises";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { setCommandRunner } from "../../src/host-adapters/exec.ts";
 import { createHostUplink } from "../../src/host-adapters/ovs/host-uplink.ts";
 import { GATEWAY_MAC, UPLINK_MAC } from "../../src/network-driver/flows/compile-flows.ts";
+import { createNamespaceRunner } from "../support/network/namespace-runner.ts";
 import { type FakeSet, startFakeSet } from "../support/ovs/fake-set.ts";
 import { udpFrame } from "../support/ovs/frames.ts";
 import {
@@ -75,11 +77,7 @@ beforeAll(async () => {
   await hosts.first.switchPort.addPort({ name: uplinkPort, externalIds: {} }, signal);
   for (const set of [red1, red3, blue1])
     await set.run("ip", "route", "add", "default", "via", gateway);
-  setCommandRunner(async (program, args, { input }) => {
-    const running = onHost(program, ...args);
-    running.child.stdin?.end(input);
-    return (await running).stdout;
-  });
+  setCommandRunner(createNamespaceRunner(hosts.first.namespace));
   await uplink.ensure(end, signal);
   await hosts.apply();
 });
@@ -137,7 +135,25 @@ describe("sets do not reach", () => {
     for (const address of [hostAddress, "172.17.0.1", "172.31.0.1"]) await expectSilence(address);
   });
 
-  it("containers on Docker's bridge", () => expectSilence(bridgedAddress));
+  it("containers on Docker's bridge, even if Docker permits their published ports", async () => {
+    await expectSilence(bridgedAddress);
+    // As Docker does for `--publish 80:7000`, in front of all other rules.
+    const toContainer = ["-p", "tcp", "-d", bridgedAddress, "--dport", "7000", "-j", "ACCEPT"];
+    await onHost("iptables", "-I", "FORWARD", ...toContainer);
+    const published = ["-p", "tcp", "-d", hostAddress, "--dport", "80", "-j", "DNAT"];
+    const translate = [...published, "--to-destination", `${bridgedAddress}:7000`];
+    await onHost("iptables", "-t", "nat", "-I", "PREROUTING", ...translate);
+    await expectSilence(bridgedAddress);
+    await onHost("iptables", "-D", "FORWARD", ...toContainer);
+    await onHost("iptables", "-t", "nat", "-D", "PREROUTING", ...translate);
+  });
+
+  it("other networks of the host, which a default route with a higher metric leads to", async () => {
+    await onHost("ip", "route", "add", "default", "via", bridgedAddress, "metric", "500");
+    await uplink.ensure(end, signal);
+    await expectSilence(bridgedAddress);
+    await onHost("ip", "route", "delete", "default", "via", bridgedAddress);
+  });
 
   it("link-local addresses, where clouds serve the credentials of hosts", async () => {
     await onHost("ip", "address", "add", "169.254.169.1/24", "dev", "wan");
@@ -187,6 +203,98 @@ it("a packet from another host does not leave through the uplink", async () => {
   );
   await red1.probe("udp", outsideAddress);
   expect(outside.received.some((frame) => frame.includes(text))).toBe(false);
+});
+
+it("operators deny more in the chain DOCKER-USER, even if it exists later", async () => {
+  await onHost("iptables", "-N", "DOCKER-USER");
+  await onHost("iptables", "-A", "DOCKER-USER", "-d", outsideAddress, "-j", "DROP");
+  await onHost("iptables", "-I", "FORWARD", "-j", "DOCKER-USER");
+  const probe = () => red1.probe("udp", outsideAddress, { timeoutMs: silenceMs });
+  expect(await probe()).toMatch(/^error: /);
+  // As a reload of another program's packet filter does.
+  await onHost("iptables", "-F", "FORWARD");
+  await onHost("iptables", "-A", "FORWARD", "-j", "DOCKER-USER");
+  await onHost("iptables", "-A", "FORWARD", "-j", "REJECT");
+  await uplink.ensure(end, signal);
+  await uplink.ensure(end, signal);
+  const { stdout } = await onHost("iptables", "-S", "FORWARD");
+  expect(stdout.match(/DOCKER-USER|BERTH-FWD-berth0|REJECT/g)).toEqual([
+    "DOCKER-USER",
+    "BERTH-FWD-berth0",
+    "BERTH-FWD-berth0",
+    "REJECT",
+  ]);
+  expect(await probe()).toMatch(/^error: /);
+  await onHost("iptables", "-F", "DOCKER-USER");
+  expect(await probe()).toBe("wan:hello");
+});
+
+it("no packet leaves without a translation, not even in a connection inside of the network", async () => {
+  outside.received.length = 0;
+  const text = "untranslated";
+  // The first frame opens a connection in the bridge. The next ones belong to it.
+  for (const to of [red3.mac, GATEWAY_MAC, GATEWAY_MAC, GATEWAY_MAC])
+    await red1.sendFrame(
+      udpFrame({ from: red1.mac, to, source: red1.ipv4, destination: red3.ipv4, text }),
+    );
+  await red1.probe("udp", outsideAddress);
+  expect(red3.received.some((frame) => frame.includes(text))).toBe(true);
+  expect(outside.received.some((frame) => frame.includes(text))).toBe(false);
+});
+
+it("a network has at most its share of the host's connections", async () => {
+  const { stdout } = await onHost("iptables", "-t", "mangle", "-S", "BERTH-FWD-berth0");
+  const maximum = Number(await readFile("/proc/sys/net/netfilter/nf_conntrack_max", "utf8"));
+  expect(stdout).toContain(`--connlimit-above ${Math.floor(maximum / 16)} `);
+  // With a limit of two, the third connection gets no answer.
+  const rule = ["-i", end.interfaceName, "-m", "conntrack", "--ctstate", "NEW", "-m", "connlimit"];
+  const limit = ["--connlimit-above", "2", "--connlimit-mask", "32", "--connlimit-saddr"];
+  await onHost("conntrack", "-F").catch(() => undefined);
+  await onHost(
+    "iptables",
+    "-t",
+    "mangle",
+    "-I",
+    "BERTH-FWD-berth0",
+    ...rule,
+    ...limit,
+    "-j",
+    "DROP",
+  );
+  const probes = Array.from({ length: 6 }, () =>
+    blue1.probe("tcp", outsideAddress, { timeoutMs: silenceMs }),
+  );
+  const answers = await Promise.all(probes);
+  expect(answers.filter((answer) => answer.startsWith("error: ")).length).toBeGreaterThan(0);
+  await uplink.ensure(end, signal);
+  expect(await blue1.probe("tcp", outsideAddress)).toBe("wan:hello");
+});
+
+it("a default route over several interfaces, and one without any, are accepted", async () => {
+  await onHost("ip", "route", "delete", "default");
+  const hops = ["nexthop", "via", outsideAddress, "nexthop", "via", bridgedAddress];
+  await onHost("ip", "route", "add", "default", "metric", "10", ...hops);
+  await onHost("ip", "route", "add", "unreachable", "default", "metric", "20");
+  await uplink.ensure(end, signal);
+  const { stdout } = await onHost("iptables", "-S", "BERTH-FWD-berth0");
+  for (const name of ["wan", "docker0"]) expect(stdout).toContain(`-o ${name} -j ACCEPT`);
+  await onHost("ip", "route", "delete", "default", "metric", "10");
+  // For a moment there is no default route: the last one applies.
+  await uplink.ensure(end, signal);
+  await onHost("ip", "route", "delete", "unreachable", "default");
+  await onHost("ip", "route", "add", "default", "via", outsideAddress);
+  await uplink.ensure(end, signal);
+  expect(await red1.probe("tcp", outsideAddress)).toBe("wan:hello");
+});
+
+it("a route that contains the addresses of the uplink is refused, and an old route is removed", async () => {
+  await onHost("ip", "route", "add", "198.18.0.0/15", "dev", "wan");
+  await expect(uplink.ensure(end, signal)).rejects.toThrow("a route to 198.18.0.0/15 on wan.");
+  await onHost("ip", "route", "delete", "198.18.0.0/15", "dev", "wan");
+  await onHost("ip", "route", "add", "10.200.0.0/16", "dev", end.interfaceName);
+  await uplink.ensure(end, signal);
+  const { stdout } = await onHost("ip", "route", "show", "dev", end.interfaceName);
+  expect(stdout.trim().split("\n")).toHaveLength(1);
 });
 
 it("another route to the addresses of the uplink is refused", async () => {

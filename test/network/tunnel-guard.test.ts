@@ -1,9 +1,13 @@
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { createInterface } from "node:readline";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { setCommandRunner } from "../../src/host-adapters/exec.ts";
 import { createTunnelGuard } from "../../src/host-adapters/ovs/tunnel-guard.ts";
+import { createNamespaceRunner } from "../support/network/namespace-runner.ts";
+import { waitUntil } from "../support/wait-until.ts";
 
 const run = promisify(execFile);
 const { signal } = new AbortController();
@@ -14,12 +18,16 @@ const [host, set, peer] = ["host", "set", "peer"].map((name) => `berth-${name}-$
   string,
 ];
 const udpPort = 4789;
-const receive = `import socket, sys
+/** Prints each packet. After SIGTERM it ends once no packet is left. */
+const receive = `import signal, socket
+stops = []
+signal.signal(signal.SIGTERM, lambda *_: stops.append(True))
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-s.bind(("0.0.0.0", ${udpPort})); s.settimeout(float(sys.argv[1])); print("ready", flush=True)
-try:
-  while True: print(s.recv(100).decode(), flush=True)
-except TimeoutError: pass`;
+s.bind(("0.0.0.0", ${udpPort})); s.settimeout(0.2); print("ready", flush=True)
+while True:
+  try: print(s.recv(100).decode(), flush=True)
+  except TimeoutError:
+    if stops: break`;
 const send = `import socket, sys
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.sendto(sys.argv[2].encode(), (sys.argv[1], ${udpPort}))`;
@@ -42,11 +50,7 @@ beforeAll(async () => {
     await inside(namespace, "ip", "route", "add", "default", "via", `${subnet}.1`);
   }
   await inside(host, "sysctl", "-qw", "net.ipv4.ip_forward=1");
-  setCommandRunner(async (program, args, { input }) => {
-    const running = inside(host, program, ...args);
-    running.child.stdin?.end(input);
-    return (await running).stdout;
-  });
+  setCommandRunner(createNamespaceRunner(host));
 });
 afterAll(async () => {
   setCommandRunner(undefined);
@@ -55,18 +59,29 @@ afterAll(async () => {
 
 /** Which packets for the tunnel arrive. */
 async function listArrived(): Promise<string[]> {
-  const receivers = [host, peer].map((namespace) =>
-    inside(namespace, "python3", "-c", receive, "2"),
-  );
-  await new Promise((resolve) => setTimeout(resolve, 700));
+  const receivers = await Promise.all([host, peer].map(startReceiver));
   await inside(set, "python3", "-c", send, "10.9.2.1", "set to its host");
   await inside(set, "python3", "-c", send, "10.9.2.2", "set to another host");
   await inside(peer, "python3", "-c", send, "10.9.2.1", "host to host");
-  const outputs = await Promise.all(receivers);
-  return outputs
-    .flatMap(({ stdout }) => stdout.trim().split("\n"))
-    .filter((line) => line !== "ready")
-    .sort();
+  const arrived = await Promise.all(receivers.map((stop) => stop()));
+  return arrived.flat().sort();
+}
+
+/** Returns a function that ends the receiver and lists what it has received. */
+async function startReceiver(namespace: string): Promise<() => Promise<string[]>> {
+  const inNamespace = ["--pdeathsig", "KILL", "--", "ip", "netns", "exec", namespace];
+  const child = spawn("setpriv", [...inNamespace, "python3", "-c", receive]);
+  const lines: string[] = [];
+  const ended = once(
+    createInterface(child.stdout).on("line", (line) => lines.push(line)),
+    "close",
+  );
+  await waitUntil("the receiver is ready", async () => lines.includes("ready"));
+  return async () => {
+    child.kill("SIGTERM");
+    await ended;
+    return lines.filter((line) => line !== "ready");
+  };
 }
 
 it("containers send no packet to the tunnel of any host, and hosts do", async () => {

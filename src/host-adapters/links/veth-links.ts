@@ -30,7 +30,9 @@ export function createVethLinks({ disablesChecksumOffload }: VethLinksOptions): 
           if (!(await addPair(link, signal)))
             throw new LinkError(`Another program has created ${link.containerEnd}. Remove it.`);
         } else {
-          await run(ip, ["link", "set", link.hostEnd, "up"], signal);
+          const mtu = ["mtu", String(link.mtu)];
+          await run(ip, ["link", "set", link.hostEnd, ...mtu, "up"], signal);
+          await run(ip, ["link", "set", link.containerEnd, ...mtu], signal);
         }
       }
       await isolate(link.hostEnd);

@@ -2,13 +2,25 @@ import { readFile, writeFile } from "node:fs/promises";
 import { z } from "zod";
 import { SwitchError } from "../../network-driver/ports/switch-port.ts";
 import type { Uplink } from "../../network-driver/ports/uplink.ts";
-import { ensureChain, iptables, runForFilter } from "./packet-filter.ts";
+import { ensureChain, type FilterChain, iptables, runOnHost } from "./packet-filter.ts";
 
 const ip = "/sbin/ip";
 const forwardingFile = "/proc/sys/net/ipv4/ip_forward";
-const defaultRoutesMax = 8;
+const connectionsFile = "/proc/sys/net/netfilter/nf_conntrack_max";
+/** The kernel's default on a host of 4 GiB, if it has no such file. */
+const connectionsDefault = 65_536;
+/** Each network may have this part of the host's tracked connections outside: a sixteenth. */
+const connectionShares = 16;
 
-const routesSchema = z.array(z.object({ dst: z.string().optional(), dev: z.string() }));
+const routesSchema = z.array(
+  z.object({
+    dst: z.string().optional(),
+    /** Missing for `unreachable` and `blackhole`, and for several next hops. */
+    dev: z.string().optional(),
+    metric: z.number().default(0),
+    nexthops: z.array(z.object({ dev: z.string().optional() })).default([]),
+  }),
+);
 const interfacePattern = /^[\w.@:-]{1,15}$/;
 
 export interface HostUplinkOptions {
@@ -20,73 +32,142 @@ export interface HostUplinkOptions {
 
 /**
  * The uplink as a route, and rules of iptables in chains of their own. The next hop of the route is
- * the first address, which no network has, with the MAC address of the bridge's gateway.
+ * the first address, which belongs to no network because no conntrack zone is 0. Its MAC address is
+ * that of the bridge's gateway.
+ *
+ * The table `mangle` drops what must not pass. Docker and operators insert their rules in front of
+ * others in `filter`, which comes after it.
  */
 export function createHostUplink({ bridge, firstAddress }: HostUplinkOptions): Uplink {
   const subnet = `${firstAddress}/16`;
+  let defaultInterfaces: readonly string[] = [];
   return {
     firstAddress,
     async ensure({ interfaceName: name, gatewayMac }, signal) {
-      await runForFilter(ip, ["link", "set", name, "up"], signal);
       await checkUnused(subnet, name, signal);
+      const found = await listDefaultInterfaces(signal);
+      if (found.length > 0) defaultInterfaces = found; // it may be missing for a moment
+      const limit = await readConnectionLimit();
+      for (const chain of listChains({ bridge, name, subnet, defaultInterfaces, limit }))
+        await ensureChain(iptables, chain, signal);
+      await enableForwarding(signal);
+      await runOnHost(ip, ["link", "set", name, "up"], signal);
       const hop = ["dev", name, "lladdr", gatewayMac, "nud", "permanent"];
-      await runForFilter(ip, ["neighbor", "replace", firstAddress, ...hop], signal);
+      await runOnHost(ip, ["neighbor", "replace", firstAddress, ...hop], signal);
       const via = ["via", firstAddress, "dev", name, "onlink"];
-      await runForFilter(ip, ["route", "replace", subnet, ...via], signal);
-      await enableForwarding();
-      const outside = await listDefaultInterfaces(signal);
-      const chains = [
-        {
-          table: "filter",
-          name: `BERTH-IN-${bridge}`,
-          rules: ["-j DROP"],
-          jumps: [["INPUT", "-i", name]],
-        },
-        {
-          table: "filter",
-          name: `BERTH-FWD-${bridge}`,
-          rules: [
-            ...outside.map((other) => `-i ${name} -o ${other} -j ACCEPT`),
-            `-o ${name} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT`,
-            "-j DROP",
-          ],
-          jumps: [
-            ["FORWARD", "-i", name],
-            ["FORWARD", "-o", name],
-          ],
-        },
-        {
-          table: "nat",
-          name: `BERTH-NAT-${bridge}`,
-          rules: ["-j MASQUERADE"],
-          jumps: [["POSTROUTING", "-s", subnet]],
-        },
-      ] as const;
-      for (const chain of chains) await ensureChain(iptables, chain, signal);
+      await runOnHost(ip, ["route", "replace", subnet, ...via], signal);
+      await removeOtherRoutes(subnet, name, signal);
     },
   };
 }
 
-/** Another route to these addresses, such as one of a VPN, would lose its traffic. */
+function listChains({
+  bridge,
+  name,
+  subnet,
+  defaultInterfaces,
+  limit,
+}: {
+  bridge: string;
+  name: string;
+  subnet: string;
+  defaultInterfaces: readonly string[];
+  limit: number;
+}): FilterChain[] {
+  const outward = defaultInterfaces.map((other) => `-i ${name} -s ${subnet} -o ${other}`);
+  const answers = `-o ${name} -m conntrack --ctstate RELATED,ESTABLISHED`;
+  const isNew = `-i ${name} -m conntrack --ctstate NEW`;
+  // Each network has one source address.
+  const tooMany = `-m connlimit --connlimit-above ${limit} --connlimit-mask 32 --connlimit-saddr`;
+  const forward = [
+    ["FORWARD", "-i", name],
+    ["FORWARD", "-o", name],
+  ] as const;
+  return [
+    {
+      table: "mangle",
+      name: `BERTH-IN-${bridge}`,
+      rules: ["-j DROP"],
+      jumps: [["INPUT", "-i", name]],
+    },
+    {
+      table: "mangle",
+      name: `BERTH-FWD-${bridge}`,
+      rules: [
+        `${isNew} ${tooMany} -j DROP`,
+        ...[...outward, answers].map((match) => `${match} -j RETURN`),
+        "-j DROP",
+      ],
+      jumps: forward,
+    },
+    {
+      table: "filter",
+      name: `BERTH-FWD-${bridge}`,
+      rules: [...outward, answers].map((match) => `${match} -j ACCEPT`),
+      jumps: forward,
+      behind: "DOCKER-USER",
+    },
+    {
+      table: "nat",
+      name: `BERTH-NAT-${bridge}`,
+      rules: [`-s ${subnet} -j MASQUERADE`],
+      jumps: [["POSTROUTING"]],
+    },
+  ];
+}
+
+/** Another route for these addresses, such as one of a VPN, would lose its traffic. */
 async function checkUnused(subnet: string, own: string, signal: AbortSignal): Promise<void> {
-  const args = ["-json", "route", "show", "root", subnet];
-  const routes = readRoutes(await runForFilter(ip, args, signal));
-  const other = routes.find(({ dev }) => dev !== own);
-  if (other)
-    throw new SwitchError(
-      `The host has a route to ${other.dst ?? subnet} on ${other.dev}. Set BERTH_NETWORK_OUTBOUND_SUBNET to an unused /16.`,
+  for (const selector of ["root", "match"]) {
+    const args = ["-json", "-4", "route", "show", selector, subnet];
+    const other = readRoutes(await runOnHost(ip, args, signal)).find(
+      ({ dst, dev }) => dst !== "default" && dev !== own,
     );
+    if (other)
+      throw new SwitchError(
+        `The host has a route to ${other.dst ?? subnet} on ${other.dev ?? "no interface"}. Set BERTH_NETWORK_OUTBOUND_SUBNET to an unused /16.`,
+      );
+  }
 }
 
-async function enableForwarding(): Promise<void> {
-  const value = (await readFile(forwardingFile, "utf8")).trim();
-  if (value !== "1") await writeFile(forwardingFile, "1", { flag: "r+" });
+/** Those of an earlier setting. */
+async function removeOtherRoutes(subnet: string, name: string, signal: AbortSignal): Promise<void> {
+  const args = ["-json", "-4", "route", "show", "dev", name];
+  for (const { dst } of readRoutes(await runOnHost(ip, args, signal)))
+    if (dst !== undefined && dst !== subnet)
+      await runOnHost(ip, ["route", "delete", dst, "dev", name], signal);
 }
 
+/**
+ * Docker sets the policy of FORWARD to DROP only if it enables forwarding itself. The driver starts
+ * before Docker, so it does the same. Otherwise the host would forward the packets of its
+ * neighbors.
+ */
+async function enableForwarding(signal: AbortSignal): Promise<void> {
+  if ((await readFile(forwardingFile, "utf8")).trim() === "1") return;
+  await runOnHost(iptables, ["-w", "4", "-P", "FORWARD", "DROP"], signal);
+  await writeFile(forwardingFile, "1", { flag: "r+" });
+}
+
+async function readConnectionLimit(): Promise<number> {
+  const text = await readFile(connectionsFile, "utf8").catch(() => String(connectionsDefault));
+  return Math.max(1, Math.floor(Number(text) / connectionShares));
+}
+
+/** The interfaces of the default route with the lowest metric, of which it may have several. */
 async function listDefaultInterfaces(signal: AbortSignal): Promise<string[]> {
-  const text = await runForFilter(ip, ["-json", "-4", "route", "show", "default"], signal);
-  const names = new Set(readRoutes(text).map(({ dev }) => dev));
-  return [...names].filter((name) => interfacePattern.test(name)).slice(0, defaultRoutesMax);
+  const text = await runOnHost(ip, ["-json", "-4", "route", "show", "default"], signal);
+  const usable = readRoutes(text)
+    .map(({ dev, nexthops, metric }) => ({
+      metric,
+      names: [dev, ...nexthops.map((hop) => hop.dev)].filter(
+        (name) => name !== undefined && interfacePattern.test(name),
+      ),
+    }))
+    .filter(({ names }) => names.length > 0);
+  const lowest = Math.min(...usable.map(({ metric }) => metric));
+  const names = usable.filter(({ metric }) => metric === lowest).flatMap((route) => route.names);
+  return [...new Set(names)].filter((name) => name !== undefined);
 }
 
 function readRoutes(text: string): z.output<typeof routesSchema> {

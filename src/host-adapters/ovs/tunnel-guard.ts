@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { SwitchError } from "../../network-driver/ports/switch-port.ts";
 import type { TunnelGuard } from "../../network-driver/ports/tunnel-guard.ts";
-import { ensureChain, ip6tables, iptables, runForFilter } from "./packet-filter.ts";
+import { ensureChain, ip6tables, iptables, runOnHost } from "./packet-filter.ts";
 
 const ip = "/sbin/ip";
 
@@ -41,7 +41,7 @@ export function createTunnelGuard({ bridge, udpPort }: TunnelGuardOptions): Tunn
 }
 
 async function findInterface(address: string, signal: AbortSignal): Promise<string> {
-  const text = await runForFilter(ip, ["-json", "address", "show", "to", address], signal);
+  const text = await runOnHost(ip, ["-json", "address", "show", "to", address], signal);
   const found = addressesSchema
     .parse(text.trim() === "" ? [] : JSON.parse(text))
     .find(({ ifname }) => ifname !== undefined)?.ifname;

@@ -56,7 +56,10 @@ export async function converge(ctx: DriverContext, signal: AbortSignal): Promise
   }
   const observed = await observe(ctx, signal);
   ctx.flows.compareWith([...observed.ports.values()]);
-  const uplink = ensureUplink(ctx, signal).catch((error: unknown) => errors.push(error));
+  const hasUplink = observed.ports.has(ctx.names.uplink.switchEnd);
+  const uplinkDone = ensureUplink(ctx, hasUplink, signal).catch((error: unknown) =>
+    errors.push(error),
+  );
   const tunnel = observed.ports.get(TUNNEL_PORT);
   if (tunnel && tunnel.ofPort === undefined) {
     const reason = tunnel.error ?? "Open vSwitch has not opened it yet";
@@ -77,7 +80,7 @@ export async function converge(ctx: DriverContext, signal: AbortSignal): Promise
     ],
     signal,
   );
-  await uplink;
+  await uplinkDone;
   if (!signal.aborted) ctx.flows.completeRecords();
   return {
     unknownInterfaces: done.results.filter((name) => name !== undefined).sort(),
@@ -87,14 +90,22 @@ export async function converge(ctx: DriverContext, signal: AbortSignal): Promise
 }
 
 async function ensureUplink(
-  { uplink, names, links, switchPort, mtu }: DriverContext,
+  { uplink, flows, names, links, switchPort, mtu }: DriverContext,
+  hasPort: boolean,
   signal: AbortSignal,
 ): Promise<void> {
-  if (!uplink) return;
-  await links.ensure({ ...names.uplink, mac: UPLINK_MAC, mtu }, signal);
-  await switchPort.addPort({ name: names.uplink.hostEnd, externalIds: {} }, signal);
-  const end = { interfaceName: names.uplink.containerEnd, gatewayMac: GATEWAY_MAC };
-  await uplink.ensure(end, signal);
+  const { switchEnd, routingEnd } = names.uplink;
+  if (!uplink) {
+    if (!hasPort) return;
+    await switchPort.removePort(switchEnd, signal);
+    await links.remove(switchEnd, signal);
+    return;
+  }
+  const link = { hostEnd: switchEnd, containerEnd: routingEnd, mac: UPLINK_MAC, mtu };
+  await links.ensure(link, signal);
+  await uplink.ensure({ interfaceName: routingEnd, gatewayMac: GATEWAY_MAC }, signal);
+  await switchPort.addPort({ name: switchEnd, externalIds: {} }, signal);
+  flows.openUplink();
 }
 
 /** Links are listed first: each listed link of the driver had a record when it was created. */

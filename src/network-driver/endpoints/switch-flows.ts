@@ -45,6 +45,7 @@ export class SwitchFlows {
   #appliedPorts = "";
   #isOutdated = true;
   #hasAllRecords: boolean;
+  #isUplinkOpen = false;
 
   constructor(sources: FlowSources) {
     this.#sources = sources;
@@ -78,6 +79,12 @@ export class SwitchFlows {
   /** A convergence has rebuilt missing records. Before, no flows are applied without them. */
   completeRecords(): void {
     this.#hasAllRecords = true;
+  }
+
+  /** The packet filter of the uplink is complete. Before, no flow leads there. */
+  openUplink(): void {
+    if (!this.#isUplinkOpen) this.#isOutdated = true;
+    this.#isUplinkOpen = true;
   }
 
   /** Resolves when flows are in force that include all changes before the call. */
@@ -116,7 +123,7 @@ export class SwitchFlows {
 
   #isOwn(name: string): boolean {
     const { names } = this.#sources;
-    return name === TUNNEL_PORT || name === names.uplink.hostEnd || names.isHostEnd(name);
+    return name === TUNNEL_PORT || name === names.uplink.switchEnd || names.isHostEnd(name);
   }
 
   #compile(ports: readonly ListedPort[]): string[] {
@@ -137,7 +144,8 @@ export class SwitchFlows {
 
   #findUplink(ports: readonly ListedPort[]): FlowUplink | undefined {
     const { names, uplinkFirstAddress: firstAddress } = this.#sources;
-    const ofPort = ports.find(({ name }) => name === names.uplink.hostEnd)?.ofPort;
+    if (!this.#isUplinkOpen) return undefined;
+    const ofPort = ports.find(({ name }) => name === names.uplink.switchEnd)?.ofPort;
     return ofPort === undefined || firstAddress === undefined
       ? undefined
       : { ofPort, firstAddress };

@@ -369,8 +369,11 @@ describe("the flows of the uplink", () => {
                 ],
                 zonesCommitted: [String(network.conntrackZone)],
               });
-            for (const denied of ["169.254.0.0", GATEWAY])
+            for (const denied of ["169.254.0.0", "100.100.100.200", GATEWAY])
               expect(bridge(outward(port, address, denied)).outputs).toEqual([]);
+            const { protocols, fields } = outward(port, address, "169.254.169.254");
+            const question = { protocols, fields: { ...fields, tp_dst: "53" } };
+            expect(bridge(question).outputs).toHaveLength(isIpv6(address) ? 0 : 1);
           }
     });
   });

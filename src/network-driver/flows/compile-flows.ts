@@ -266,11 +266,11 @@ function compileUplink(
   { ofPort, firstAddress }: FlowUplink,
 ): Flow[] {
   const { vni, conntrackZone, gateways } = network;
-  const outside = uplinkAddress(firstAddress, conntrackZone);
+  const source = uplinkAddress(firstAddress, conntrackZone);
   const own = `ip,${register.network}=${vni}`;
   const leave = `set_field:${GATEWAY_MAC}->eth_src,set_field:${UPLINK_MAC}->eth_dst`;
-  const toUplink = `${leave},${load(ofPort, register.port)},goto_table:${table.outbound}`;
-  const translate = `ct(commit,zone=${conntrackZone},nat(src=${outside})),output:${ofPort}`;
+  const toUplink = `${leave},${load(ofPort, register.port)},goto_table:${table.protect}`;
+  const translate = `ct(commit,zone=${conntrackZone},nat(src=${source})),output:${ofPort}`;
   const untranslate = `${loadNetwork(network)},ct(table=${table.inbound},zone=${conntrackZone},nat)`;
   const flows = [
     toFlow(
@@ -281,11 +281,11 @@ function compileUplink(
       toUplink,
     ),
     toFlow(network, table.outbound, 100, `${own},ct_state=+trk+new`, translate),
-    toFlow(network, table.classify, 100, `ip,in_port=${ofPort},nw_dst=${outside}`, untranslate),
+    toFlow(network, table.classify, 100, `ip,in_port=${ofPort},nw_dst=${source}`, untranslate),
   ];
   // A gateway is only an address, so a packet for it must not leave.
   for (const address of gateways.filter((gateway) => familyOf(gateway) === 4))
-    flows.push(toFlow(network, table.outbound, 110, `${own},nw_dst=${address}`, "drop"));
+    flows.push(toFlow(network, table.protect, 110, `${own},nw_dst=${address}`, "drop"));
   const receivers = new Map<string, Flow>();
   for (const { ofPort: port, mac, addresses } of local) {
     const actions = `set_field:${GATEWAY_MAC}->eth_src,set_field:${mac}->eth_dst,output:${port}`;

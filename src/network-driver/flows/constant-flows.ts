@@ -17,8 +17,16 @@ const forbiddenIcmpv6Types = {
   neighborAdvertisement: 136,
   redirect: 137,
 };
-/** Link-local addresses. Clouds serve the credentials of the host there. */
-const linkLocalIpv4 = "169.254.0.0/16";
+/** Clouds serve the credentials of the host at link-local addresses, and at these two. */
+const credentialAddresses = [
+  "ip,nw_dst=169.254.0.0/16",
+  "tcp,nw_dst=168.63.129.16", // Azure; its UDP is the cloud's DNS
+  "ip,nw_dst=100.100.100.200", // Alibaba Cloud
+];
+/** Some clouds have their only DNS server there. */
+const linkLocalDns = ["udp", "tcp"].map(
+  (protocol) => `${protocol},nw_dst=169.254.169.254,tp_dst=53`,
+);
 /** Ports of DHCP clients, for IPv4 and IPv6: only a DHCP server sends to them. */
 const dhcpClientPorts = ["udp,tp_dst=68", "udp6,tp_dst=546"];
 
@@ -52,7 +60,10 @@ const commonFlows: readonly Flow[] = [
   ),
   flow(table.output, 90, "", ports),
 
-  drop(table.outbound, 110, `ip,nw_dst=${linkLocalIpv4}`),
+  ...linkLocalDns.map((match) => flow(table.protect, 120, match, `goto_table:${table.outbound}`)),
+  ...credentialAddresses.map((match) => drop(table.protect, 110, match)),
+  flow(table.protect, 50, "ip", `goto_table:${table.outbound}`),
+
   // The connection exists, and has its translation.
   flow(table.outbound, 90, "ip", `ct(${zone},nat),${ports}`),
   // Only sets open connections.

@@ -19,10 +19,12 @@ export const flowTables = {
   answer: 6,
   /** Completes the answer of neighbor discovery. */
   advertise: 7,
+  /** Drops packets to addresses outside that sets must not reach. */
+  protect: 8,
   /** Translates the source of a packet to an address outside of the network. */
-  outbound: 8,
+  outbound: 9,
   /** Delivers the answers of such packets. */
-  inbound: 9,
+  inbound: 10,
 } as const;
 
 /** Registers of a frame in the bridge. */

@@ -15,7 +15,7 @@ export interface LinkNames {
   nameEnds(endpointId: string): LinkEnds;
   isHostEnd(name: string): boolean;
   /** The link between the switch and the routing of the host. It belongs to no endpoint. */
-  uplink: LinkEnds;
+  uplink: { switchEnd: string; routingEnd: string };
 }
 
 /** @param prefix one to three characters. The default prefix leaves 48 bits of the id. */
@@ -28,6 +28,6 @@ export function createLinkNames(prefix: string): LinkNames {
       return { hostEnd: `${prefix}h-${short}`, containerEnd: `${prefix}c-${short}` };
     },
     isHostEnd: (name) => pattern.test(name),
-    uplink: { hostEnd: `${prefix}u-switch`, containerEnd: `${prefix}u-host` },
+    uplink: { switchEnd: `${prefix}u-switch`, routingEnd: `${prefix}u-host` },
   };
 }

@@ -6,9 +6,10 @@ export interface Uplink {
   /** The first of its 65,536 IPv4 addresses, which must be unused in the network of the host. */
   readonly firstAddress: string;
   /**
-   * Ensures that packets from the interface leave on those of the host's default routes, with the
+   * Ensures that packets from the interface leave on that of the host's default route, with the
    * address of the host as source. Answers return. No packet reaches the host itself or its other
-   * interfaces. Idempotent, has a deadline, and rejects with SwitchError.
+   * interfaces. The packet filter is complete before the first packet passes. Idempotent, has a
+   * deadline, and rejects with SwitchError.
    */
   ensure(end: UplinkEnd, signal: AbortSignal): Promise<void>;
 }

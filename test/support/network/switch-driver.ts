@@ -31,6 +31,8 @@ const run = promisify(execFile);
 /** Failures and pauses on demand, in front of the real links, switch and files. */
 export interface SwitchFaults {
   isDiskFull: boolean;
+  /** Whether drivers that start now have an uplink. */
+  hasUplink: boolean;
   /** Runs before the switch adds the port. */
   beforeAddPort: (name: string) => Promise<void>;
   /** The packet filter of the machine stays as it is. */
@@ -56,6 +58,7 @@ export async function startSwitchDriver({ hasUplink = false } = {}) {
   const tunnelUdpPort = 20_000 + (Number.parseInt(suffix, 16) % 10_000);
   const faults: SwitchFaults = {
     isDiskFull: false,
+    hasUplink,
     beforeAddPort: async () => undefined,
     beforeListLinks: async () => undefined,
     ensureGuard: async () => undefined,
@@ -105,7 +108,7 @@ export async function startSwitchDriver({ hasUplink = false } = {}) {
       links,
       switchPort,
       tunnelGuard: { ensure: (tunnelAddress) => faults.ensureGuard(tunnelAddress) },
-      uplink: hasUplink ? uplink : undefined,
+      uplink: faults.hasUplink ? uplink : undefined,
       datapath: "netdev",
       recordStore: onDisk(openJsonState(files.records, driverRecordsSchema, salvageRecords)),
       networkStateStore: onDisk(openJsonState(files.networkState, storedNetworkStateSchema)),
@@ -182,7 +185,7 @@ export async function startSwitchDriver({ hasUplink = false } = {}) {
     hasLink: async (id: string) =>
       (await realLinks.list(signal)).some(({ name }) => name === names.nameEnds(id).hostEnd),
     async close() {
-      await realLinks.remove(names.uplink.hostEnd, signal);
+      await realLinks.remove(names.uplink.switchEnd, signal);
       for (const id of created) await realLinks.remove(names.nameEnds(id).hostEnd, signal);
       await ovs.close();
       await run("ip", ["netns", "delete", namespace]);
