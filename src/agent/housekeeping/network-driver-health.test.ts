@@ -20,7 +20,7 @@ let clock: VirtualClock;
 let stopping: AbortController;
 let answer: DriverStatus | Error;
 let hasAttachedSets: boolean;
-let tunnelAddress: string | null;
+let tunnelAddress: string | null | undefined;
 let changes: boolean[];
 let health: NetworkDriverHealth;
 let running: Promise<void>;
@@ -68,13 +68,28 @@ it("a host has networks while its driver is ready, and a short failure changes n
   expect(changes).toEqual([true]);
 });
 
-it("reports another address of the host", async () => {
+it("reports another address of the host after two equal results", async () => {
   await start();
   expect(health.tunnelAddress).toBe("192.0.2.7");
   tunnelAddress = "192.0.2.8";
   await clock.pass(5_000);
-  expect(health.tunnelAddress).toBe("192.0.2.8");
+  tunnelAddress = "192.0.2.9";
+  await clock.pass(5_000);
+  expect(health.tunnelAddress).toBe("192.0.2.7");
+  await clock.pass(5_000);
+  expect(health.tunnelAddress).toBe("192.0.2.9");
   expect(changes).toEqual([true, true]);
+});
+
+it("retains the address while it cannot be found, and has none before", async () => {
+  tunnelAddress = undefined;
+  await start();
+  expect(health.tunnelAddress).toBeUndefined();
+  tunnelAddress = "192.0.2.7";
+  await clock.pass(5_000);
+  tunnelAddress = undefined;
+  await clock.pass(60_000);
+  expect(health.tunnelAddress).toBe("192.0.2.7");
 });
 
 it("a driver that does not answer is the reason of the host, until it is ready", async () => {

@@ -15,8 +15,8 @@ export interface NetworkDriverHealthOptions {
   limits: Pick<AgentLimits, "driverIntervalMs" | "driverRetryMs" | "driverGraceMs">;
   /** Whether the host has a set with an attachment. */
   hasAttachedSets: () => boolean;
-  /** The address of this host for other hosts. Null without one. */
-  findTunnelAddress: () => Promise<string | null>;
+  /** The address of this host for other hosts. Null without one, undefined while it is unknown. */
+  findTunnelAddress: () => Promise<string | null | undefined>;
   /** Called when the host gains or loses its networks, and when its tunnel address changes. */
   onChange: () => void;
 }
@@ -33,7 +33,8 @@ export class NetworkDriverHealth {
   #failure: { sinceMs: number; detail: string } | undefined;
   #hasAnswered = false;
   #isAnswering = false;
-  #tunnelAddress: string | null = null;
+  #tunnelAddress: string | null | undefined;
+  #newTunnelAddress: string | null | undefined;
 
   constructor(options: NetworkDriverHealthOptions) {
     this.#options = options;
@@ -57,8 +58,11 @@ export class NetworkDriverHealth {
     return this.#isAnswering;
   }
 
-  /** The address of this host for other hosts, as of the last answer of the driver. */
-  get tunnelAddress(): string | null {
+  /**
+   * The address of this host for other hosts. Undefined until it is known. While it cannot be
+   * found, the last one stays, because connections between hosts depend on it.
+   */
+  get tunnelAddress(): string | null | undefined {
     return this.#tunnelAddress;
   }
 
@@ -114,9 +118,17 @@ export class NetworkDriverHealth {
   }
 
   async #noteTunnelAddress(): Promise<void> {
-    const previous = this.#tunnelAddress;
-    this.#tunnelAddress = await this.#options.findTunnelAddress();
-    if (this.#hasNetworks && this.#tunnelAddress !== previous) this.#options.onChange();
+    const found = await this.#options.findTunnelAddress();
+    if (found === undefined || found === this.#tunnelAddress) {
+      this.#newTunnelAddress = undefined;
+      return;
+    }
+    // The name of the API may have addresses behind several interfaces.
+    const isConfirmed = this.#tunnelAddress === undefined || found === this.#newTunnelAddress;
+    this.#newTunnelAddress = found;
+    if (!isConfirmed) return;
+    this.#tunnelAddress = found;
+    if (this.#isKnown) this.#options.onChange();
   }
 
   #become(hasNetworks: boolean): void {

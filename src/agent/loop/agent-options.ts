@@ -45,5 +45,5 @@ export interface AgentNetworks {
   driver: NetworkDriverPort;
   hostNetworks: HostNetworksPort;
   /** The address of this host for other hosts. Null without one. */
-  findTunnelAddress: () => Promise<string | null>;
+  findTunnelAddress: () => Promise<string | null | undefined>;
 }

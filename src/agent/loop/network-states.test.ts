@@ -17,7 +17,7 @@ let clock: VirtualClock;
 let stopping: AbortController;
 let plane: { answer: HostNetworks | Error; queries: (string | undefined)[] };
 let driver: { storedVersion: number | null; fault: Error | undefined; states: NetworkState[] };
-let health: { isAnswering: boolean; tunnelAddress: string | null };
+let health: { isAnswering: boolean; tunnelAddress: string | null | undefined };
 let running: Promise<void>;
 
 beforeEach(() => {
@@ -95,6 +95,16 @@ it("hands each version to the driver once, counted from the start of this proces
   await clock.pass(1_000);
   expect(driver.states.map(({ version }) => version)).toEqual([1, 2, 1]);
   expect(new Set(driver.states.map((state) => state.source)).size).toBe(2);
+});
+
+it("hands the driver nothing before the address of the host is known", async () => {
+  health.tunnelAddress = undefined;
+  start();
+  await clock.pass(10_000);
+  expect(driver.states).toEqual([]);
+  health.tunnelAddress = null;
+  await clock.pass(2_000);
+  expect(driver.states).toMatchObject([{ tunnelAddress: null }]);
 });
 
 it("hands the same networks again if the address of the host changes", async () => {

@@ -53,14 +53,15 @@ export async function pullNetworkStates(
   let sent: SentState | undefined;
   let failuresInRow = 0;
   while (!isAborted(signal)) {
-    if (!health.isAnswering) {
+    // Without an address, the driver would close its tunnel.
+    if (!health.isAnswering || health.tunnelAddress === undefined) {
       await sleep(clock, limits.driverRetryMs, signal);
       continue;
     }
     try {
       const query = { version: sent?.hash, waitMs: limits.waitMs };
       const answer = await hostNetworks.read(query, signal);
-      const { tunnelAddress } = health;
+      const { tunnelAddress = null } = health;
       const networks = answer.networks ?? sent?.networks;
       const isNew = answer.networks !== null || tunnelAddress !== sent?.tunnelAddress;
       if (networks && (isNew || (await hasLost(driver, sent, signal)))) {

@@ -41,7 +41,9 @@ export async function probeContainer(
       signal.throwIfAborted();
       return port.probe(desired, { container: seen, address: observed?.address }, signal);
     };
-    result = await (check.exec ? limits.execProbes(desired.tenant, probe) : probe());
+    // A probe in the namespace of a set is a program, too.
+    const isProgram = check.exec !== undefined || desired.attachments !== undefined;
+    result = await (isProgram ? limits.execProbes(desired.tenant, probe) : probe());
   } catch (error) {
     if (signal.aborted) return undefined;
     log.debug({ err: error, setId: desired.setId, container: name }, "probe failed to run");

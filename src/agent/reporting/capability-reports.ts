@@ -50,7 +50,8 @@ export class CapabilityReports {
       setsMax: setsMax(),
       ...tested(),
       otherHostVolumes: otherHostVolumes(),
-      tunnelAddress: isNetworked ? tunnelAddress() : null,
+      // Even if the driver is not ready, because its flows and sets stay.
+      tunnelAddress: tunnelAddress(),
     };
     const version = createHash("sha256")
       .update(JSON.stringify(capabilities))

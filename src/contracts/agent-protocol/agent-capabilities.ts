@@ -36,7 +36,7 @@ export const agentCapabilitiesSchema = z.object({
   selfTest: nullIfInvalid(selfTestSchema.strip()),
   /** Null until the agent has read them: the stored ones stay. */
   otherHostVolumes: nullIfInvalid(z.array(otherHostVolumesSchema.strip()).max(OTHER_HOSTS_MAX)),
-  /** Null for an agent without networks, and for one of an earlier release. */
+  /** Null while the agent does not know it, and on a host without one: the stored one stays. */
   tunnelAddress: nullIfInvalid(addressSchema),
 });
 export type AgentCapabilities = HostCapabilities;

@@ -7,6 +7,7 @@ import {
   lockCapabilities,
   storeCapabilities,
 } from "../../db/queries/hosts/capabilities.ts";
+import { listNetworksOnHost } from "../../db/queries/networks/host-networks.ts";
 import { findDeletedOnOtherMachines } from "../../db/queries/hosts/remove-hosts.ts";
 import type { StoredCapabilities } from "../../db/schema/agent-record.ts";
 import { retryPending } from "../placement/retry-pending.ts";
@@ -48,6 +49,7 @@ export async function noteCapabilities(
             selfTest: capabilities.selfTest ?? before.capabilities?.selfTest ?? null,
             otherHostVolumes:
               capabilities.otherHostVolumes ?? before.capabilities?.otherHostVolumes ?? null,
+            tunnelAddress: capabilities.tunnelAddress ?? before.capabilities?.tunnelAddress ?? null,
           };
     await storeCapabilities(tx, hostId, after);
     await noteChanges(ctx, tx, { hostId, before: before.capabilities, after });
@@ -68,6 +70,8 @@ async function noteChanges(
 ): Promise<void> {
   noteSelfTest(ctx, tx, { hostId, before, after });
   await noteOtherHosts(ctx, tx, { hostId, before, after });
+  if ((after?.tunnelAddress ?? null) !== (before?.tunnelAddress ?? null))
+    for (const networkId of await listNetworksOnHost(tx, hostId)) tx.signal(`network:${networkId}`);
   const features = listMissing(before, after);
   if (features.length > 0) {
     const sets = await countSetsThatNeed(tx, hostId, features);

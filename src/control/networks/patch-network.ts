@@ -1,7 +1,7 @@
 import { DEFAULT_NETWORK, type Network, type PatchNetwork } from "../../contracts/api/networks.ts";
 import type { CheckedSubnet } from "../../contracts/api/check-subnets.ts";
 import { AppError, notFound } from "../../contracts/common/app-error.ts";
-import { dropAddressesOutside } from "../../db/queries/networks/addresses.ts";
+import { dropAddressesOutside, findSetOfNetwork } from "../../db/queries/networks/addresses.ts";
 import {
   findNetwork,
   lockNetwork,
@@ -11,7 +11,7 @@ import {
   type SubnetRow,
 } from "../../db/queries/networks/networks.ts";
 import { assert } from "../../lib/assert.ts";
-import type { ControlContext } from "../runtime/context.ts";
+import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { assertGeneration } from "../runtime/preconditions.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { ensureDefaultNetwork } from "./default-network.ts";
@@ -49,12 +49,33 @@ export async function patchNetwork(
       const pointer = toPointer(position, hasNewGateway);
       throw new AppError("state-conflict", { detail, errors: [{ pointer, detail }] });
     }
+    await assertNoNewSubnet(tx, before.id, { stored, known });
     await replaceSubnets(tx, before.id, stored);
     const data = { network: name, subnets: subnets.map(({ cidr }) => cidr) };
     tx.emit({ kind: "network-changed", tenantId, data });
     const network = await findNetwork(tx, tenantId, name);
     assert(network, "a locked network exists");
     return network;
+  });
+}
+
+/**
+ * A host has one Docker network for each network, with all its subnets. It cannot get another
+ * subnet while a container uses it.
+ */
+async function assertNoNewSubnet(
+  tx: UnitOfWork,
+  networkId: string,
+  { stored, known }: { stored: readonly NewSubnet[]; known: readonly SubnetRow[] },
+): Promise<void> {
+  const position = stored.findIndex(({ id }) => known.every((subnet) => subnet.id !== id));
+  if (position < 0 || known.length === 0) return;
+  const setId = await findSetOfNetwork(tx, networkId);
+  if (setId === undefined) return;
+  const detail = `The network has sets, such as ${setId}, so it gets no new subnet. Create another network with both subnets.`;
+  throw new AppError("state-conflict", {
+    detail,
+    errors: [{ pointer: `/subnets/${position}`, detail }],
   });
 }
 

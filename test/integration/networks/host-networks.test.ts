@@ -3,6 +3,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import { expect, test } from "vitest";
 import type { HostNetworks } from "../../../src/contracts/agent-protocol/host-networks.ts";
 import { networkStateSchema } from "../../../src/contracts/network-driver/network-state.ts";
+import { noteCapabilities } from "../../../src/control/hosts/note-capabilities.ts";
 import { readHostNetworks } from "../../../src/control/networks/read-host-networks.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { type FleetContext, serviceBody, smallHost } from "../../support/fleet/fleet-context.ts";
@@ -12,6 +13,12 @@ import { listAddresses, setFeatures } from "../../support/fleet/network-hosts.ts
 
 import { waitUntil } from "../../support/wait-until.ts";
 
+const emptyCapabilities = {
+  docker: null,
+  setsMax: null,
+  selfTest: null,
+  otherHostVolumes: null,
+};
 const start = fleetPerTest();
 const { signal } = new AbortController();
 
@@ -98,4 +105,36 @@ test("a placement wakes the hosts of its networks, which then learn its port", a
   expect(answer.networks).toMatchObject([
     { remotePorts: [{ addresses: ["10.64.0.3"], tunnelAddress: "192.0.2.2" }] },
   ]);
+});
+
+test("a host whose driver fails stays reachable, and its new address wakes the others", async () => {
+  const f = await start();
+  const [one, two] = [await enroll(f, "one", "192.0.2.1"), await enroll(f, "two", "192.0.2.2")];
+  await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 2 }));
+  await f.placer.placeSets();
+  const remoteAddresses = async (hostId: string) =>
+    (await read(f, hostId)).networks?.[0]?.remotePorts.map((port) => port.tunnelAddress);
+  const report = async (version: string, features: string[], tunnelAddress: string | null) => {
+    const capabilities = { ...emptyCapabilities, features, tunnelAddress };
+    const caller = { hostId: two, capabilitiesVersion: null };
+    f.signals.length = 0;
+    await noteCapabilities(f.ctx, caller, { version, capabilities });
+    return f.signals.filter((channel) => channel.startsWith("network:"));
+  };
+  expect(await report("a", [], null)).toEqual([]);
+  expect(await remoteAddresses(one)).toEqual(["192.0.2.2"]);
+  expect(await report("b", ["networks"], "192.0.2.3")).toHaveLength(1);
+  expect(await remoteAddresses(one)).toEqual(["192.0.2.3"]);
+});
+
+test("a wait without a signal ends without another read", async () => {
+  const f = await start();
+  const hostId = await enroll(f, "one", "192.0.2.1");
+  const { version } = await read(f, hostId);
+  const signals = { ...f.ctx.signals, waitFor: async () => false };
+  const query = { version, waitMs: 60_000 };
+  expect(await readHostNetworks({ ...f.ctx, signals }, hostId, query, signal)).toEqual({
+    version,
+    networks: null,
+  });
 });

@@ -208,6 +208,16 @@ it("lists addresses in their order, in pages", async () => {
   });
 });
 
+it("gets no second subnet while it has sets", async () => {
+  await create("single", [{ cidr: "10.6.0.0/24" }]);
+  const setId = await assignAddress("single", "10.6.0.2");
+  const refused = await patch("single", [{ cidr: "10.6.0.0/24" }, { cidr: "fd06::/64" }]);
+  const text = `The network has sets, such as ${setId}, so it gets no new subnet.`;
+  expect(refused).toMatchObject({ status: 409, body: { code: "state-conflict" } });
+  expect(refused.body).toMatchObject({ errors: [{ pointer: "/subnets/1" }] });
+  expect(JSON.stringify(refused.body)).toContain(text);
+});
+
 it("deletes no network that a set or a service uses", async () => {
   await create("doomed", [{ cidr: "10.2.0.0/24" }]);
   const setId = await assignAddress("doomed", "10.2.0.2");

@@ -7,6 +7,17 @@ import type { HostNetwork } from "../../../contracts/network-driver/network-stat
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { queryRows } from "../runtime/query.ts";
 
+/** Lists the networks that have a set on a host, at most 8,000. */
+export async function listNetworksOnHost(q: Queryable, hostId: string): Promise<string[]> {
+  const rows = await queryRows<{ id: string }>(
+    q,
+    sql`select distinct b.network_id as id
+        from sets s join addresses a on a.set_id = s.id and a.state = 'assigned' join subnets b on b.id = a.subnet_id
+        where s.host_id = ${hostId} order by 1 limit ${NETWORKS_PER_HOST_MAX}`,
+  );
+  return rows.map(({ id }) => id);
+}
+
 /**
  * Lists the networks that have a set on a host, each with its sets on other hosts that report a
  * tunnel address. At most the first 50,000 of these in each network. Uses sets_host,
