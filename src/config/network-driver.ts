@@ -44,14 +44,13 @@ const schema = z.object({
   /** The UDP port of the VXLAN tunnels between hosts. All hosts have the same one. */
   BERTH_NETWORK_TUNNEL_PORT: wholeNumber(1, 65_535).default(4_789),
   /**
-   * MTU of networks whose creator names none, as Berth does. The default and the 50 bytes of VXLAN
-   * over IPv4 are 1,500. VXLAN over IPv6 adds 70 bytes.
+   * MTU of the uplink, and of networks whose creator names none. Berth's agent names none. VXLAN
+   * adds 50 bytes over IPv4, which gives 1,500 with the default, and 70 bytes over IPv6.
    */
   BERTH_NETWORK_MTU: wholeNumber(1_280, 65_535).default(1_450),
   /**
-   * 65,536 IPv4 addresses that no route of the host covers. Packets of sets to
-   * addresses outside of their networks have them on their way through the host. With `none`, sets
-   * reach no such address.
+   * 65,536 IPv4 addresses that no route of the host covers. Packets of sets to external addresses
+   * have them as source on their way through the host. With `none`, sets reach no external address.
    */
   BERTH_NETWORK_OUTBOUND_SUBNET: z
     .string()

@@ -36,7 +36,7 @@ export interface NetworkDriverOptions {
   links: LinkPort;
   switchPort: SwitchPort;
   tunnelGuard: TunnelGuard;
-  /** Without it, sets reach no address outside of their networks. */
+  /** Without it, sets reach no external address. */
   uplink?: Uplink | undefined;
   /** The datapath of the switch, which decides how the flows treat neighbor discovery. */
   datapath: Datapath;
@@ -52,16 +52,16 @@ export interface NetworkDriverOptions {
   log: Log;
 }
 
-/** The problems of the last attempts; empty without one. */
+/** The problem of the last convergence, and that of the last check of the flows. Empty if none. */
 interface Problems {
   records: string;
   switch: string;
 }
 
 /**
- * Loads the driver's state. Docker's calls are answered from that state and the machine alone, so
- * agent and control plane may be down. The first convergence rebuilds a missing or invalid state
- * from the switch, and what Docker asks completes it.
+ * Loads the driver's state. It answers Docker's calls from that state, the kernel and the switch
+ * alone, so agent and control plane may be down. The first convergence rebuilds missing or invalid
+ * records from the switch, and later calls of Docker complete them.
  */
 export async function createNetworkDriver(options: NetworkDriverOptions): Promise<NetworkDriver> {
   const { log, switchPort, links, recordStore, networkStateStore, nowMs } = options;
@@ -155,15 +155,15 @@ export class NetworkDriver {
   }
 
   /**
-   * Corrects what differs from the records, and applies the flows if they may differ. The caller
-   * repeats it, without overlap. Rejects with the first error of the switch or the store, after it
-   * has tried everything; the status says so, too.
+   * Brings records, links and ports into agreement, and applies the flows if they may differ. The
+   * caller repeats it, without overlap. It tries everything, and then rejects with the first error
+   * of the switch or the store. The status names that error.
    */
   async converge(signal: AbortSignal): Promise<void> {
     await this.#noteProblem("records", async () => {
       this.#wantsConvergence = false;
       const { records, flows } = this.#ctx;
-      // First, because the uplink lets sets send packets to the tunnels of other hosts.
+      // Before the uplink, through which sets could send packets to the tunnels of other hosts.
       const [guarded] = await Promise.allSettled([this.#guardTunnel(signal)]);
       const { unknownInterfaces, errors, hasOmitted } = await converge(this.#ctx, signal);
       this.#unknownInterfaces = unknownInterfaces;
@@ -179,7 +179,7 @@ export class NetworkDriver {
     });
   }
 
-  /** Applies the flows again if the switch has lost them or an earlier application failed. */
+  /** Applies the flows again if the switch has lost them, or if they may be outdated. */
   async checkFlows(signal: AbortSignal): Promise<void> {
     const { flows, switchPort } = this.#ctx;
     await this.#noteProblem("switch", async () => {
@@ -212,7 +212,7 @@ export class NetworkDriver {
     };
   }
 
-  /** With an unreadable network state, the rules of an earlier process stay, as the flows do. */
+  /** While the network state is unreadable, it changes nothing: the earlier filter stays. */
   async #guardTunnel(signal: AbortSignal): Promise<void> {
     if (this.#state.isUnreadable) return;
     await this.#tunnelGuard.ensure(this.#state.current?.tunnelAddress ?? null, signal);

@@ -43,7 +43,7 @@ export interface AgentLimits {
   driverIntervalMs: number;
   /** Interval after a failure. */
   driverRetryMs: number;
-  /** A driver that fails for this long takes the networks from the host. */
+  /** If the driver fails for this long, the host loses the feature `networks`. */
   driverGraceMs: number;
   /** The first self test begins this long after the start of the agent. */
   selfTestDelayMs: number;

@@ -15,16 +15,19 @@ export interface NetworkDriverHealthOptions {
   limits: Pick<AgentLimits, "driverIntervalMs" | "driverRetryMs" | "driverGraceMs">;
   /** Whether the host has a set with an attachment. */
   hasAttachedSets: () => boolean;
-  /** The address of this host for other hosts. Null without one, undefined while it is unknown. */
+  /**
+   * Finds the address to which other hosts send VXLAN packets. Null without one, undefined if that
+   * is unknown now.
+   */
   findTunnelAddress: () => Promise<string | null | undefined>;
   /** Called when the host gains or loses its networks, and when its tunnel address changes. */
   onChange: () => void;
 }
 
 /**
- * Asks the network driver periodically whether it is ready. A driver that is not ready for
- * `driverGraceMs` takes the networks from the host. A shorter failure, such as its restart, changes
- * nothing. Sets on the host stay (I17).
+ * Checks periodically whether the network driver is ready. If it is not ready for `driverGraceMs`,
+ * the host loses the feature `networks`. A shorter failure, such as a restart, changes nothing.
+ * Sets on the host stay (I17).
  */
 export class NetworkDriverHealth {
   readonly #options: NetworkDriverHealthOptions;
@@ -41,14 +44,14 @@ export class NetworkDriverHealth {
   }
 
   /**
-   * False until the first answer of the driver, or until it has failed for `driverGraceMs`. On a
-   * host without attached sets, one failure suffices.
+   * True once the driver was ready, or has failed for `driverGraceMs`. On a host without attached
+   * sets whose driver has never answered, one failure suffices.
    */
   get isKnown(): boolean {
     return this.#isKnown;
   }
 
-  /** Whether this host connects sets to networks. */
+  /** Whether this is a networked host: it can connect sets to networks. */
   get hasNetworks(): boolean {
     return this.#hasNetworks;
   }
@@ -59,14 +62,14 @@ export class NetworkDriverHealth {
   }
 
   /**
-   * The address of this host for other hosts. Undefined until it is known. While it cannot be
+   * The tunnel address of this host. Undefined until it is known. While it cannot be
    * found, the last one stays, because connections between hosts depend on it.
    */
   get tunnelAddress(): string | null | undefined {
     return this.#tunnelAddress;
   }
 
-  /** Why a host with a network driver has no networks. A host without a driver has no reason. */
+  /** Why a host with a network driver is not networked. A host without a driver has no reason. */
   get reason(): Reason | undefined {
     const { hasAttachedSets } = this.#options;
     if (!this.#isKnown || this.#hasNetworks || !this.#failure) return undefined;
@@ -99,9 +102,9 @@ export class NetworkDriverHealth {
     }
     const sinceMs = this.#failure?.sinceMs ?? clock.nowMs();
     this.#failure = { sinceMs, detail: truncate(detail, DETAIL_CHARS_MAX) };
-    // Most hosts without such sets have no driver. They must not wait to report their features.
-    const needsNone = !this.#hasAnswered && !this.#options.hasAttachedSets();
-    if (needsNone || clock.nowMs() - sinceMs >= limits.driverGraceMs) this.#become(false);
+    // Such a host probably has no driver, and must not delay the report of its features.
+    const hasProbablyNoDriver = !this.#hasAnswered && !this.#options.hasAttachedSets();
+    if (hasProbablyNoDriver || clock.nowMs() - sinceMs >= limits.driverGraceMs) this.#become(false);
   }
 
   /** `detail` says why the driver is not ready. */

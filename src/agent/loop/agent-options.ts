@@ -44,6 +44,9 @@ export interface AgentOptions {
 export interface AgentNetworks {
   driver: NetworkDriverPort;
   hostNetworks: HostNetworksPort;
-  /** The address of this host for other hosts. Null without one. */
+  /**
+   * Finds the address to which other hosts send VXLAN packets. Null without one, undefined if that
+   * is unknown now.
+   */
   findTunnelAddress: () => Promise<string | null | undefined>;
 }

@@ -9,7 +9,7 @@ import type { HostNetworksPort } from "../ports/host-networks-port.ts";
 import type { NetworkDriverPort } from "../ports/network-driver-port.ts";
 import { waitBeforeRetry } from "../reporting/retry-delay.ts";
 
-/** A wait after an answer without news, so that a faulty API gets no calls in a tight loop. */
+/** The pause after an unchanged answer, so that a faulty API gets no calls in a tight loop. */
 const UNCHANGED_WAIT_MS = 250;
 
 export interface NetworkStatesOptions {
@@ -25,29 +25,29 @@ export interface NetworkStatesOptions {
   pauseMs: (random: number) => number;
 }
 
-/** The state that the driver got from this process. */
+/** The last state that this process has sent to the driver. */
 interface SentState {
-  /** That of the control plane. */
+  /** The version of the networks in the control plane. */
   hash: string;
-  /** That of the driver. */
+  /** The version of the state in the driver. */
   version: number;
   tunnelAddress: string | null;
   networks: HostNetwork[];
 }
 
 /**
- * Hands the networks of this host to the network driver whenever they change, until aborted. The
+ * Sends the networks of this host to the network driver whenever they change, until aborted. The
  * driver stores them, so they stay in force while agent and control plane are down. A driver that
- * has lost them may be not ready before it gets them again.
+ * has lost them gets them even if it is not ready, because it may need them to become ready.
  *
- * A loop of its own, because desired sets must not wait for the switch, and the other way round.
+ * A loop of its own: desired sets must not wait for the switch, nor networks for desired sets.
  */
 export async function pullNetworkStates(
   options: NetworkStatesOptions,
   signal: AbortSignal,
 ): Promise<void> {
   const { hostNetworks, driver, health, clock, limits } = options;
-  // This process counts its states from the start, so they replace those of earlier processes.
+  // This process counts its states from 1, so a new source must replace those of earlier ones.
   const source = newId("src");
   let lastVersion = 0;
   let sent: SentState | undefined;
@@ -78,7 +78,7 @@ export async function pullNetworkStates(
   }
 }
 
-/** Whether the driver has another state, for example after its disk was full or replaced. */
+/** Whether the driver has a different state, for example after its disk was full or replaced. */
 async function hasLost(
   driver: NetworkDriverPort,
   sent: SentState | undefined,

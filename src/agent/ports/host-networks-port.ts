@@ -3,8 +3,8 @@ import type { HostNetworks } from "../../contracts/agent-protocol/host-networks.
 /** The networks of this host as the control plane knows them. */
 export interface HostNetworksPort {
   /**
-   * Reads them, and waits up to `waitMs` until they have another version. The call has a deadline
-   * of its own beyond `waitMs`. Rejects like ControlPlane.sync.
+   * Reads them. Waits up to `waitMs` while they have the given version. The call has a deadline of
+   * its own beyond `waitMs`. Rejects like ControlPlane.sync.
    */
   read(
     query: { version: string | undefined; waitMs: number },

@@ -3,10 +3,10 @@ import type { NetworkState } from "../../contracts/network-driver/network-state.
 
 /** The network driver of this host, a process of its own. A call rejects with AgentError. */
 export interface NetworkDriverPort {
-  /** Rejects if the driver does not answer in time, or not as it should. */
+  /** Rejects if the driver does not answer in time, or if its answer is invalid. */
   status(signal: AbortSignal): Promise<DriverStatus>;
   /**
-   * Hands over the networks of this host. `isApplied` is false if the driver applies their flows
+   * Sends the networks of this host. `isApplied` is false if the driver will apply their flows
    * later. Rejects if it has a newer version of the same source.
    */
   putNetworkState(state: NetworkState, signal: AbortSignal): Promise<{ isApplied: boolean }>;

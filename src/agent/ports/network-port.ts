@@ -10,13 +10,12 @@ import type { LocalSetSpec, ProbeResult } from "../model/local-set.ts";
 export interface NetworkPort {
   /**
    * Ensures that the set's networks exist, and returns those that infra joins. Each of them stays
-   * until `release`, or until a preparation of the set without it.
+   * until `release`, or until `prepare` is called for the set without it.
    */
   prepare(set: LocalSetSpec, signal: AbortSignal): Promise<JoinedNetworks>;
   /**
    * Releases what `prepare` reserved for a set without containers, and deletes networks that no
-   * container of the host uses. If a network cannot be deleted, a later release tries it
-   * again.
+   * container of the host uses. If it cannot delete a network, a later release tries again.
    */
   release(setId: string, signal: AbortSignal): Promise<void>;
   /**
@@ -46,9 +45,9 @@ export interface ProbedEndpoint {
   /** Probes with an HTTP request for this path; without it, only connects. */
   path?: string | undefined;
   /**
-   * Lists the processes of a running container of the set. The machine has no route to the networks
-   * of sets, so the probe connects from the network namespace of these. Without it, the probe
-   * connects from the machine's network.
+   * Lists the processes of a running container of the set. The host has no route to the networks
+   * of sets, so the probe connects from the network namespace of a process. Without this function,
+   * it connects from the network of the host.
    */
   listProcesses?: (() => Promise<readonly number[]>) | undefined;
 }

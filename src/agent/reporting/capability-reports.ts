@@ -16,7 +16,7 @@ export interface CapabilityReportsOptions {
   otherHostVolumes: () => AgentCapabilities["otherHostVolumes"];
   /** Whether the host connects sets to networks. Undefined while that is unknown. */
   hasNetworks: () => boolean | undefined;
-  /** The address of this host for other hosts. Null without one. */
+  /** The address to which other hosts send VXLAN packets. Null without one. */
   tunnelAddress: () => string | null;
   /** Called when the API requests the capabilities, so that a sync follows soon. */
   onRequested: () => void;
@@ -36,8 +36,8 @@ export class CapabilityReports {
 
   /**
    * Returns the version of the capabilities, and the capabilities if they are requested. At its
-   * start, an agent says nothing until it knows the network driver. Otherwise each restart would
-   * take the networks from the host for a moment.
+   * start, an agent says nothing until it knows the network driver. Otherwise the host would
+   * lose the feature `networks` for a moment at each restart.
    */
   take(): { version: string; capabilities: AgentCapabilities | undefined } {
     const { tested, setsMax, otherHostVolumes, hasNetworks, tunnelAddress } = this.#options;

@@ -47,7 +47,7 @@ export const hostNetworkSchema = z.strictObject({
   remotePorts: z.array(remotePortSchema).max(REMOTE_PORTS_MAX),
 });
 
-/** As a later release may have stored it, with rules. */
+/** A network as a later release may have stored it, with rules. */
 const storedNetworkSchema = z.object({
   ...hostNetworkSchema.shape,
   rules: z.array(z.unknown()),
@@ -66,8 +66,8 @@ export const networkStateSchema = z
      */
     source: z.string().regex(/^[\w-]{1,64}$/, "expected 1 to 64 letters, digits and hyphens"),
     /**
-     * Increases with each change. The driver refuses a lower one than it has of the same source,
-     * because requests may arrive in the wrong order. A new source replaces every version.
+     * Increases with each change. The driver refuses a lower version than its own of the same
+     * source, because requests may arrive in the wrong order. A new source replaces any version.
      */
     version: z.number().int().nonnegative(),
     /** The address of this host in the tunnel network. */

@@ -162,8 +162,8 @@ function conflict(name: string, difference: string): AgentError {
 }
 
 /**
- * Undefined if the existing network serves the attachment. It may have another subnet, too. With no
- * MTU in the attachment, any serves.
+ * Describes why the existing network does not serve the attachment. Returns undefined if it does.
+ * It may have a further subnet. An attachment without an MTU accepts any.
  */
 function findDifference(
   { Driver, Options, IPAM }: NetworkAnswer,
@@ -196,7 +196,7 @@ function subnetsOf({ addresses, gateways }: Attachment): { cidr: string; gateway
   });
 }
 
-/** Docker repeats an address as someone wrote it. */
+/** Returns the canonical form of an address. Docker returns it as its creator wrote it. */
 function canonical(text: string): string | undefined {
   const address = parseAddress(text.replace(/\/.*$/, ""));
   return address && formatAddress(address);

@@ -63,8 +63,8 @@ export function createSetNetworks(options: SetNetworksOptions): NetworkPort {
 class Reservations {
   readonly #bySet = new Map<string, ReadonlySet<string>>();
   /**
-   * Networks that may exist: those of this process. Undefined until Docker has listed those of
-   * earlier processes.
+   * Networks that may exist: those of this process, and those of earlier processes once Docker has
+   * listed them.
    */
   readonly known = new Set<string>();
 
@@ -84,8 +84,8 @@ class Reservations {
 
 /**
  * Returns a function that deletes the networks without a set and without a container. It does
- * nothing while the driver does not answer, and ends at the first error: a later one continues.
- * Each network costs two calls, and a host has at most 1,024.
+ * nothing while the driver does not answer, and ends at the first error: a later sweep continues.
+ * Each network costs two calls, and a host has at most NETWORKS_PER_HOST_MAX.
  */
 function createSweep(
   { networks, isDriverReady, log }: SetNetworksOptions,

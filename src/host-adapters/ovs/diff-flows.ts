@@ -15,7 +15,7 @@ export function diffFlows(before: readonly string[], after: readonly string[]): 
   return [...deletions, ...additions];
 }
 
-/** The flows by all that identifies them in a bridge: their text without cookie and actions. */
+/** Maps each flow by its table, priority and match, which identify it in a bridge. */
 function byMatch(lines: readonly string[]): Map<string, string> {
   return new Map(
     lines.map((line) => [line.replace(/\bcookie=\w+,/, "").replace(/,?\bactions=.*$/, ""), line]),

@@ -9,7 +9,7 @@ const forwardingFile = "/proc/sys/net/ipv4/ip_forward";
 const connectionsFile = "/proc/sys/net/netfilter/nf_conntrack_max";
 /** The kernel's default on a host of 4 GiB, if it has no such file. */
 const connectionsDefault = 65_536;
-/** Each network may have this part of the host's tracked connections outside: a sixteenth. */
+/** A network may use a sixteenth of the host's tracked connections for external addresses. */
 const connectionShares = 16;
 
 const routesSchema = z.array(
@@ -31,12 +31,12 @@ export interface HostUplinkOptions {
 }
 
 /**
- * The uplink as a route, and rules of iptables in chains of their own. The next hop of the route is
- * the first address, which belongs to no network because no conntrack zone is 0. Its MAC address is
- * that of the bridge's gateway.
+ * The uplink as a route and chains of iptables. The next hop of the route is the first address,
+ * which belongs to no network because no conntrack zone is 0. Its MAC address is that of the
+ * bridge's gateway.
  *
- * The table `mangle` drops what must not pass. Docker and operators insert their rules in front of
- * others in `filter`, which comes after it.
+ * The table `mangle` drops packets that must not pass. It comes before `filter`, where Docker and
+ * operators insert their rules in front of all others.
  */
 export function createHostUplink({ bridge, firstAddress }: HostUplinkOptions): Uplink {
   const subnet = `${firstAddress}/16`;
@@ -116,7 +116,7 @@ function listChains({
   ];
 }
 
-/** Another route for these addresses, such as one of a VPN, would lose its traffic. */
+/** Rejects if the host has another route for these addresses, which would lose its traffic. */
 async function checkUnused(subnet: string, own: string, signal: AbortSignal): Promise<void> {
   for (const selector of ["root", "match"]) {
     const args = ["-json", "-4", "route", "show", selector, subnet];
@@ -130,7 +130,7 @@ async function checkUnused(subnet: string, own: string, signal: AbortSignal): Pr
   }
 }
 
-/** Those of an earlier setting. */
+/** Removes the routes of earlier settings of the subnet. */
 async function removeOtherRoutes(subnet: string, name: string, signal: AbortSignal): Promise<void> {
   const args = ["-json", "-4", "route", "show", "dev", name];
   for (const { dst } of readRoutes(await runOnHost(ip, args, signal)))
@@ -139,9 +139,9 @@ async function removeOtherRoutes(subnet: string, name: string, signal: AbortSign
 }
 
 /**
- * Docker sets the policy of FORWARD to DROP only if it enables forwarding itself. The driver starts
- * before Docker, so it does the same. Otherwise the host would forward the packets of its
- * neighbors.
+ * Enables forwarding, unless the host already forwards packets. Like Docker, it first sets the
+ * policy of FORWARD to DROP: otherwise the host would forward the packets of its neighbors. Docker
+ * sets the policy only if it enables forwarding itself, and the driver starts before Docker.
  */
 async function enableForwarding(signal: AbortSignal): Promise<void> {
   if ((await readFile(forwardingFile, "utf8")).trim() === "1") return;
@@ -154,7 +154,7 @@ async function readConnectionLimit(): Promise<number> {
   return Math.max(1, Math.floor(Number(text) / connectionShares));
 }
 
-/** The interfaces of the default route with the lowest metric, of which it may have several. */
+/** Lists the interfaces of the default route with the lowest metric, which may have several. */
 async function listDefaultInterfaces(signal: AbortSignal): Promise<string[]> {
   const text = await runOnHost(ip, ["-json", "-4", "route", "show", "default"], signal);
   const usable = readRoutes(text)

@@ -28,7 +28,7 @@ const flowsTimeoutMs = 30_000;
 const pingTimeoutMs = 2_000;
 
 const kernelConnectionsFile = "/proc/sys/net/netfilter/nf_conntrack_max";
-/** One network may have this part of the tracked connections of the host: an eighth. */
+/** A network may use an eighth of the host's tracked connections. */
 const connectionShares = 8;
 
 /** The name of the tunnel's port in the bridge. */
@@ -46,9 +46,9 @@ export interface OvsSwitchOptions {
 }
 
 /**
- * An integration bridge of Open vSwitch, driven through `ovs-vsctl` and `ovs-ofctl`. The datapath
- * and the tunnel of an existing bridge follow the options when `ensureBridge` is called. The
- * tunnel's port is in the list of ports, without external ids.
+ * An integration bridge of Open vSwitch, controlled by `ovs-vsctl`, `ovs-ofctl` and `ovs-appctl`.
+ * `ensureBridge` gives an existing bridge the datapath and the tunnel of the options. `listPorts`
+ * includes the tunnel's port, without external ids.
  */
 export function createOvsSwitch(options: OvsSwitchOptions): SwitchPort {
   return new OvsSwitch(options);
@@ -78,13 +78,13 @@ const listInterfaces = [
   "list",
   "Interface",
 ];
-/** Open vSwitch ignores this member. See OvsSwitch. */
+/** The key of the stored index of an interface: see OvsSwitch. Open vSwitch ignores it. */
 const openedKey = "berth-ifindex";
 
 /**
- * The netdev datapath opens an interface by name, but then reads from that very interface. If it is
- * deleted and created again, its port has the number that it had, and receives nothing. Only a
- * removal of the port in a transaction of its own helps. So `addPort` stores the kernel's index of
+ * The netdev datapath opens an interface by name, and keeps reading from that very interface. If
+ * the interface is deleted and created again, its port keeps its number, and receives nothing. Only
+ * a removal of the port in a separate transaction helps. So `addPort` stores the kernel's index of
  * the interface that the daemon has opened, and compares it with the current one.
  */
 class OvsSwitch implements SwitchPort {
@@ -96,8 +96,8 @@ class OvsSwitch implements SwitchPort {
   readonly #tunnel: { udpPort: number } | undefined;
   /**
    * The flows that the last call has applied. To compare 10,000 flows with those of the bridge, the
-   * daemon must list them, and the netdev datapath forwards nothing meanwhile. So a call sends the
-   * differences from these while their number is that of the bridge.
+   * daemon must list them, and the netdev datapath forwards nothing meanwhile. So while the bridge
+   * has this number of flows, a call sends only the differences from these.
    */
   #applied: readonly string[] | undefined;
 
@@ -120,8 +120,9 @@ class OvsSwitch implements SwitchPort {
   }
 
   /**
-   * All networks share one table of tracked connections, and in the kernel the host as well. So
-   * each zone, which is one network, gets a share of it. A restarted switch has no limit.
+   * Limits the tracked connections of each conntrack zone, which is one network. All networks share
+   * one connection table, and the kernel's also has the connections of the host. A restarted switch
+   * has no limit.
    */
   async #limitConnections(signal: AbortSignal): Promise<void> {
     const options = { timeoutMs: listTimeoutMs, signal };
@@ -140,7 +141,10 @@ class OvsSwitch implements SwitchPort {
     await dpctl("ct-set-limits", datapath, `default=${share}`);
   }
 
-  /** Another program may have had the UDP port, and only a new port is opened again for certain. */
+  /**
+   * Ensures the tunnel's port. Replaces one that the daemon could not open, for example because
+   * another program had the UDP port: the daemon does not retry reliably.
+   */
   async #ensureTunnel({ udpPort }: { udpPort: number }, signal: AbortSignal): Promise<void> {
     const name = TUNNEL_PORT_NAME;
     const options = `options={remote_ip=flow,key=flow,dst_port=${udpPort}}`;
@@ -286,7 +290,7 @@ class OvsSwitch implements SwitchPort {
 
 interface CallOptions {
   timeoutMs?: number;
-  /** False for a change that the daemon ignores. The default waits until it is in force. */
+  /** False for a change that the daemon ignores. By default, waits until it is in force. */
   waits?: boolean;
   signal: AbortSignal;
 }

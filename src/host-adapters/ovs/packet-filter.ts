@@ -8,24 +8,25 @@ export const ip6tables = "/usr/sbin/ip6tables";
 export type FilterProgram = typeof iptables | typeof ip6tables;
 
 const commandTimeoutMs = 5_000;
-/** The programs wait this long for each other's lock. */
+/** In seconds: how long a program waits for the lock that all programs of iptables share. */
 const waitArgs = ["-w", "4"];
 
-/** Rules in a chain of their own, and the rules of other chains that lead to it. */
+/** A chain of its own with rules, and the rules of other chains that jump to it. */
 export interface FilterChain {
   table: "raw" | "mangle" | "filter" | "nat";
   name: string;
   /** Rules without `-A` and the name, in order. */
   rules: readonly string[];
-  /** Each is a chain of the table, followed by a match. */
+  /** Each jump is in a chain of the same table, for packets that have the match. */
   jumps: readonly (readonly [chain: string, ...match: string[]])[];
-  /** Missing jumps are added behind those to this chain, which operators fill. */
+  /** Missing jumps are added after the jump to this chain, such as one that operators fill. */
   behind?: string;
 }
 
 /**
- * Ensures that a chain has exactly these rules, which one transaction replaces, and that each jump
- * to it exists. A missing jump becomes the first rule, or the first one behind `behind`.
+ * Ensures that a chain has exactly these rules, and that each jump to it exists. Replaces the rules
+ * in one transaction. Inserts a missing jump as the first rule of its chain, or directly after the
+ * jump to `behind`. An existing jump stays where it is.
  */
 export async function ensureChain(
   program: FilterProgram,
@@ -46,7 +47,7 @@ export async function ensureChain(
   }
 }
 
-/** The place behind the last jump to `chain`, in the rules that `-S` has listed. */
+/** Returns the rule number after the last jump to `chain`, in the rules that `-S` has listed. */
 function findPlaceBehind(chain: string, listed: string): number {
   const rules = listed.split("\n").filter((line) => line.startsWith("-A "));
   return rules.findLastIndex((rule) => rule.endsWith(` -j ${chain}`)) + 2;

@@ -15,9 +15,9 @@ export interface TunnelGuardOptions {
 }
 
 /**
- * Rules of iptables in a chain of their own. They are in the table `raw` before any routing and
- * translation of addresses, so they see packets to this host and those that it forwards. Packets
- * that the host itself sends do not pass there.
+ * The guard as a chain of iptables and one of ip6tables, in the table `raw`. This table precedes
+ * routing and address translation, so it gets the packets to this host and those that it forwards.
+ * Packets that the host itself sends do not pass it.
  */
 export function createTunnelGuard({ bridge, udpPort }: TunnelGuardOptions): TunnelGuard {
   return {

@@ -49,7 +49,7 @@ function refuse(status: number, error: string): ControlAnswer {
   return { status, body: { error } };
 }
 
-/** Undefined for text that is not JSON: no schema accepts it. */
+/** Returns undefined for text that is not JSON. No schema accepts that. */
 function readJson(text: string): unknown {
   try {
     return JSON.parse(text) as unknown;

@@ -7,7 +7,7 @@ import type { DockerCall } from "./docker-call.ts";
 
 /** Docker waits 30 s for an answer, and its other calls for the container wait meanwhile. */
 const CALL_TIMEOUT_MS = 10_000;
-/** Docker has one call for each container that starts or stops, and few for networks. */
+/** Docker has one call in flight for each container that starts or stops, and few for networks. */
 const CALLS_MAX = 512;
 
 /**
@@ -38,7 +38,7 @@ export function createDockerAnswers(
     timeoutMs = CALL_TIMEOUT_MS,
   }: {
     log: Log;
-    /** Docker has lost a call, so the records may differ from what Docker knows. */
+    /** Called when Docker has lost a call, so that the records may differ from what it knows. */
     onLostCall: () => void;
     timeoutMs?: number;
   },
@@ -74,7 +74,7 @@ export function createDockerAnswers(
   };
 }
 
-/** Docker's two interfaces for plugins name the member of an error differently. */
+/** Network calls and IPAM calls have different members for an error. */
 function toAnswer(name: string, sentence: string): object {
   return name.startsWith("IpamDriver.") ? { Error: sentence } : { Err: sentence };
 }
@@ -87,7 +87,7 @@ function parseBody(text: string): unknown {
   }
 }
 
-/** Other errors may name internals. Their details are in the log. */
+/** Hides errors other than these three, because their messages may name internals. See the log. */
 function toSentence(error: unknown): string {
   const isClear =
     error instanceof DriverError || error instanceof LinkError || error instanceof SwitchError;

@@ -25,7 +25,7 @@ const emptyToUndefined = <T extends z.ZodType>(schema: T) =>
     .optional()
     .transform((value) => (value === "" || value === null ? undefined : value));
 
-/** A text such as "4097" of an option, since options of Docker have only texts. */
+/** A number as text, such as "4097": options of Docker are always texts. */
 const numberText = z
   .string()
   .regex(/^\d{1,8}$/, "expected a whole number")
@@ -63,7 +63,7 @@ const endpointOptionsSchema = z.object({
   "berth.set": label,
   "berth.tenant": label,
   "berth.host": label,
-  // These say to which network the endpoint belongs, if the driver has lost its record.
+  // From these, the driver rebuilds a lost record of the network.
   "berth.network": networkIdSchema.optional(),
   "berth.vni": numberText.pipe(vniSchema).optional(),
   "berth.mtu": numberText.pipe(mtuSchema).optional(),

@@ -1,6 +1,7 @@
 import type { z } from "zod";
 import { DriverError } from "../model/driver-error.ts";
 
+/** One method of Docker's plugin interface. */
 export interface DockerCall {
   /** False for a call that ignores its body. */
   needsBody: boolean;
@@ -29,7 +30,7 @@ export function defineCall(
   };
 }
 
-/** Names the first invalid member, but no value. */
+/** Names the first invalid member without its value. */
 function describeIssue({ issues }: z.ZodError): string {
   const [issue] = issues;
   if (!issue) return "its form is unknown";

@@ -9,7 +9,7 @@ import { defineCall, type DockerCall } from "./docker-call.ts";
  * creation of an endpoint refuses an address that a running container has. Docker's own IPAM driver
  * would refuse a second network with an overlapping subnet.
  *
- * The id of a pool is its subnet after this prefix.
+ * The id of a pool is this prefix and its subnet.
  */
 const POOL_PREFIX = "berth/";
 

@@ -92,8 +92,9 @@ async function createNetwork(
 }
 
 /**
- * If a call for a network was lost, Docker never deletes the record. A host has one Docker network
- * for each network, so a newer one replaces the others that have no endpoints.
+ * Removes the records of older Docker networks of the same network that have no endpoints. A host
+ * has only one for each network. Docker never deletes the record of a network whose creation or
+ * deletion was a lost call.
  */
 async function removeReplacedNetworks(
   ctx: DriverContext,
@@ -106,7 +107,7 @@ async function removeReplacedNetworks(
       await ctx.records.removeNetwork(otherId);
 }
 
-/** Docker deletes a network only without containers, so its endpoints are remainders of a crash. */
+/** Docker deletes only a network without containers, so a crash has left its endpoints. */
 async function deleteNetwork(
   ctx: DriverContext,
   dockerNetworkId: string,
@@ -148,7 +149,7 @@ async function createEndpoint(
   return { Interface: Interface?.MacAddress === undefined ? { MacAddress: mac } : {} };
 }
 
-/** The facts of a lost network, if the creator of the endpoint has repeated them in its options. */
+/** Rebuilds a lost record of a network from the options of an endpoint, if they have the facts. */
 function rebuildNetwork(
   options: Partial<NonNullable<z.output<typeof createEndpointSchema>["Options"]>>,
   mtu: number,

@@ -5,15 +5,15 @@ import { toExternalIds } from "../model/external-ids.ts";
 import type { LinkEnds } from "../model/link-names.ts";
 import type { DriverContext } from "./driver-context.ts";
 
-/** The deadline for the cleanup after a failed call, which may have used up its own. */
+/** The deadline of the cleanup after a failed call, whose own deadline may have passed. */
 const CLEANUP_TIMEOUT_MS = 5_000;
 /** How long to wait for Open vSwitch to remove a port. The link is removed in parallel. */
 const REMOVE_PORT_TIMEOUT_MS = 4_000;
 
 /**
  * Records an endpoint durably, without a link. A repeated call with the same facts changes nothing.
- * It replaces another endpoint with the same address or MAC address whose container has ended,
- * because Docker has forgotten that endpoint.
+ * It replaces another endpoint with the same address or MAC address if that one has no container,
+ * because then Docker has forgotten it. Rejects with DriverError if it has one.
  */
 export async function recordEndpoint(
   ctx: DriverContext,
@@ -41,8 +41,9 @@ export async function recordEndpoint(
 }
 
 /**
- * Removes an endpoint whose address another one gets. Refuses if a container has its interface, or
- * gets it next because a join has succeeded. It looks while no join of the endpoint runs.
+ * Removes an endpoint whose address another one needs. Rejects with DriverError if a container has
+ * its interface, or will get it because a join has succeeded. Checks this under the lock of the
+ * endpoint, so no join runs meanwhile.
  */
 async function replaceEndpoint(
   ctx: DriverContext,
@@ -110,7 +111,7 @@ export async function attachEndpoint(
   );
 }
 
-/** Removes the port and the link of an endpoint. The record stays. Idempotent. */
+/** Removes the port and the link of an endpoint, but not its record. Idempotent. */
 export async function detachEndpoint(
   ctx: DriverContext,
   endpointId: string,
@@ -128,7 +129,7 @@ export async function removeEndpoint(
   await ctx.lock.run(endpointId, () => removeLinkAndRecord(ctx, endpointId, signal), signal);
 }
 
-/** The caller holds the lock of the endpoint. */
+/** Skips the link if a detachment has removed it. The caller holds the lock of the endpoint. */
 async function removeLinkAndRecord(
   ctx: DriverContext,
   endpointId: string,
@@ -139,7 +140,10 @@ async function removeLinkAndRecord(
   ctx.detached.delete(endpointId);
 }
 
-/** The caller holds the lock of the endpoint. */
+/**
+ * Ensures the switch port of an endpoint, with its external ids. The caller holds the lock of the
+ * endpoint.
+ */
 export async function addPort(
   ctx: DriverContext,
   endpointId: string,
@@ -154,9 +158,9 @@ export async function addPort(
 }
 
 /**
- * Removes the port and the link. If the switch does not answer, the link is removed all the same,
- * because it belongs to a container that ends. Then the next convergence removes the port. The
- * caller holds the lock of the endpoint.
+ * Removes the port and the link. Removes the link even if the switch does not answer, because its
+ * container ends. Then the next convergence removes the port. The caller holds the lock of the
+ * endpoint.
  */
 async function removeLink(
   ctx: DriverContext,

@@ -11,10 +11,9 @@ import { TUNNEL_PORT } from "./switch-flows.ts";
 
 /**
  * Docker joins an endpoint within milliseconds of its creation, or within 30 s if the driver dies
- * in between. It moves the link within milliseconds of the join, and then the time begins again.
- * It removes the endpoint when its container ends. So an endpoint without a container
- * after this time is the remainder of a crash. If Docker joins it all the same, the start fails and
- * the next one succeeds.
+ * in between. The join restarts this time, and Docker moves the link within milliseconds. It
+ * removes the endpoint when its container ends. So an endpoint that has no container after this
+ * time was left by a crash. If Docker still joins it, that start fails and the next one succeeds.
  */
 const UNUSED_ENDPOINT_MS = 60_000;
 
@@ -33,18 +32,18 @@ export interface Convergence {
 }
 
 /**
- * Brings records, links and switch ports in agreement. The links are the truth: the kernel removes
- * a link with its container's namespace. One failed correction prevents no other. Rejects only if
- * it can list neither links nor ports.
+ * Brings records, links and switch ports into agreement. The links are the source of truth: the
+ * kernel removes a link with its container's namespace. One failed correction prevents no other.
+ * Rejects if Open vSwitch is down, or if it cannot list links or ports.
  *
  * - It adds the missing port of a link whose container's end is in a container.
  * - It removes the port of a link that has vanished, and endpoints that stay without a container.
  * - It removes ports and links without a record, unless a container has the other end. Then the
  *   state file was lost, and it rebuilds the record from the external ids of the port.
  *
- * Calls of Docker may overlap with it. So it decides by a list that may be stale, and observes
- * again under the locks of a batch of endpoints before it changes anything. Its corrections have a
- * limit of their own, so that calls of Docker never queue behind them.
+ * Calls of Docker may run meanwhile, so its first list may be stale. Under the locks of a batch of
+ * endpoints, it observes and decides again before it changes anything. Its corrections have a
+ * separate limit, so that calls of Docker never queue behind them.
  */
 export async function converge(ctx: DriverContext, signal: AbortSignal): Promise<Convergence> {
   const errors: unknown[] = [];
@@ -108,7 +107,7 @@ async function ensureUplink(
   flows.openUplink();
 }
 
-/** Links are listed first: each listed link of the driver had a record when it was created. */
+/** Lists links and ports. Links first, because each link has a record before it exists. */
 async function observe(ctx: DriverContext, signal: AbortSignal): Promise<Observed> {
   const links = await ctx.links.list(signal);
   const ports = await ctx.switchPort.listPorts(signal);
@@ -129,7 +128,7 @@ function decide(ctx: DriverContext, endpointId: string, { ports, links }: Observ
   return link === undefined && port ? "remove-port" : "none";
 }
 
-/** The result is the name of an interface that remains because a container may need it. */
+/** Returns the name of an unknown interface that it leaves, because a container may need it. */
 type ConvergenceTask = EndpointTask<Observed, string | undefined>;
 
 function toCorrectionTask(

@@ -13,9 +13,9 @@ import type { StateStore } from "../ports/state-store.ts";
 
 /**
  * The driver's records of networks and endpoints, in memory and in the store. A change resolves
- * once it is durable. If the store rejects, an addition is undone and rejects. Removals and
- * adoptions resolve all the same, and `saveChanges` repeats them. So on a full disk containers
- * end, and those that run retain their flows.
+ * once it is durable. If the store fails, an addition is undone and rejects. A removal or an
+ * adoption still takes effect and resolves, and `saveChanges` stores it later. So on a full disk
+ * containers can stop, and running ones retain their flows.
  */
 export class EndpointRecords {
   readonly #store: StateStore<DriverRecordsContent>;
@@ -23,9 +23,9 @@ export class EndpointRecords {
   readonly #endpoints: Map<string, Endpoint>;
   readonly #names: LinkNames;
   readonly #nowMs: () => number;
-  /** When this process first had the record or last joined it, by the monotonic clock. */
+  /** When this process first had the record, or last joined the endpoint. Monotonic. */
   readonly #knownSinceMs = new Map<string, number>();
-  /** Counts removals and adoptions. */
+  /** The number of removals and adoptions so far. */
   #changes = 0;
   #savedChanges = 0;
 
@@ -50,12 +50,12 @@ export class EndpointRecords {
     return this.#endpoints;
   }
 
-  /** The age begins again: the endpoint has joined its container. */
+  /** Restarts the age of an endpoint, because it has joined its container. */
   renew(endpointId: string): void {
     if (this.#endpoints.has(endpointId)) this.#knownSinceMs.set(endpointId, this.#nowMs());
   }
 
-  /** How long this process has known the endpoint, since its last join. */
+  /** The time since this process first had the record, or since the last join of the endpoint. */
   ageMs(endpointId: string): number {
     return this.#nowMs() - (this.#knownSinceMs.get(endpointId) ?? this.#nowMs());
   }
@@ -100,7 +100,7 @@ export class EndpointRecords {
     await this.#saveOrRepeat();
   }
 
-  /** Saves the removals and adoptions that the store has rejected. */
+  /** Stores the removals and adoptions that the store has not accepted yet. */
   async saveChanges(): Promise<void> {
     if (this.#savedChanges < this.#changes) await this.#save();
   }
@@ -166,7 +166,7 @@ export class EndpointRecords {
   }
 }
 
-/** The store must hold only what a later start can load. */
+/** Rejects a record that a later start could not load. */
 function parseRecord<T>(schema: z.ZodType<T>, record: T): T {
   const { data, error } = schema.safeParse(record);
   if (error) throw new DriverError(`The record is invalid: ${z.prettifyError(error)}`);

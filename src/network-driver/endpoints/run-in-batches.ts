@@ -1,7 +1,7 @@
 import type { ConcurrencyLimit } from "../../lib/async/concurrency-limit.ts";
 import type { KeyedLock } from "../../lib/async/keyed-lock.ts";
 
-/** A call of Docker for an endpoint of a running batch waits for that batch. */
+/** A small batch, because a call of Docker for one of its endpoints waits until it ends. */
 const BATCH_TASKS_MAX = 16;
 
 export interface EndpointTask<Observed, Result> {
@@ -14,8 +14,8 @@ export interface EndpointTask<Observed, Result> {
  * Runs tasks in their order, in batches. A batch observes once, while it holds the locks of its
  * endpoints. So 1,000 tasks do not each list 1,000 links. A failed task prevents no other one.
  *
- * Omits tasks whose endpoint is locked, because a call of Docker changes it at that moment, and
- * returns whether there were some. Ends at the batch in which the signal aborts.
+ * Omits tasks whose endpoint is locked, because a call of Docker is changing it. `hasOmitted` says
+ * whether it has omitted some. Starts no further batch once the signal is aborted.
  */
 export async function runInBatches<Observed, Result>(
   {

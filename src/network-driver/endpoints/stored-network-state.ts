@@ -31,9 +31,9 @@ export class StoredNetworkState {
   }
 
   /**
-   * Returns a higher version of the same source if it is current, and then changes nothing. The
-   * state is current even if the store rejects. So a set that has moved is reachable, and no
-   * departed host is trusted. `save` stores it then.
+   * Makes the state the current one, and returns undefined. If the current one has a higher version
+   * of the same source, changes nothing and returns that version. Does not store the state: see
+   * `save`. So a full disk delays no flows: a moved set is reachable, and no old host is trusted.
    */
   accept(state: NetworkState): number | undefined {
     const current = this.#current;
@@ -44,7 +44,7 @@ export class StoredNetworkState {
     return undefined;
   }
 
-  /** Resolves once the current state is durable. */
+  /** Stores the current state unless it is stored. Resolves once it is durable. */
   async save(): Promise<void> {
     const state = this.#current;
     if (!this.#isUnsaved || !state) return;

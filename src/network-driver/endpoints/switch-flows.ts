@@ -23,9 +23,9 @@ interface FlowSources {
   switchPort: SwitchPort;
   datapath: Datapath;
   networkState: StoredNetworkState;
-  /** The first address of the uplink: see `Uplink`. Undefined without an uplink. */
+  /** `firstAddress` of the `Uplink`. Undefined without an uplink. */
   uplinkFirstAddress: string | undefined;
-  /** False if the records of running containers may be missing: see `completeRecords`. */
+  /** False if records of running containers may be missing until `completeRecords` is called. */
   hasAllRecords: boolean;
 }
 
@@ -41,7 +41,7 @@ export class SwitchFlows {
   readonly #apply: (signal?: AbortSignal) => Promise<void>;
   #zones = new Map<number, number>();
   #appliedFlowCount = 0;
-  /** The names and numbers of the ports of the last application. */
+  /** The names and numbers of the ports for which the flows were last applied. */
   #appliedPorts = "";
   #isOutdated = true;
   #hasAllRecords: boolean;
@@ -69,19 +69,19 @@ export class SwitchFlows {
   }
 
   /**
-   * Marks the flows outdated if the switch now has other ports or other numbers. It has opened a
-   * port late then, or another program has changed the ports.
+   * Marks the flows outdated if these ports or their numbers differ from those of the last `apply`.
+   * Then the switch has opened a port late, or another program has changed the ports.
    */
   compareWith(ports: readonly ListedPort[]): void {
     if (this.#describePorts(ports) !== this.#appliedPorts) this.#isOutdated = true;
   }
 
-  /** A convergence has rebuilt missing records. Before, no flows are applied without them. */
+  /** Call it when a convergence has rebuilt missing records. Before that, `apply` rejects. */
   completeRecords(): void {
     this.#hasAllRecords = true;
   }
 
-  /** The packet filter of the uplink is complete. Before, no flow leads there. */
+  /** Call it when the packet filter of the uplink is complete. Before that, no flow leads there. */
   openUplink(): void {
     if (!this.#isUplinkOpen) this.#isOutdated = true;
     this.#isUplinkOpen = true;

@@ -6,8 +6,8 @@ const zonesMax = 65_535;
  * Assigns a conntrack zone to the VNI of each network of a host. A zone separates the
  * connections of networks with overlapping addresses, so no two networks share one.
  *
- * A network of `previous` stays in its zone, because its open connections are there. Another one
- * gets the zone that its VNI suggests, or the next free one. So a host that has lost its state
+ * A network of `previous` retains its zone, because its open connections are there. Another one
+ * gets the zone derived from its VNI, or the next free one. So a host that has lost its state
  * usually chooses the same zones again. Zones are from 1 to 65,535.
  */
 export function assignConntrackZones(

@@ -11,8 +11,8 @@ import {
 } from "./flow.ts";
 
 /**
- * The MAC address of all gateways. The bridge answers requests for them with it. IPv4 packets to it
- * leave through the uplink, and other frames are dropped.
+ * The MAC address of all gateways, with which the bridge answers requests for them. IPv4 packets to
+ * it leave through the uplink. Other frames to it are dropped.
  */
 export const GATEWAY_MAC = "0a:07:00:00:00:01";
 /** The MAC address of the host's end of the uplink. */
@@ -44,23 +44,23 @@ export interface FlowNetwork {
   conntrackZone: number;
   gateways: readonly string[];
   remotePorts: readonly RemotePort[];
-  /** True for a network with rules that this release cannot enforce. Connections continue. */
+  /** True if a network has rules, which this release cannot enforce. Open connections continue. */
   deniesNew?: boolean;
 }
 
 export interface FlowInput {
   /**
-   * The kernel's datapath refuses to change the options of neighbor discovery, and one rejected
-   * flow makes Open vSwitch reject the whole bundle. So the bridge answers neighbor discovery only
-   * in the netdev datapath. In the kernel's, it sends a solicitation to the one port with the
-   * address, and that port answers.
+   * The datapath decides who answers neighbor discovery. In the netdev datapath, the bridge does.
+   * In the kernel's, the bridge sends a solicitation to the one port with the address, and that
+   * port answers. The kernel's datapath refuses to change the options of neighbor discovery, and
+   * one rejected flow makes Open vSwitch reject the whole bundle.
    */
   datapath: Datapath;
   localPorts: readonly LocalPort[];
   networks: readonly FlowNetwork[];
   /** The number of the tunnel's port. Without it, the host reaches no remote port. */
   tunnelPort?: number | undefined;
-  /** Without it, sets reach no address outside of their networks. */
+  /** Without it, sets reach no external address. */
   uplink?: FlowUplink | undefined;
 }
 
@@ -68,8 +68,8 @@ export interface FlowInput {
 export interface FlowUplink {
   ofPort: number;
   /**
-   * The first of 65,536 IPv4 addresses. A network's packets leave with the one at its conntrack
-   * zone as source, so that answers find their network, although networks have equal addresses.
+   * The first of 65,536 IPv4 addresses. The packets of a network leave with this address plus its
+   * conntrack zone as source. So answers find their network, even if networks have equal addresses.
    */
   firstAddress: string;
 }
@@ -79,8 +79,8 @@ export interface FlowUplink {
  * in ports and addresses.
  *
  * A local port whose network is missing neither sends nor receives, because its rules are unknown.
- * If ports of a network have the same address or MAC address, one of them receives. A local port
- * precedes a remote one, and a higher port number a lower one, because it is newer.
+ * If several ports of a network have the same address or MAC address, only one of them receives. A
+ * local port precedes a remote one, and a higher port number a lower one, because it is newer.
  */
 export function compileFlows({
   datapath,
@@ -118,7 +118,7 @@ export function compileFlows({
   return flows.sort(compareFlows);
 }
 
-/** A port sends only from its own MAC address and addresses, and requests only other neighbors. */
+/** A port sends only from its own MAC address and addresses. It gets no answer about these. */
 function compileSender(network: FlowNetwork, { ofPort, mac, addresses }: LocalPort): Flow[] {
   const sender = `in_port=${ofPort},dl_src=${checkMac(mac)}`;
   const own = `${register.network}=${network.vni},in_port=${ofPort}`;
@@ -131,15 +131,15 @@ function compileSender(network: FlowNetwork, { ofPort, mac, addresses }: LocalPo
         : [`ipv6,${sender},ipv6_src=${address}`];
     return [
       ...matches.map((match) => toFlow(network, table.classify, 100, match, accept)),
-      // The kernel would treat an answer for the port's own address as a conflict of duplicates.
+      // The kernel would treat an answer for the port's own address as a duplicate address.
       toFlow(network, table.neighbors, 110, requestOwn, "drop"),
     ];
   });
 }
 
 /**
- * A port requests neighbors and advertises itself, in both cases with its own MAC address in the
- * option. The option may be missing.
+ * A port sends solicitations, and advertisements of itself. Their option must have the MAC address
+ * of the port, or be missing.
  */
 function compileDiscovery(network: FlowNetwork, { ofPort, mac, addresses }: LocalPort): Flow[] {
   const load = loadNetwork(network);
@@ -199,7 +199,7 @@ function compileRules(network: FlowNetwork): Flow[] {
   ];
 }
 
-/** Each MAC address of a network leads to one local port, or for local senders to one host. */
+/** Each MAC address leads to one local port or, only for frames of local ports, to one host. */
 function compileReceivers(
   network: FlowNetwork,
   {
@@ -232,7 +232,7 @@ function compileReceivers(
   return [...flows.values()];
 }
 
-/** The tunnel delivers packets of a network from the hosts of its remote ports, and no ARP. */
+/** Accepts packets of a network from the tunnel if a host of its remote ports sent them. No ARP. */
 function compileTunnel(
   network: FlowNetwork,
   { tunnelPort, forwardsDiscovery }: { tunnelPort: number; forwardsDiscovery: boolean },
@@ -256,9 +256,9 @@ function compileTunnel(
 }
 
 /**
- * IPv4 packets of local ports to the gateway leave with the network's address of the uplink. The
- * connection is committed only now, with this translation. Answers to that address return to the
- * port, and nothing else enters.
+ * Sends IPv4 packets of local ports for the gateway's MAC address to the uplink, with
+ * `uplinkAddress` as source. Commits their connections with this translation. Answers to that
+ * address return to the port, and no other packet enters.
  */
 function compileUplink(
   network: FlowNetwork,
@@ -299,7 +299,7 @@ function compileUplink(
   return [...flows, ...receivers.values()];
 }
 
-/** The source of a network's packets outside: see FlowUplink. */
+/** Returns the source address of a network's packets to external addresses: see FlowUplink. */
 export function uplinkAddress(firstAddress: string, conntrackZone: number): string {
   const first = parseAddress(firstAddress);
   assert(first?.family === 4, "the uplink has IPv4 addresses");

@@ -54,7 +54,7 @@ const commonFlows: readonly Flow[] = [
   ...compileStates(table.egress, table.forward),
   ...compileStates(table.ingress, table.output),
 
-  // Both tables of rules have permitted the packet: only now is its connection established.
+  // The tables egress and ingress have both permitted the packet, so commit its connection.
   ...["ip", "ipv6"].map((protocol) =>
     flow(table.output, 100, `${protocol},ct_state=+trk+new`, `ct(commit,${zone}),${ports}`),
   ),
@@ -64,9 +64,9 @@ const commonFlows: readonly Flow[] = [
   ...credentialAddresses.map((match) => drop(table.protect, 110, match)),
   flow(table.protect, 50, "ip", `goto_table:${table.outbound}`),
 
-  // The connection exists, and has its translation.
+  // A packet of a committed connection gets the translation of that connection.
   flow(table.outbound, 90, "ip", `ct(${zone},nat),${ports}`),
-  // Only sets open connections.
+  // Only sets may open connections, so a new one from outside is dropped.
   drop(table.inbound, 110, "ct_state=+trk+new"),
   drop(table.inbound, 110, "ct_state=+trk+inv"),
 
@@ -112,7 +112,7 @@ const answeringFlows: readonly Flow[] = [
   ),
 ];
 
-/** Neighbor discovery is not tracked, and table 0 drops it if its addresses are spoofed. */
+/** Ports answer neighbor discovery. It is not tracked, and table 0 drops spoofed addresses. */
 const forwardingFlows: readonly Flow[] = [
   drop(table.classify, 210, "icmp6,icmpv6_type=135"),
   ...["icmp6,icmpv6_type=135", "icmp6,icmpv6_type=136"].map((match) =>
@@ -120,7 +120,7 @@ const forwardingFlows: readonly Flow[] = [
   ),
 ];
 
-/** Packets of permitted connections pass, invalid ones do not, and rules decide about new ones. */
+/** Packets of permitted connections pass, and invalid ones are dropped. New ones need a rule. */
 function compileStates(from: number, to: number): Flow[] {
   return [
     drop(from, 110, "ct_state=+trk+inv"),

@@ -19,23 +19,23 @@ export const flowTables = {
   answer: 6,
   /** Completes the answer of neighbor discovery. */
   advertise: 7,
-  /** Drops packets to addresses outside that sets must not reach. */
+  /** Drops packets to external addresses that sets must not reach. */
   protect: 8,
-  /** Translates the source of a packet to an address outside of the network. */
+  /** Translates the source of a packet to an external address. */
   outbound: 9,
-  /** Delivers the answers of such packets. */
+  /** Delivers the answers from external addresses. */
   inbound: 10,
 } as const;
 
-/** Registers of a frame in the bridge. */
+/** The registers that carry the facts of a frame from table to table. */
 export const flowRegisters = {
   /** The VNI of the frame's network. */
   network: "reg0",
   /** The connection tracking zone of that network. */
   zone: "reg1",
-  /** The port that `output` sends the packet to. */
+  /** The port to which the table `output` sends the packet. */
   port: "reg2",
-  /** 1 if another host sent the frame. */
+  /** 1 if the frame arrived through the tunnel, and 0 otherwise. */
   isRemote: "reg3",
 } as const;
 

@@ -10,9 +10,9 @@ import {
 import { formatAddress, parseAddress } from "../../lib/ip/ip-address.ts";
 
 /**
- * Bounds of the records of one host. A set has one endpoint in each of its networks. The planner
- * counts neither unknown sets nor endpoints that Docker is about to delete, so they are twice what
- * its sets need.
+ * Bounds of the records of one host. A set has one endpoint in each of its networks. The bounds
+ * are twice what the planner's sets need: it counts neither unknown sets nor endpoints that Docker
+ * is about to delete.
  */
 export const DOCKER_NETWORKS_MAX = 2 * NETWORKS_PER_HOST_MAX;
 export const ENDPOINTS_MAX = 2 * NETWORKS_PER_HOST_MAX;
@@ -39,7 +39,7 @@ export const labelSchema = z
   .max(64)
   .regex(/^[\x21-\x7e]+$/, "expected printable ASCII without spaces");
 
-/** A Docker network with the driver. */
+/** A Docker network that uses this driver. */
 export const dockerNetworkSchema = z.object({
   networkId: networkIdSchema,
   vni: vniSchema,
@@ -61,7 +61,7 @@ export const endpointSchema = z.object({
 
 /**
  * Members that this release does not know are ignored, because a later one may have written them
- * before a rollback. So a later release only adds members, and none without which this one errs.
+ * before a rollback. So later releases may only add members that earlier ones can ignore safely.
  */
 export const driverRecordsSchema = z.object({
   version: z.number().int().min(1),
@@ -81,8 +81,8 @@ const anyEntries = driverRecordsSchema.extend({
 });
 
 /**
- * Reads each valid entry of records that `driverRecordsSchema` refuses, so that one invalid entry
- * costs no other one. Undefined if the records have a different form.
+ * Reads the valid entries of records that `driverRecordsSchema` refuses, so that one invalid entry
+ * does not lose the others. Returns undefined if the records have a different form.
  */
 export function salvageRecords(json: unknown): DriverRecordsContent | undefined {
   const { data } = anyEntries.safeParse(json);

@@ -1,8 +1,8 @@
 import { dockerIdSchema, type Endpoint, endpointSchema } from "./driver-records.ts";
 
 /**
- * The external ids of a port: a complete record of its endpoint, from which the driver rebuilds the
- * record.
+ * Returns the external ids of a port: a copy of its endpoint's record, from which the driver can
+ * rebuild a lost record.
  */
 export function toExternalIds(endpointId: string, endpoint: Endpoint): Record<string, string> {
   const { set, tenant, host } = endpoint;
@@ -21,7 +21,7 @@ export function toExternalIds(endpointId: string, endpoint: Endpoint): Record<st
   };
 }
 
-/** Reads what `toExternalIds` wrote. Undefined if anything is missing or invalid. */
+/** Reads what `toExternalIds` wrote. Returns undefined unless it is complete and valid. */
 export function readExternalIds(
   ids: Readonly<Record<string, string>>,
 ): { endpointId: string; endpoint: Endpoint } | undefined {

@@ -8,8 +8,8 @@ export interface LinkEnds {
 }
 
 /**
- * The names of a driver's interfaces, which follow from Docker's random ids of endpoints. No other
- * program of the machine may use the prefix: the driver removes such links without an endpoint.
+ * The names of a driver's interfaces, derived from Docker's random ids of endpoints. No other
+ * program of the host may use the prefix: the driver removes links with it that have no endpoint.
  */
 export interface LinkNames {
   nameEnds(endpointId: string): LinkEnds;

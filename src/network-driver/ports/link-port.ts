@@ -35,7 +35,7 @@ export interface ListedLink {
   isPeerInOtherNamespace: boolean;
 }
 
-/** A call failed. Its message is a sentence for operators. */
+/** A change of a link failed. Its message is a sentence for operators. */
 export class LinkError extends Error {
   override readonly name = "LinkError";
 }

@@ -1,13 +1,13 @@
 /** A durable value of the driver. */
 export interface StateStore<T> {
   /**
-   * Loads the value. An invalid one is set aside, so that the driver starts without it and an
-   * operator can examine it. Rejects if the storage cannot be read.
+   * Loads the value. Sets an invalid one aside, so that the driver starts without it and an
+   * operator can examine it. Rejects if it cannot read the storage.
    */
   load(): Promise<LoadedState<T>>;
   /**
-   * Saves durably: after it resolves, the value survives a power failure. Calls may overlap, and
-   * then the last value is saved. `read` is called when the write begins.
+   * Saves the value durably: after it resolves, the value survives a power failure. Calls `read`
+   * for the value when the write begins. If calls overlap, the latest value is saved.
    */
   save(read: () => T): Promise<void>;
 }
@@ -15,7 +15,7 @@ export interface StateStore<T> {
 export type LoadedState<T> =
   | { kind: "valid"; value: T }
   | { kind: "missing" }
-  /** `value` lacks what was invalid. `copiedTo` is a copy of everything. */
+  /** `value` lacks the invalid entries. `copiedTo` is the path of a copy with all entries. */
   | { kind: "partial"; value: T; reason: string; copiedTo: string }
-  /** `movedTo` is the place of the invalid value. */
+  /** `movedTo` is the path of the invalid value. */
   | { kind: "invalid"; reason: string; movedTo: string };

@@ -12,9 +12,9 @@
 export interface SwitchPort {
   /**
    * Ensures that the bridge exists with its datapath, in the mode `secure`: without flows it
-   * forwards nothing. Changes neither ports nor flows of an existing bridge. The port to other
-   * hosts exists then, and may still be closed: see `listPorts`. Each call tries to open it again.
-   * No network can use up the host's table of tracked connections.
+   * forwards nothing. Changes neither ports nor flows of an existing bridge. Also ensures the port
+   * to other hosts, and tries to open it if it is closed: see `listPorts`. Limits the tracked
+   * connections of each network, so that none can use up the host's table.
    */
   ensureBridge(signal: AbortSignal): Promise<void>;
   /**
@@ -31,14 +31,14 @@ export interface SwitchPort {
    */
   listPorts(signal: AbortSignal): Promise<ListedPort[]>;
   /**
-   * Replaces all flows of the bridge in one bundle: all of them are in force afterwards, or the old
-   * ones stay. Each flow is one line in the syntax of ovs-ofctl. Flows that do not change
-   * keep their counters and connections.
+   * Replaces all flows of the bridge in one bundle: afterwards either all new flows are in force,
+   * or all old ones. Each flow is one line in the syntax of ovs-ofctl. Unchanged flows keep their
+   * counters, and open connections continue.
    */
   replaceFlows(flows: readonly string[], signal: AbortSignal): Promise<void>;
   /**
-   * Counts the flows of the bridge. It costs little at any number of flows, and shows whether Open
-   * vSwitch has lost them, as after its restart.
+   * Counts the flows of the bridge. It is cheap at any number of flows, and shows whether Open
+   * vSwitch has lost them, for example by a restart.
    */
   countFlows(signal: AbortSignal): Promise<number>;
   /**

@@ -1,15 +1,15 @@
 /**
  * The routing and packet filter of the host behind the uplink, through which the sets of all
- * networks reach addresses outside. Open connections survive each call.
+ * networks reach external addresses. Open connections survive each call.
  */
 export interface Uplink {
-  /** The first of its 65,536 IPv4 addresses, which must be unused in the network of the host. */
+  /** The first of the uplink's 65,536 IPv4 addresses, which no other route of the host covers. */
   readonly firstAddress: string;
   /**
-   * Ensures that packets from the interface leave on that of the host's default route, with the
-   * address of the host as source. Answers return. No packet reaches the host itself or its other
-   * interfaces. The packet filter is complete before the first packet passes. Idempotent, has a
-   * deadline, and rejects with SwitchError.
+   * Ensures that packets from this end leave on the interface of the host's default route, and that
+   * answers return. The packets get the address of the host as source. None reaches the host itself
+   * or its other interfaces. The packet filter is complete before the first packet passes.
+   * Idempotent, has a deadline, and rejects with SwitchError.
    */
   ensure(end: UplinkEnd, signal: AbortSignal): Promise<void>;
 }
@@ -17,6 +17,6 @@ export interface Uplink {
 /** The host's end of the uplink. */
 export interface UplinkEnd {
   interfaceName: string;
-  /** The MAC address to which the host sends answers. */
+  /** The MAC address of the bridge's gateway, to which the host sends answers. */
   gatewayMac: string;
 }
