@@ -265,7 +265,9 @@ function startProbes(sets: readonly BerthSet[]): {
   const probes = sets.map(async (set) => {
     while (!stopping.signal.aborted) {
       requests++;
-      await fetch(`http://${set.address}:8080/`, { signal: AbortSignal.timeout(5_000) })
+      // The sets have a small share of the CPU, so on a busy machine an answer takes long. A set
+      // that is down refuses the connection.
+      await fetch(`http://${set.address}:8080/`, { signal: AbortSignal.timeout(30_000) })
         .then((response) => response.arrayBuffer())
         .catch((error: unknown) => failures.push(`${set.id}: ${String(error)}`));
       await delay(probeEveryMs);
