@@ -81,6 +81,7 @@ export const networkSamples: Samples = {
     assignAddresses.listSubnetsOfSets(q, ids),
   ],
   listHostNetworks: (q) => [hostNetworks.listHostNetworks(q, "host")],
+  listNetworksOnHost: (q) => [hostNetworks.listNetworksOnHost(q, "host")],
   insertAddresses: (q) => [
     assignAddresses.insertAddresses(q, [chosen], [{ subnetId: "sub", lastOffset: 2 }]),
   ],
