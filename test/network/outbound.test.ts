@@ -291,6 +291,10 @@ it("a route that contains the addresses of the uplink is refused, and an old rou
   await onHost("ip", "route", "add", "198.18.0.0/15", "dev", "wan");
   await expect(uplink.ensure(end, signal)).rejects.toThrow("a route to 198.18.0.0/15 on wan.");
   await onHost("ip", "route", "delete", "198.18.0.0/15", "dev", "wan");
+  // A VPN that carries all packets has such a route.
+  await onHost("ip", "route", "add", "128.0.0.0/1", "dev", "wan");
+  await uplink.ensure(end, signal);
+  await onHost("ip", "route", "delete", "128.0.0.0/1", "dev", "wan");
   await onHost("ip", "route", "add", "10.200.0.0/16", "dev", end.interfaceName);
   await uplink.ensure(end, signal);
   const { stdout } = await onHost("ip", "route", "show", "dev", end.interfaceName);

@@ -1,8 +1,12 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { createOvsSwitch, TUNNEL_PORT_NAME } from "../../src/host-adapters/ovs/ovs-switch.ts";
-import { type ListedPort, SwitchError } from "../../src/network-driver/ports/switch-port.ts";
+import { createOvsSwitch } from "../../src/host-adapters/ovs/ovs-switch.ts";
+import {
+  type ListedPort,
+  SwitchError,
+  TUNNEL_PORT,
+} from "../../src/network-driver/ports/switch-port.ts";
 import { type PrivateOvs, startPrivateOvs } from "../support/ovs/private-ovs.ts";
 import { datapath } from "../support/ovs/test-hosts.ts";
 
@@ -29,7 +33,7 @@ describe("the Open vSwitch adapter", () => {
   const ip = (...args: string[]) => run("ip", ["-n", namespace, ...args]);
   const addLink = (name: string) => ip("link", "add", name, "type", "veth", "peer", `${name}p`);
   const listPorts = async () =>
-    (await createSwitch().listPorts(signal)).filter(({ name }) => name !== TUNNEL_PORT_NAME);
+    (await createSwitch().listPorts(signal)).filter(({ name }) => name !== TUNNEL_PORT);
   /** The flows without their counters. */
   const dumpFlows = async () =>
     (await ovs.ovs("ovs-ofctl", "dump-flows", "--no-stats", bridge))
@@ -54,8 +58,8 @@ describe("the Open vSwitch adapter", () => {
   it("has a tunnel port for the flows of all hosts, on the UDP port of the options", async () => {
     await createSwitch(4791).ensureBridge(signal);
     const [tunnel] = await createSwitch().listPorts(signal);
-    expect(tunnel).toEqual({ name: TUNNEL_PORT_NAME, externalIds: {}, ofPort: expect.any(Number) });
-    const options = await ovs.ovs("ovs-vsctl", "get", "Interface", TUNNEL_PORT_NAME, "options");
+    expect(tunnel).toEqual({ name: TUNNEL_PORT, externalIds: {}, ofPort: expect.any(Number) });
+    const options = await ovs.ovs("ovs-vsctl", "get", "Interface", TUNNEL_PORT, "options");
     expect(options.trim()).toBe('{dst_port="4791", key=flow, remote_ip=flow}');
   });
 

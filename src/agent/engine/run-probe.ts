@@ -1,3 +1,4 @@
+import { stripPrefixLength } from "../../lib/ip/ip-address.ts";
 import type { LocalSetSpec, ProbeResult, ProbeTarget } from "../model/local-set.ts";
 import type { EngineContext } from "./engine-context.ts";
 
@@ -22,7 +23,8 @@ export async function runProbe(
     const check = { command: exec.command, timeoutSeconds, listProcesses };
     return containers.probe({ setId, dockerId }, check, signal);
   }
-  const attached = attachments?.[0]?.addresses[0]?.replace(/\/.*$/, "");
+  const [first] = attachments?.[0]?.addresses ?? [];
+  const attached = first === undefined ? undefined : stripPrefixLength(first);
   const address = attached ?? observedAddress;
   if (address === undefined) return { healthy: false, detail: "the set has no address" };
   const endpoint = { address, ...(attached === undefined ? {} : { listProcesses }) };

@@ -1,6 +1,7 @@
 import type Docker from "dockerode";
 import type { LocalSetSpec } from "../../agent/model/local-set.ts";
 import type { JoinedNetwork, JoinedNetworks } from "../../agent/ports/network-port.ts";
+import { stripPrefixLength } from "../../lib/ip/ip-address.ts";
 import { callDocker } from "./call-docker.ts";
 import type { DockerContext } from "./docker-context.ts";
 
@@ -54,7 +55,7 @@ function endpointOf(
 ): Docker.EndpointSettings {
   if (!attachment) return {};
   const { addresses, gateways, mac, mtu, networkId, vni } = attachment;
-  const plain = addresses.map((address) => address.replace(/\/.*$/, ""));
+  const plain = addresses.map(stripPrefixLength);
   const address4 = plain.find((address) => !address.includes(":"));
   const address6 = plain.find((address) => address.includes(":"));
   return {

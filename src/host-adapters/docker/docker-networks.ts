@@ -2,7 +2,13 @@ import type Docker from "dockerode";
 import { z } from "zod";
 import { AgentError } from "../../agent/base/agent-error.ts";
 import type { Attachment } from "../../contracts/agent-protocol/attachment.ts";
-import { formatAddress, formatSubnet, parseAddress, parseSubnet } from "../../lib/ip/ip-address.ts";
+import {
+  formatAddress,
+  formatSubnet,
+  parseAddress,
+  parseSubnet,
+  stripPrefixLength,
+} from "../../lib/ip/ip-address.ts";
 import { callDocker, dockerMessage, dockerStatus } from "./call-docker.ts";
 import { parseAnswer } from "./docker-answers.ts";
 
@@ -198,7 +204,7 @@ function subnetsOf({ addresses, gateways }: Attachment): { cidr: string; gateway
 
 /** Returns the canonical form of an address. Docker returns it as its creator wrote it. */
 function canonical(text: string): string | undefined {
-  const address = parseAddress(text.replace(/\/.*$/, ""));
+  const address = parseAddress(stripPrefixLength(text));
   return address && formatAddress(address);
 }
 

@@ -2,9 +2,16 @@ import { readFile, writeFile } from "node:fs/promises";
 import { z } from "zod";
 import { SwitchError } from "../../network-driver/ports/switch-port.ts";
 import type { Uplink } from "../../network-driver/ports/uplink.ts";
-import { ensureChain, type FilterChain, iptables, runOnHost } from "./packet-filter.ts";
+import {
+  ensureChain,
+  type FilterChain,
+  interfacePattern,
+  ip,
+  iptables,
+  readIpJson,
+  runOnHost,
+} from "./packet-filter.ts";
 
-const ip = "/sbin/ip";
 const forwardingFile = "/proc/sys/net/ipv4/ip_forward";
 const connectionsFile = "/proc/sys/net/netfilter/nf_conntrack_max";
 /** The kernel's default on a host of 4 GiB, if it has no such file. */
@@ -12,16 +19,14 @@ const connectionsDefault = 65_536;
 /** A network may use a sixteenth of the host's tracked connections for external addresses. */
 const connectionShares = 16;
 
-const routesSchema = z.array(
-  z.object({
-    dst: z.string().optional(),
-    /** Missing for `unreachable` and `blackhole`, and for several next hops. */
-    dev: z.string().optional(),
-    metric: z.number().default(0),
-    nexthops: z.array(z.object({ dev: z.string().optional() })).default([]),
-  }),
-);
-const interfacePattern = /^[\w.@:-]{1,15}$/;
+const routeSchema = z.object({
+  dst: z.string().optional(),
+  /** Missing for `unreachable` and `blackhole`, and for several next hops. */
+  dev: z.string().optional(),
+  metric: z.number().default(0),
+  nexthops: z.array(z.object({ dev: z.string().optional() })).default([]),
+});
+type Route = z.output<typeof routeSchema>;
 
 export interface HostUplinkOptions {
   /** Names the chains, so that each bridge has its own. At most 15 characters. */
@@ -119,10 +124,8 @@ function listChains({
 /** Rejects if the host has another route for these addresses, which would lose its traffic. */
 async function checkUnused(subnet: string, own: string, signal: AbortSignal): Promise<void> {
   for (const selector of ["root", "match"]) {
-    const args = ["-json", "-4", "route", "show", selector, subnet];
-    const other = readRoutes(await runOnHost(ip, args, signal)).find(
-      ({ dst, dev }) => dst !== "default" && dev !== own,
-    );
+    const routes = await readRoutes([selector, subnet], signal);
+    const other = routes.find(({ dst, dev }) => !isDefault(dst) && dev !== own);
     if (other)
       throw new SwitchError(
         `The host has a route to ${other.dst ?? subnet} on ${other.dev ?? "no interface"}. Set BERTH_NETWORK_OUTBOUND_SUBNET to an unused /16.`,
@@ -130,10 +133,14 @@ async function checkUnused(subnet: string, own: string, signal: AbortSignal): Pr
   }
 }
 
+/** VPNs replace the default route by two that each cover half of all addresses. */
+function isDefault(dst: string | undefined): boolean {
+  return dst === "default" || dst?.endsWith("/1") === true;
+}
+
 /** Removes the routes of earlier settings of the subnet. */
 async function removeOtherRoutes(subnet: string, name: string, signal: AbortSignal): Promise<void> {
-  const args = ["-json", "-4", "route", "show", "dev", name];
-  for (const { dst } of readRoutes(await runOnHost(ip, args, signal)))
+  for (const { dst } of await readRoutes(["dev", name], signal))
     if (dst !== undefined && dst !== subnet)
       await runOnHost(ip, ["route", "delete", dst, "dev", name], signal);
 }
@@ -156,8 +163,8 @@ async function readConnectionLimit(): Promise<number> {
 
 /** Lists the interfaces of the default route with the lowest metric, which may have several. */
 async function listDefaultInterfaces(signal: AbortSignal): Promise<string[]> {
-  const text = await runOnHost(ip, ["-json", "-4", "route", "show", "default"], signal);
-  const usable = readRoutes(text)
+  const routes = await readRoutes(["default"], signal);
+  const usable = routes
     .map(({ dev, nexthops, metric }) => ({
       metric,
       names: [dev, ...nexthops.map((hop) => hop.dev)].filter(
@@ -170,6 +177,6 @@ async function listDefaultInterfaces(signal: AbortSignal): Promise<string[]> {
   return [...new Set(names)].filter((name) => name !== undefined);
 }
 
-function readRoutes(text: string): z.output<typeof routesSchema> {
-  return routesSchema.parse(text.trim() === "" ? [] : JSON.parse(text));
+function readRoutes(args: readonly string[], signal: AbortSignal): Promise<Route[]> {
+  return readIpJson(z.array(routeSchema), ["-4", "route", "show", ...args], signal);
 }

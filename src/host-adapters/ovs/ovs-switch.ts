@@ -6,6 +6,7 @@ import {
   type ListedPort,
   SwitchError,
   type SwitchPort,
+  TUNNEL_PORT,
 } from "../../network-driver/ports/switch-port.ts";
 import { isAborted, toAbortError } from "../../lib/async/abort.ts";
 import { CommandError, runCommand } from "../exec.ts";
@@ -30,9 +31,6 @@ const pingTimeoutMs = 2_000;
 const kernelConnectionsFile = "/proc/sys/net/netfilter/nf_conntrack_max";
 /** A network may use an eighth of the host's tracked connections. */
 const connectionShares = 8;
-
-/** The name of the tunnel's port in the bridge. */
-export const TUNNEL_PORT_NAME = "berth-vxlan";
 
 export interface OvsSwitchOptions {
   /** The name of the integration bridge. */
@@ -146,7 +144,7 @@ class OvsSwitch implements SwitchPort {
    * another program had the UDP port: the daemon does not retry reliably.
    */
   async #ensureTunnel({ udpPort }: { udpPort: number }, signal: AbortSignal): Promise<void> {
-    const name = TUNNEL_PORT_NAME;
+    const name = TUNNEL_PORT;
     const options = `options={remote_ip=flow,key=flow,dst_port=${udpPort}}`;
     const args = ["--may-exist", "add-port", this.#bridge, name];
     args.push("--", "set", "Interface", name, "type=vxlan", options, "--", ...listInterfaces, name);

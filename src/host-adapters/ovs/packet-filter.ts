@@ -1,6 +1,8 @@
+import type { z } from "zod";
 import { SwitchError } from "../../network-driver/ports/switch-port.ts";
 import { CommandError, runCommand } from "../exec.ts";
 
+export const ip = "/sbin/ip";
 /** Docker needs both programs, so each host has them. */
 export const iptables = "/usr/sbin/iptables";
 export const ip6tables = "/usr/sbin/ip6tables";
@@ -58,6 +60,19 @@ function isMissingRule(error: unknown): boolean {
   if (error instanceof SwitchError && error.cause instanceof CommandError)
     if (error.cause.exitCode === 1) return false;
   throw error;
+}
+
+/** A name of an interface that rules of the packet filter may contain. */
+export const interfacePattern = /^[\w.@:-]{1,15}$/;
+
+/** Reads the JSON of `ip`, which prints nothing or an empty list if it finds nothing. */
+export async function readIpJson<T>(
+  schema: z.ZodType<T[]>,
+  args: readonly string[],
+  signal: AbortSignal,
+): Promise<T[]> {
+  const text = await runOnHost(ip, ["-json", ...args], signal);
+  return schema.parse(text.trim() === "" ? [] : JSON.parse(text));
 }
 
 /** Runs a program that reads or changes the network of the host. Rejects with SwitchError. */

@@ -1,12 +1,9 @@
 import { z } from "zod";
 import { SwitchError } from "../../network-driver/ports/switch-port.ts";
 import type { TunnelGuard } from "../../network-driver/ports/tunnel-guard.ts";
-import { ensureChain, ip6tables, iptables, runOnHost } from "./packet-filter.ts";
-
-const ip = "/sbin/ip";
+import { ensureChain, interfacePattern, ip6tables, iptables, readIpJson } from "./packet-filter.ts";
 
 const addressesSchema = z.array(z.object({ ifname: z.string().optional() }));
-const interfacePattern = /^[\w.@:-]{1,15}$/;
 
 export interface TunnelGuardOptions {
   /** Names the chain, so that each bridge has its own. At most 15 characters. */
@@ -41,10 +38,8 @@ export function createTunnelGuard({ bridge, udpPort }: TunnelGuardOptions): Tunn
 }
 
 async function findInterface(address: string, signal: AbortSignal): Promise<string> {
-  const text = await runOnHost(ip, ["-json", "address", "show", "to", address], signal);
-  const found = addressesSchema
-    .parse(text.trim() === "" ? [] : JSON.parse(text))
-    .find(({ ifname }) => ifname !== undefined)?.ifname;
+  const listed = await readIpJson(addressesSchema, ["address", "show", "to", address], signal);
+  const found = listed.find(({ ifname }) => ifname !== undefined)?.ifname;
   if (found !== undefined && interfacePattern.test(found)) return found;
   throw new SwitchError(`No interface of this host has the tunnel's address ${address}.`);
 }

@@ -36,6 +36,11 @@ export function parseAddress(text: string): IpAddress | undefined {
   return { family: 6, value: toValue(ipaddr.IPv6.parse(text).toByteArray()) };
 }
 
+/** The address of an interface without its prefix length, such as 10.64.0.9 of 10.64.0.9/16. */
+export function stripPrefixLength(interfaceAddress: string): string {
+  return interfaceAddress.replace(/\/.*$/, "");
+}
+
 /** Formats an address as RFC 5952 requires, such as 10.64.0.9 or fd00::9. */
 export function formatAddress({ family, value }: IpAddress): string {
   const address = ipaddr.fromByteArray(toBytes(family, value));

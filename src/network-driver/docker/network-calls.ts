@@ -1,3 +1,4 @@
+import { stripPrefixLength } from "../../lib/ip/ip-address.ts";
 import type { z } from "zod";
 import { deriveMac } from "../../contracts/common/mac-address.ts";
 import {
@@ -8,7 +9,7 @@ import {
 } from "../endpoints/attach-endpoint.ts";
 import type { DriverContext } from "../endpoints/driver-context.ts";
 import { DriverError } from "../model/driver-error.ts";
-import { type DockerNetwork, type Endpoint, stripPrefixLength } from "../model/driver-records.ts";
+import { type DockerNetwork, type Endpoint } from "../model/driver-records.ts";
 import {
   createEndpointSchema,
   createNetworkSchema,

@@ -1,6 +1,7 @@
+import { stripPrefixLength } from "../../lib/ip/ip-address.ts";
 import { runAbortable } from "../../lib/async/abort.ts";
 import { DriverError } from "../model/driver-error.ts";
-import { type DockerNetwork, type Endpoint, stripPrefixLength } from "../model/driver-records.ts";
+import { type DockerNetwork, type Endpoint } from "../model/driver-records.ts";
 import { toExternalIds } from "../model/external-ids.ts";
 import type { LinkEnds } from "../model/link-names.ts";
 import type { DriverContext } from "./driver-context.ts";

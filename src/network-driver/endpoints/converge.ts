@@ -3,11 +3,10 @@ import { DriverError } from "../model/driver-error.ts";
 import type { Endpoint } from "../model/driver-records.ts";
 import { readExternalIds } from "../model/external-ids.ts";
 import type { ListedLink } from "../ports/link-port.ts";
-import type { ListedPort } from "../ports/switch-port.ts";
+import { type ListedPort, TUNNEL_PORT } from "../ports/switch-port.ts";
 import { addPort } from "./attach-endpoint.ts";
 import type { DriverContext } from "./driver-context.ts";
 import { type EndpointTask, runInBatches } from "./run-in-batches.ts";
-import { TUNNEL_PORT } from "./switch-flows.ts";
 
 /**
  * Docker joins an endpoint within milliseconds of its creation, or within 30 s if the driver dies

@@ -1,3 +1,4 @@
+import { stripPrefixLength } from "../../lib/ip/ip-address.ts";
 import { z } from "zod";
 import type { DockerNetwork, DriverRecordsContent, Endpoint } from "../model/driver-records.ts";
 import {
@@ -5,7 +6,6 @@ import {
   dockerNetworkSchema,
   ENDPOINTS_MAX,
   endpointSchema,
-  stripPrefixLength,
 } from "../model/driver-records.ts";
 import { DriverError } from "../model/driver-error.ts";
 import type { LinkNames } from "../model/link-names.ts";

@@ -1,3 +1,4 @@
+import { stripPrefixLength } from "../../lib/ip/ip-address.ts";
 import { coalesce } from "../../lib/async/coalesce.ts";
 import { assignConntrackZones } from "../flows/assign-conntrack-zones.ts";
 import {
@@ -8,14 +9,10 @@ import {
 } from "../flows/compile-flows.ts";
 import { type Datapath, renderFlow } from "../flows/flow.ts";
 import { DriverError } from "../model/driver-error.ts";
-import { stripPrefixLength } from "../model/driver-records.ts";
 import type { LinkNames } from "../model/link-names.ts";
-import type { ListedPort, SwitchPort } from "../ports/switch-port.ts";
+import { type ListedPort, type SwitchPort, TUNNEL_PORT } from "../ports/switch-port.ts";
 import type { EndpointRecords } from "./endpoint-records.ts";
 import type { StoredNetworkState } from "./stored-network-state.ts";
-
-/** The name of the port to the tunnels between hosts. */
-export const TUNNEL_PORT = "berth-vxlan";
 
 interface FlowSources {
   records: EndpointRecords;

@@ -106,11 +106,6 @@ function selectValid<T>(
   );
 }
 
-/** The address of an interface without its prefix length. */
-export function stripPrefixLength(interfaceAddress: string): string {
-  return interfaceAddress.slice(0, interfaceAddress.indexOf("/"));
-}
-
 function isInterfaceAddress(text: string): boolean {
   const [, address = "", prefix = ""] = /^([^/]+)\/(\d{1,3})$/.exec(text) ?? [];
   const parsed = parseAddress(address);

@@ -1,3 +1,6 @@
+/** The name of the port to the tunnels between hosts. */
+export const TUNNEL_PORT = "berth-vxlan";
+
 /**
  * The integration bridge of a host: one Open vSwitch bridge, whose ports are the host ends of the
  * links of sets. The adapter's settings name the bridge and its datapath (kernel or netdev).

@@ -1,6 +1,6 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
-import { createOvsSwitch, TUNNEL_PORT_NAME } from "../../../src/host-adapters/ovs/ovs-switch.ts";
+import { createOvsSwitch } from "../../../src/host-adapters/ovs/ovs-switch.ts";
 import { assignConntrackZones } from "../../../src/network-driver/flows/assign-conntrack-zones.ts";
 import {
   compileFlows,
@@ -8,7 +8,11 @@ import {
   type RemotePort,
 } from "../../../src/network-driver/flows/compile-flows.ts";
 import { type Flow, renderFlow } from "../../../src/network-driver/flows/flow.ts";
-import type { ListedPort, SwitchPort } from "../../../src/network-driver/ports/switch-port.ts";
+import {
+  type ListedPort,
+  type SwitchPort,
+  TUNNEL_PORT,
+} from "../../../src/network-driver/ports/switch-port.ts";
 import { type FakeSet, startFakeSet } from "./fake-set.ts";
 import { type PrivateOvs, startPrivateOvs } from "./private-ovs.ts";
 
@@ -111,7 +115,7 @@ export class TestHosts {
     const zones = assignConntrackZones([...networks.keys()]);
     return compileFlows({
       datapath,
-      tunnelPort: ports.find(({ name }) => name === TUNNEL_PORT_NAME)?.ofPort,
+      tunnelPort: ports.find(({ name }) => name === TUNNEL_PORT)?.ofPort,
       ...findUplink(ports),
       localPorts: this.sets.flatMap((set) => {
         const ofPort = set.host === host ? portNumber(set.name) : undefined;

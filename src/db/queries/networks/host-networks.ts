@@ -1,4 +1,4 @@
-import { sql } from "drizzle-orm";
+import { type SQL, sql } from "drizzle-orm";
 import {
   NETWORKS_PER_HOST_MAX,
   REMOTE_PORTS_MAX,
@@ -9,13 +9,14 @@ import { queryRows } from "../runtime/query.ts";
 
 /** Lists the networks that have a set on a host, at most 8,000. */
 export async function listNetworksOnHost(q: Queryable, hostId: string): Promise<string[]> {
-  const rows = await queryRows<{ id: string }>(
-    q,
-    sql`select distinct b.network_id as id
-        from sets s join addresses a on a.set_id = s.id and a.state = 'assigned' join subnets b on b.id = a.subnet_id
-        where s.host_id = ${hostId} order by 1 limit ${NETWORKS_PER_HOST_MAX}`,
-  );
+  const rows = await queryRows<{ id: string }>(q, selectNetworksOnHost(hostId));
   return rows.map(({ id }) => id);
+}
+
+function selectNetworksOnHost(hostId: string): SQL {
+  return sql`select distinct b.network_id as id
+      from sets s join addresses a on a.set_id = s.id and a.state = 'assigned' join subnets b on b.id = a.subnet_id
+      where s.host_id = ${hostId} order by 1 limit ${NETWORKS_PER_HOST_MAX}`;
 }
 
 /**
@@ -29,10 +30,7 @@ export async function listHostNetworks(
 ): Promise<Omit<HostNetwork, "rules">[]> {
   return queryRows(
     q,
-    sql`with own as materialized (
-          select distinct b.network_id as id
-          from sets s join addresses a on a.set_id = s.id and a.state = 'assigned' join subnets b on b.id = a.subnet_id
-          where s.host_id = ${hostId} order by 1 limit ${NETWORKS_PER_HOST_MAX})
+    sql`with own as materialized (${selectNetworksOnHost(hostId)})
         select n.id as "networkId", n.vni,
           (select coalesce(json_agg(host(b.gateway) order by b.family), '[]') from subnets b where b.network_id = n.id) as gateways,
           (select coalesce(json_agg(json_build_object('mac', port.mac, 'addresses', port.addresses, 'tunnelAddress', port.tunnel)
