@@ -46,6 +46,7 @@ import {
   setFeatures,
 } from "../../support/fleet/network-hosts.ts";
 import { seededRandom } from "../../support/seeded-random.ts";
+import { trashed, volumeOf } from "../../support/fleet/trashed-volume.ts";
 
 const start = fleetPerTest();
 
@@ -234,21 +235,9 @@ test("the set of a restored volume gets an address, or the restore says that non
   const volume = { sizeBytes: 2 ** 30, mountPath: "/data" };
   const body = { ...serviceBody("db", { replicas: 0 }), template: { ...template, volume } };
   await createService(f.ctx, f.tenantId, body);
-  const volumeIds = [newId("vol"), newId("vol")];
-  await f.sync(hostId, {
-    volumes: volumeIds.map((volumeId) => ({
-      volumeId,
-      setId: newId("set"),
-      tenant: "food",
-      service: "db",
-      state: "trashed",
-      sizeBytes: 2 ** 30,
-      usedBytes: null,
-      trashedAt: "2026-01-01T00:00:00.000Z",
-      expiresAt: "2999-01-08T00:00:00.000Z",
-      reason: null,
-    })),
-  });
+  const volumes = [newId("set"), newId("set")].map((setId) => volumeOf(setId, trashed));
+  const volumeIds = volumes.map(({ volumeId }) => volumeId);
+  await f.sync(hostId, { volumes });
   const restored = await restoreVolume(f.ctx, null, volumeIds[0] ?? "");
   expect(await assigned(f)).toMatchObject([{ setId: restored.id, address: "10.1.0.2" }]);
   await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 4 }));

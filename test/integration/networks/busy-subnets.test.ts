@@ -20,6 +20,7 @@ import {
   findAddressFaults,
   listAddresses,
 } from "../../support/fleet/network-hosts.ts";
+import { trashed, volumeOf } from "../../support/fleet/trashed-volume.ts";
 
 /** A tenant can hold the locks of its subnets, such as by a change in a process that hangs. */
 const start = fleetPerTest();
@@ -99,23 +100,9 @@ test("a restore says to retry it while the subnet is locked", async () => {
     replicas: 0,
     template: { ...template, volume },
   });
-  const volumeId = newId("vol");
-  await f.sync(hostId, {
-    volumes: [
-      {
-        volumeId,
-        setId: newId("set"),
-        tenant: "food",
-        service: "db",
-        state: "trashed",
-        sizeBytes: 2 ** 30,
-        usedBytes: null,
-        trashedAt: "2026-01-01T00:00:00.000Z",
-        expiresAt: "2999-01-08T00:00:00.000Z",
-        reason: null,
-      },
-    ],
-  });
+  const trash = volumeOf(newId("set"), trashed);
+  const { volumeId } = trash;
+  await f.sync(hostId, { volumes: [trash] });
   await whileLocked(f, "busy", () =>
     expect(restoreVolume(f.ctx, null, volumeId)).rejects.toMatchObject({ code: "overloaded" }),
   );
