@@ -125,8 +125,9 @@ export async function buildServiceRequests(
   for (const { template } of sets) {
     if (byTemplate.has(template)) continue;
     const key = JSON.stringify(template.networks);
+    const known = byNetworks.get(key); // null without a networked host
     const templateNetworks =
-      byNetworks.get(key) ?? (await listTemplateNetworks(q, tenantId, template.networks));
+      known === undefined ? await listTemplateNetworks(q, tenantId, template.networks) : known;
     byNetworks.set(key, templateNetworks);
     const rules = { tenantId, placement, repelledBy, departing, templateNetworks };
     byTemplate.set(template, toConstraints(rules, ids, listNeededFeatures(template)));
