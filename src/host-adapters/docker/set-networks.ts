@@ -1,5 +1,6 @@
 import type { Attachment } from "../../contracts/agent-protocol/attachment.ts";
 import type { JoinedNetworks, NetworkPort } from "../../agent/ports/network-port.ts";
+import { coalesce } from "../../lib/async/coalesce.ts";
 import { KeyedLock } from "../../lib/async/keyed-lock.ts";
 import type { Log } from "../../lib/log.ts";
 import type { DockerNetworks } from "./docker-networks.ts";
@@ -27,7 +28,8 @@ export function createSetNetworks(options: SetNetworksOptions): NetworkPort {
   const { networks, bridge, busyboxPath } = options;
   const reservations = new Reservations();
   const lock = new KeyedLock();
-  const sweep = createSweep(options, reservations, lock);
+  // A host that is drained releases hundreds of sets together.
+  const sweep = coalesce(createSweep(options, reservations, lock));
   return {
     async prepare(set, signal) {
       const [first, ...others] = set.attachments ?? [];
@@ -91,9 +93,9 @@ function createSweep(
   { networks, isDriverReady, log }: SetNetworksOptions,
   reservations: Reservations,
   lock: KeyedLock,
-): (signal: AbortSignal) => Promise<void> {
+): (signal?: AbortSignal) => Promise<void> {
   let hasListed = false;
-  return async (signal) => {
+  return async (signal = new AbortController().signal) => {
     try {
       if (!hasListed) {
         for (const id of await networks.list(signal)) reservations.known.add(id);
