@@ -17,6 +17,7 @@ import {
   type TestContainer,
 } from "../support/network/driver-host.ts";
 import { waitUntil } from "../support/wait-until.ts";
+import { networkBasics } from "../support/network/host-network.ts";
 
 const run = promisify(execFile);
 let host: DriverHost;
@@ -176,7 +177,7 @@ describe("the driver's process", () => {
     const network = {
       networkId: newId("net"),
       vni: 777,
-      rules: [],
+      ...networkBasics,
       gateways: ["10.65.0.1"],
       remotePorts: [remote],
     };

@@ -4,11 +4,12 @@ import type { HostNetworks } from "../../contracts/agent-protocol/host-networks.
 import type { HostNetwork, NetworkState } from "../../contracts/network-driver/network-state.ts";
 import { silentLog } from "../../lib/log.ts";
 import { pullNetworkStates } from "./network-states.ts";
+import { networkBasics } from "../../../test/support/network/host-network.ts";
 
 const network = (vni: number): HostNetwork => ({
   networkId: "net_01jd0000000000000000000000",
   vni,
-  rules: [],
+  ...networkBasics,
   gateways: [],
   remotePorts: [],
 });

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { contains, formatAddress, parseAddress, parseSubnet } from "../../lib/ip/ip-address.ts";
-import { idSchema } from "../common/primitives.ts";
+import { idSchema, nameSchema } from "../common/primitives.ts";
 
 /** The largest VXLAN network identifier (VNI). */
 export const VNI_MAX = 2 ** 24 - 1;
@@ -12,6 +12,11 @@ export const NETWORKS_PER_HOST_MAX = 8_000;
 export const ADDRESSES_PER_PORT_MAX = 8;
 export const GATEWAYS_PER_NETWORK_MAX = 2;
 export const REMOTE_PORTS_MAX = 50_000;
+/** In all networks of a host. A service counts once for each network that its sets are in. */
+const SERVICES_PER_HOST_MAX = 16_000;
+/** The sets of all services, in all networks of a host. */
+const SERVICE_MEMBERS_MAX = REMOTE_PORTS_MAX + NETWORKS_PER_HOST_MAX;
+const NAMED_PORTS_MAX = 16;
 
 export const networkIdSchema = idSchema("net");
 export const vniSchema = z.number().int().min(1).max(VNI_MAX);
@@ -38,13 +43,50 @@ const remotePortSchema = z.strictObject({
   tunnelAddress: addressSchema,
 });
 
+/** A set of a service with its addresses in the network. */
+const serviceMemberSchema = z.strictObject({
+  setId: idSchema("set"),
+  addresses: z.array(addressSchema).min(1).max(2),
+  /** True if the set accepts connections: see docs/endpoints.md. */
+  isEndpoint: z.boolean(),
+});
+
+/** A port of the sets of a service, for SRV records. */
+const namedPortSchema = z.strictObject({
+  name: nameSchema,
+  protocol: z.enum(["tcp", "udp"]),
+  port: z.number().int().min(1).max(65_535),
+});
+
+/** A service with sets in the network. Its name is unique in the tenant. */
+const hostServiceSchema = z.strictObject({
+  serviceId: idSchema("svc"),
+  name: nameSchema,
+  /** The service address in this network: at most one of each family. */
+  addresses: z.array(addressSchema).max(2),
+  /** All sets that have an address in the network, by id, also those that are not ready. */
+  members: z.array(serviceMemberSchema).max(SERVICE_MEMBERS_MAX),
+  ports: z.array(namedPortSchema).max(NAMED_PORTS_MAX),
+});
+
 export const hostNetworkSchema = z.strictObject({
   networkId: networkIdSchema,
+  tenantId: idSchema("tnt"),
+  /** Unique in the tenant. */
+  name: nameSchema,
   vni: vniSchema,
   /** This release has no rules. It refuses a state with some, because it would not enforce them. */
   rules: z.array(z.unknown()).max(0, "this release of the network driver enforces no rules"),
   gateways: z.array(addressSchema).max(GATEWAYS_PER_NETWORK_MAX),
   remotePorts: z.array(remotePortSchema).max(REMOTE_PORTS_MAX),
+  /** The services of the network, by name. */
+  services: z.array(hostServiceSchema).max(SERVICES_PER_HOST_MAX),
+});
+
+const storedServiceSchema = z.object({
+  ...hostServiceSchema.shape,
+  members: z.array(z.object(serviceMemberSchema.shape)).max(SERVICE_MEMBERS_MAX),
+  ports: z.array(z.object(namedPortSchema.shape)).max(NAMED_PORTS_MAX),
 });
 
 /** A network as a later release may have stored it, with rules. */
@@ -52,6 +94,7 @@ const storedNetworkSchema = z.object({
   ...hostNetworkSchema.shape,
   rules: z.array(z.unknown()),
   remotePorts: z.array(z.object(remotePortSchema.shape)).max(REMOTE_PORTS_MAX),
+  services: z.array(storedServiceSchema).max(SERVICES_PER_HOST_MAX),
 });
 
 /**
@@ -102,6 +145,12 @@ function checkNetworks(
   const remotePorts = networks.reduce((sum, network) => sum + network.remotePorts.length, 0);
   if (remotePorts > REMOTE_PORTS_MAX)
     complain(`expected at most ${REMOTE_PORTS_MAX} remote ports in all networks`);
+  const services = networks.flatMap((network) => network.services);
+  const members = services.reduce((sum, service) => sum + service.members.length, 0);
+  if (services.length > SERVICES_PER_HOST_MAX)
+    complain(`expected at most ${SERVICES_PER_HOST_MAX} services in all networks`);
+  if (members > SERVICE_MEMBERS_MAX)
+    complain(`expected at most ${SERVICE_MEMBERS_MAX} sets in all services`);
 }
 
 /** Whether the address belongs to the subnet. */

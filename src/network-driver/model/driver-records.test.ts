@@ -4,6 +4,7 @@ import { SETS_PER_HOST_MAX } from "../../contracts/agent-protocol/protocol.ts";
 import { NETWORKS_PER_SET_MAX } from "../../contracts/api/set-template.ts";
 import { newId } from "../../lib/ids.ts";
 import { networkStateSchema } from "../../contracts/network-driver/network-state.ts";
+import { networkBasics } from "../../../test/support/network/host-network.ts";
 
 /** The most that the planner can place on a host. */
 const interfacesMax = SETS_PER_HOST_MAX * NETWORKS_PER_SET_MAX;
@@ -12,7 +13,7 @@ it("accepts the networks of any host that the planner can fill", () => {
   const networks = Array.from({ length: interfacesMax }, (_, index) => ({
     networkId: newId("net"),
     vni: 4_097 + index,
-    rules: [],
+    ...networkBasics,
     gateways: ["10.64.0.1", "fd00::1"],
     remotePorts: [],
   }));

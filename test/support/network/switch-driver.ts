@@ -25,6 +25,7 @@ import type { StateStore } from "../../../src/network-driver/ports/state-store.t
 import type { Uplink } from "../../../src/network-driver/ports/uplink.ts";
 import type { SwitchPort } from "../../../src/network-driver/ports/switch-port.ts";
 import { startPrivateOvs } from "../ovs/private-ovs.ts";
+import { networkBasics } from "./host-network.ts";
 
 const run = promisify(execFile);
 
@@ -207,6 +208,6 @@ export function stateOf(
 ): NetworkState & Record<string, unknown> {
   const mac = "0a:00:0a:40:00:63";
   const remote = { mac, addresses: ["10.64.0.99"], tunnelAddress: "192.0.2.9" };
-  const network = { networkId, vni: 4097, rules: [], gateways: [], remotePorts: [remote] };
+  const network = { networkId, vni: 4097, ...networkBasics, gateways: [], remotePorts: [remote] };
   return { source: "agent", version, tunnelAddress: null, networks: [{ ...network, ...changes }] };
 }

@@ -27,11 +27,11 @@ function selectNetworksOnHost(hostId: string): SQL {
 export async function listHostNetworks(
   q: Queryable,
   hostId: string,
-): Promise<Omit<HostNetwork, "rules">[]> {
+): Promise<Omit<HostNetwork, "rules" | "services">[]> {
   return queryRows(
     q,
     sql`with own as materialized (${selectNetworksOnHost(hostId)})
-        select n.id as "networkId", n.vni,
+        select n.id as "networkId", n.tenant_id as "tenantId", n.name, n.vni,
           (select coalesce(json_agg(host(b.gateway) order by b.family), '[]') from subnets b where b.network_id = n.id) as gateways,
           (select coalesce(json_agg(json_build_object('mac', port.mac, 'addresses', port.addresses, 'tunnelAddress', port.tunnel)
                 order by port.mac, port.tunnel), '[]')
