@@ -19,6 +19,7 @@ const agentFeatures = [
   "shared-memory",
   "extra-hosts",
   "attachments",
+  "ports",
 ] as const;
 type AgentFeature = (typeof agentFeatures)[number];
 
@@ -74,6 +75,7 @@ const memberFeatures: Readonly<Record<keyof Required<SetTemplate>, AgentFeature 
   extraHosts: "extra-hosts",
   sysctls: null,
   networks: null,
+  ports: "ports",
   containers: null,
 };
 

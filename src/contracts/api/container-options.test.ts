@@ -97,3 +97,46 @@ it("a template sets no sysctl that older kernels apply to the whole host", () =>
   expect(error?.issues[0]).toMatchObject({ path: ["sysctls", "net.netfilter.nf_conntrack_max"] });
   expect(parse({}, { sysctls: { "net.core.somaxconn": "1024" } }).success).toBe(true);
 });
+
+describe("ports of a template", () => {
+  it("have the protocol tcp by default, and come out as agents take them", () => {
+    const { data } = parse({}, { ports: [{ name: "http", port: 80 }] });
+    expect(data?.ports).toEqual([{ name: "http", port: 80, protocol: "tcp" }]);
+    expect(setTemplateSchema.parse(data)).toEqual(data);
+  });
+
+  it("may repeat a port with another protocol", () => {
+    const ports = [
+      { name: "dns", port: 53, protocol: "udp" },
+      { name: "dns-tcp", port: 53 },
+    ];
+    expect(parse({}, { ports }).success).toBe(true);
+  });
+
+  it.each([
+    [
+      "two ports of one name",
+      [
+        ["http", 80],
+        ["http", 81],
+      ],
+      ["ports", 1, "name"],
+    ],
+    [
+      "one port with two names",
+      [
+        ["http", 80],
+        ["web", 80],
+      ],
+      ["ports", 1, "port"],
+    ],
+    ["a name that SRV records cannot have", [["metrics-of-menu-web", 80]], ["ports", 0, "name"]],
+    ["a name without a letter", [["80", 80]], ["ports", 0, "name"]],
+    ["port 0", [["http", 0]], ["ports", 0, "port"]],
+    ["an empty list", [], ["ports"]],
+    ["more than 16 ports", Array.from({ length: 17 }, (_, at) => [`p${at}`, at + 1]), ["ports"]],
+  ])("are refused with %s", (_what, pairs, path) => {
+    const ports = pairs.map(([name, port]) => ({ name, port }));
+    expect(parse({}, { ports }).error?.issues[0]?.path).toEqual(path);
+  });
+});

@@ -16,6 +16,7 @@ import {
   checkSysctls,
   utf8Bytes,
 } from "./check-template.ts";
+import { checkPorts, templatePorts } from "./template-ports.ts";
 
 export const CONTAINERS_PER_SET_MAX = 16;
 export const NETWORKS_PER_SET_MAX = 8;
@@ -227,6 +228,7 @@ export const setTemplateInput = z
     extraHosts: extraHosts.optional(),
     sysctls: sysctls.default({}),
     networks: networks.default([{ network: "default" }]),
+    ports: templatePorts.optional(),
     containers: z
       .array(
         z.strictObject({
@@ -258,6 +260,7 @@ export const setTemplateInput = z
       addIssue,
     );
     checkNetworks(template.networks, addIssue);
+    checkPorts(template.ports ?? [], addIssue);
     checkMounts(template, addIssue);
     checkSysctls(Object.keys(template.sysctls), addIssue);
     const bytes = utf8Bytes(JSON.stringify(template));
@@ -279,6 +282,7 @@ export const setTemplateInput = z
     ...(template.extraHosts ? { extraHosts: template.extraHosts } : {}),
     sysctls: template.sysctls,
     networks: template.networks,
+    ...(template.ports ? { ports: template.ports } : {}),
     containers: template.containers
       .map(({ options: { cpu, memory, tmpfs, logging, ...options }, ...container }) => ({
         ...container,
@@ -328,6 +332,7 @@ export const setTemplateSchema = z
     extraHosts: extraHosts.optional(),
     sysctls,
     networks,
+    ports: templatePorts.optional(),
     containers: z
       .array(
         z.strictObject({
