@@ -1,5 +1,5 @@
 import type { DriverStatus } from "../contracts/network-driver/driver-status.ts";
-import type { NetworkState } from "../contracts/network-driver/network-state.ts";
+import type { LoadedNetworkState } from "../contracts/network-driver/network-state.ts";
 import { createConcurrencyLimit } from "../lib/async/concurrency-limit.ts";
 import { KeyedLock } from "../lib/async/keyed-lock.ts";
 import type { Log } from "../lib/log.ts";
@@ -41,7 +41,7 @@ export interface NetworkDriverOptions {
   /** The datapath of the switch, which decides how the flows treat neighbor discovery. */
   datapath: Datapath;
   recordStore: StateStore<DriverRecordsContent>;
-  networkStateStore: StateStore<NetworkState>;
+  networkStateStore: StateStore<LoadedNetworkState>;
   /** Prefix of the names of interfaces: see createLinkNames. */
   linkPrefix: string;
   /** The MTU of networks whose creator names none. */
@@ -225,7 +225,7 @@ export class NetworkDriver {
     return `A later release has stored rules for ${first} and ${networks.length - 1} other networks. This release cannot enforce rules, and permits no new connection there until the host's agent sends its network state.`;
   }
 
-  async #acceptNetworkState(state: NetworkState): Promise<AcceptedState> {
+  async #acceptNetworkState(state: LoadedNetworkState): Promise<AcceptedState> {
     const newerVersion = this.#state.accept(state);
     if (newerVersion !== undefined) return { newerVersion };
     await this.#guardTunnel(AbortSignal.timeout(APPLY_TIMEOUT_MS)).catch(() => {

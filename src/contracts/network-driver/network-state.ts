@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { contains, formatAddress, parseAddress, parseSubnet } from "../../lib/ip/ip-address.ts";
 import { idSchema, nameSchema } from "../common/primitives.ts";
+import { hostRuleSchema, RULES_MAX } from "./host-rule.ts";
 
 /** The largest VXLAN network identifier (VNI). */
 export const VNI_MAX = 2 ** 24 - 1;
@@ -75,8 +76,13 @@ export const hostNetworkSchema = z.strictObject({
   /** Unique in the tenant. */
   name: nameSchema,
   vni: vniSchema,
-  /** This release has no rules. It refuses a state with some, because it would not enforce them. */
-  rules: z.array(z.unknown()).max(0, "this release of the network driver enforces no rules"),
+  /** The firewall rules of the network, in any order. */
+  rules: z.array(hostRuleSchema).max(RULES_MAX),
+  /**
+   * How many changes of the rules have asked to end the connections that the rules now forbid. When
+   * it increases, the host ends them.
+   */
+  endConnectionsCount: z.number().int().nonnegative(),
   gateways: z.array(addressSchema).max(GATEWAYS_PER_NETWORK_MAX),
   remotePorts: z.array(remotePortSchema).max(REMOTE_PORTS_MAX),
   /** The services of the network, by name. */
@@ -89,13 +95,22 @@ const storedServiceSchema = z.object({
   ports: z.array(z.object(namedPortSchema.shape)).max(NAMED_PORTS_MAX),
 });
 
-/** A network as a later release may have stored it, with rules. */
-const storedNetworkSchema = z.object({
-  ...hostNetworkSchema.shape,
-  rules: z.array(z.unknown()),
-  remotePorts: z.array(z.object(remotePortSchema.shape)).max(REMOTE_PORTS_MAX),
-  services: z.array(storedServiceSchema).max(SERVICES_PER_HOST_MAX),
-});
+/** A network as an earlier or a later release may have stored it. */
+const storedNetworkSchema = z
+  .object({
+    ...hostNetworkSchema.shape,
+    rules: z.array(z.unknown()),
+    endConnectionsCount: hostNetworkSchema.shape.endConnectionsCount.default(0),
+    remotePorts: z.array(z.object(remotePortSchema.shape)).max(REMOTE_PORTS_MAX),
+    services: z.array(storedServiceSchema).max(SERVICES_PER_HOST_MAX),
+    hasUnknownRules: z.boolean().default(false),
+  })
+  .transform((network) => {
+    const rules = hostNetworkSchema.shape.rules.safeParse(network.rules);
+    return rules.success
+      ? { ...network, rules: rules.data }
+      : { ...network, rules: [], hasUnknownRules: true };
+  });
 
 /**
  * The networks of a host as its agent knows them from the control plane. The network driver stores
@@ -121,7 +136,8 @@ export const networkStateSchema = z
 
 /**
  * The stored state, which a later release may have written before a rollback. Members that this
- * release does not know are ignored. A network may have rules, which this release cannot enforce.
+ * release does not know are ignored, except in rules. A network with an unknown rule loads without
+ * rules, and `hasUnknownRules` is true, because a part of its rules could permit too much.
  */
 export const storedNetworkStateSchema = z
   .object({
@@ -132,6 +148,10 @@ export const storedNetworkStateSchema = z
 
 export type NetworkState = z.output<typeof networkStateSchema>;
 export type HostNetwork = z.output<typeof hostNetworkSchema>;
+/** A network state, or one that the driver has loaded. */
+export type LoadedNetworkState = Omit<NetworkState, "networks"> & {
+  networks: (HostNetwork & { hasUnknownRules?: boolean })[];
+};
 
 function checkNetworks(
   { networks }: { networks: readonly HostNetwork[] },
@@ -145,6 +165,8 @@ function checkNetworks(
   const remotePorts = networks.reduce((sum, network) => sum + network.remotePorts.length, 0);
   if (remotePorts > REMOTE_PORTS_MAX)
     complain(`expected at most ${REMOTE_PORTS_MAX} remote ports in all networks`);
+  const rules = networks.reduce((sum, network) => sum + network.rules.length, 0);
+  if (rules > RULES_MAX) complain(`expected at most ${RULES_MAX} rules in all networks`);
   const services = networks.flatMap((network) => network.services);
   const members = services.reduce((sum, service) => sum + service.members.length, 0);
   if (services.length > SERVICES_PER_HOST_MAX)

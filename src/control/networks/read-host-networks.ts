@@ -60,7 +60,7 @@ async function read({ db, log }: ControlContext, hostId: string): Promise<Curren
     if (remotePorts.length < network.remotePorts.length)
       log.error({ hostId, networkId: network.networkId }, "a host has too many remote ports");
     left -= remotePorts.length;
-    networks.push({ ...network, rules: [], remotePorts, services: [] });
+    networks.push({ ...network, rules: [], endConnectionsCount: 0, remotePorts, services: [] });
   }
   const version = hashSecret(JSON.stringify(networks)).slice(0, VERSION_CHARACTERS);
   return { version, networks };

@@ -1,21 +1,24 @@
-import type { NetworkState } from "../../contracts/network-driver/network-state.ts";
+import type {
+  LoadedNetworkState,
+  NetworkState,
+} from "../../contracts/network-driver/network-state.ts";
 import type { LoadedState, StateStore } from "../ports/state-store.ts";
 
 /** The last network state of the agent, in memory and in the store. */
 export class StoredNetworkState {
-  readonly #store: StateStore<NetworkState>;
-  #current: NetworkState | undefined;
+  readonly #store: StateStore<LoadedNetworkState>;
+  #current: LoadedNetworkState | undefined;
   #isUnsaved = false;
   #isUnreadable: boolean;
 
-  constructor(store: StateStore<NetworkState>, loaded: LoadedState<NetworkState>) {
+  constructor(store: StateStore<LoadedNetworkState>, loaded: LoadedState<LoadedNetworkState>) {
     this.#store = store;
     this.#current = "value" in loaded ? loaded.value : undefined;
     this.#isUnreadable = loaded.kind === "invalid";
   }
 
   /** Undefined before the first state. */
-  get current(): NetworkState | undefined {
+  get current(): LoadedNetworkState | undefined {
     return this.#current;
   }
 
@@ -26,8 +29,10 @@ export class StoredNetworkState {
 
   /** The networks whose rules this release cannot enforce. */
   listUnenforced(): string[] {
-    const networks = this.#current?.networks.filter(({ rules }) => rules.length > 0) ?? [];
-    return networks.map(({ networkId }) => networkId);
+    const networks = this.#current?.networks ?? [];
+    return networks
+      .filter(({ rules, hasUnknownRules }) => rules.length > 0 || hasUnknownRules)
+      .map(({ networkId }) => networkId);
   }
 
   /**

@@ -3,5 +3,6 @@ export const networkBasics = {
   tenantId: "tnt_01jd0000000000000000000000",
   name: "default",
   rules: [],
+  endConnectionsCount: 0,
   services: [],
 };
