@@ -225,7 +225,8 @@ it("a container that runs out of memory is reported, and infra keeps running", a
     template: { memory: "64Mi" },
     options: {
       memory: 20,
-      command: ["tail", "-c", "90000000", "/dev/zero"],
+      // Docker watches the memory only after the start, and misses a kill in the first moments.
+      command: ["sh", "-c", "sleep 1; exec tail -c 90000000 /dev/zero"],
       restart: { on: "never" },
     },
   });
