@@ -13,6 +13,7 @@ import { type Api, createApi } from "./http/operation.ts";
 import { mountPlan } from "./dry-run/routes.ts";
 import { toProblemResponse } from "./http/problem.ts";
 import { type RequestFacts, requestContext } from "./http/request-context.ts";
+import { mountRules } from "./rules/routes.ts";
 import { mountServices } from "./services/routes.ts";
 import { mountSets } from "./sets/routes.ts";
 import type { PageFiles } from "./system/api-page.ts";
@@ -59,6 +60,7 @@ export function createMountedApi(ctx: ControlContext, options: AppOptions): Api 
   mountEvents(api);
   mountAccess(api);
   mountNetworks(api);
+  mountRules(api);
   if (options.isEdge) {
     refuseOnEdge(app);
   } else {

@@ -1,6 +1,7 @@
 import type { Host } from "../../contracts/api/hosts.ts";
 import { parseRegistry } from "../../contracts/common/image-registry.ts";
 import { isName } from "../../contracts/common/limits.ts";
+import type { Rule } from "../../contracts/api/rules.ts";
 import type { Service } from "../../contracts/api/services.ts";
 import type { BerthSet } from "../../contracts/api/sets.ts";
 import type { ApiClient } from "./api-client.ts";
@@ -43,6 +44,15 @@ export function networkPath(name: string): string {
   return `/v1/networks/${name}`;
 }
 
+/** The path of a rule. Throws a usage error for an invalid name. */
+export function rulePath(name: string): string {
+  if (!isName(name))
+    throw usageError(
+      `"${name}" is not a valid rule name. Use lower-case letters, digits and hyphens.`,
+    );
+  return `/v1/rules/${name}`;
+}
+
 /** The path of a registry. Throws a usage error for a name that no image can have. */
 export function registryPath(registry: string): string {
   const name = parseRegistry(registry);
@@ -55,6 +65,10 @@ export function registryPath(registry: string): string {
 
 export async function getService(api: ApiClient, name: string): Promise<Service> {
   return await api.request<Service>("GET", servicePath(name));
+}
+
+export async function getRule(api: ApiClient, name: string): Promise<Rule> {
+  return await api.request<Rule>("GET", rulePath(name));
 }
 
 export async function getSet(api: ApiClient, id: string): Promise<BerthSet> {

@@ -6,6 +6,7 @@ type AddCommands = (program: Command, cli: Cli) => void;
 interface CommandGroup {
   /** The commands that the group adds to the program. */
   names: readonly string[];
+  aliases?: readonly string[];
   load: () => Promise<AddCommands>;
 }
 
@@ -34,6 +35,11 @@ export const commandGroups: readonly CommandGroup[] = [
   { names: ["hook"], load: async () => (await import("./hook.ts")).addHookCommand },
   { names: ["registry"], load: async () => (await import("./registry.ts")).addRegistryCommand },
   { names: ["network"], load: async () => (await import("./network.ts")).addNetworkCommand },
+  {
+    names: ["rule"],
+    aliases: ["rules"],
+    load: async () => (await import("./rule.ts")).addRuleCommand,
+  },
   { names: ["demand"], load: async () => (await import("./demand.ts")).addDemandCommand },
   {
     names: ["token", "tenant", "enroll-token"],
@@ -64,7 +70,9 @@ export async function addCommandsFor(
   const name = findCommandName(argv, program);
   const isVersion = name === undefined && argv.some((word) => ["-V", "--version"].includes(word));
   if (isVersion) return;
-  const named = commandGroups.find(({ names }) => name !== undefined && names.includes(name));
+  const named = commandGroups.find(
+    ({ names, aliases = [] }) => name !== undefined && [...names, ...aliases].includes(name),
+  );
   const groups = named && name !== "__complete" ? [named] : commandGroups;
   for (const add of await Promise.all(groups.map(({ load }) => load()))) add(program, cli);
 }

@@ -22,7 +22,7 @@ export function addDeleteCommand(program: Command, cli: Cli): void {
     .command("delete")
     .summary("delete a service, a set, a host, a registry, or the unknown sets of a host")
     .description(
-      "Deletes a service with its sets, one set, or a host that is cordoned and empty, or lost. `delete registry REGISTRY` deletes its credential. `berth network delete NETWORK` deletes a network. `delete unknown-sets HOST` deletes the sets of a host that a restored database does not know.",
+      "Deletes a service with its sets, one set, or a host that is cordoned and empty, or lost. `delete registry REGISTRY` deletes its credential. `berth network delete NETWORK` deletes a network, and `berth rule delete RULE` a rule. `delete unknown-sets HOST` deletes the sets of a host that a restored database does not know.",
     );
   withWait(command.command("service").description("delete a service with all its sets"))
     .argument("<service>")

@@ -5,7 +5,7 @@ import { servicePath } from "../api/lookup.ts";
 import { formatCount } from "../../lib/text/format-count.ts";
 import type { Cli } from "../cli-context.ts";
 import { usageError } from "../cli-error.ts";
-import { endpointColumns } from "../output/columns.ts";
+import { endpointColumns } from "../output/network-columns.ts";
 import { noteRetry } from "../output/note-retry.ts";
 import { printDocument, printItems } from "../output/print-items.ts";
 

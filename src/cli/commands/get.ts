@@ -5,6 +5,7 @@ import type { BerthEvent } from "../../contracts/api/events.ts";
 import type { Host, HostPool } from "../../contracts/api/hosts.ts";
 import type { Network } from "../../contracts/api/networks.ts";
 import type { Registry } from "../../contracts/api/registries.ts";
+import type { Rule } from "../../contracts/api/rules.ts";
 import type { Service } from "../../contracts/api/services.ts";
 import type { BerthSet } from "../../contracts/api/sets.ts";
 import type { Volume } from "../../contracts/api/volumes.ts";
@@ -12,7 +13,7 @@ import type { ApiClient } from "../api/api-client.ts";
 import type { Cli } from "../cli-context.ts";
 import { CliError, usageError } from "../cli-error.ts";
 import { exitCodes } from "../exit-codes.ts";
-import { getHost, getService, getSet, servicePath } from "../api/lookup.ts";
+import { getHost, getRule, getService, getSet, servicePath } from "../api/lookup.ts";
 import { listPages } from "../api/list-pages.ts";
 import { printItem, printItems } from "../output/print-items.ts";
 import { getEndpoints } from "./get-endpoints.ts";
@@ -23,7 +24,6 @@ import {
   eventColumns,
   hookColumns,
   hostColumns,
-  networkColumns,
   poolColumns,
   registryColumns,
   serviceColumns,
@@ -32,6 +32,7 @@ import {
   tokenColumns,
   volumeColumns,
 } from "../output/columns.ts";
+import { networkColumns, ruleColumns } from "../output/network-columns.ts";
 
 interface GetOptions {
   limit: string;
@@ -40,6 +41,7 @@ interface GetOptions {
   state?: string;
   set?: string;
   kind?: string;
+  network?: string;
   follow?: true;
 }
 
@@ -61,13 +63,15 @@ export const getKinds = {
   volumes: ["volume"],
   registries: ["registry"],
   networks: ["network", "net"],
+  rules: ["rule"],
   endpoints: ["endpoint", "ep"],
 } as const;
 type Kind = keyof typeof getKinds;
 
 /** The kinds that each filter applies to. For other kinds the command rejects the option. */
 const filters = {
-  service: ["sets", "volumes", "events", "decisions", "demands", "hooks"],
+  service: ["sets", "volumes", "events", "decisions", "demands", "hooks", "rules"],
+  network: ["rules"],
   host: ["sets", "volumes", "events"],
   state: ["sets", "volumes"],
   set: ["events"],
@@ -93,6 +97,7 @@ export function addGetCommand(program: Command, cli: Cli): void {
     .option("--state <state>", "only resources in this state (sets, volumes)")
     .addOption(new Option("--set <id>", "only events of this set"))
     .addOption(new Option("--kind <kind>", "only events of this kind"))
+    .addOption(new Option("--network <network>", "only rules of this network"))
     .option("-f, --follow", "show the endpoints again after each change, until Ctrl-C")
     .action(async (kind: string, name: string | undefined, options: GetOptions) => {
       await get(cli, parseKind(kind), name, options);
@@ -170,6 +175,10 @@ async function get(
     case "networks":
       await pickOrList(cli, api, kind, networkColumns, "/v1/networks", name, limit);
       return;
+    case "rules":
+      if (name !== undefined) printItem(cli, ruleColumns, await getRule(api, name));
+      else await list<Rule>(ruleColumns, "/v1/rules", ruleQuery(options));
+      return;
     case "endpoints":
       await getEndpoints(cli, api, name, options);
       return;
@@ -203,6 +212,10 @@ function noteCut(cli: Cli, limit: number, isCut: boolean): void {
         `Only the first ${limit} are shown. --limit raises this number.`,
       ),
     );
+}
+
+function ruleQuery({ network, service }: GetOptions): Record<string, string | undefined> {
+  return { network, service };
 }
 
 async function setQuery(

@@ -4,7 +4,7 @@ import type { Cli } from "../cli-context.ts";
 import { usageError } from "../cli-error.ts";
 import { listPages } from "../api/list-pages.ts";
 import { networkPath } from "../api/lookup.ts";
-import { networkAddressColumns, networkColumns } from "../output/columns.ts";
+import { networkAddressColumns, networkColumns } from "../output/network-columns.ts";
 import { printDocument, printItem, printItems } from "../output/print-items.ts";
 import { addTo } from "../repeatable.ts";
 

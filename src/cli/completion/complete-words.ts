@@ -22,6 +22,10 @@ const listOfWord: Record<string, readonly string[]> = {
   volume: ["volumes"],
   registry: ["registries"],
   network: ["networks"],
+  rule: ["rules"],
+  from: ["services", "sets"],
+  to: ["services", "sets"],
+  "--network": ["networks"],
   "--service": ["services"],
   "--set": ["sets"],
   "--host": ["hosts"],
@@ -49,6 +53,7 @@ const listOfKind: Record<string, string> = {
   volumes: "volumes",
   registries: "registries",
   networks: "networks",
+  rules: "rules",
   endpoints: "services",
 };
 
@@ -57,6 +62,9 @@ const valuesOfWord: Record<string, readonly string[]> = {
   kind: Object.keys(listOfKind).filter((kind) => kind.endsWith("s")),
   shell: shells,
   "--output": outputFormats,
+  "--direction": ["ingress", "egress"],
+  "--action": ["allow", "deny"],
+  "--protocol": ["any", "tcp", "udp", "icmp"],
   "--role": ["admin", "operator", "tenant", "read", "enroll"],
   "service --for": serviceGoals,
   "set --for": setGoals,

@@ -1,9 +1,7 @@
 import type { Tenant, Token } from "../../contracts/api/tenancy.ts";
 import type { Decision, Demand, Hook, HookRule } from "../../contracts/api/autoscaling.ts";
-import type { Endpoint } from "../../contracts/api/endpoints.ts";
 import type { BerthEvent } from "../../contracts/api/events.ts";
 import type { Host, HostPool } from "../../contracts/api/hosts.ts";
-import type { Network, NetworkAddress } from "../../contracts/api/networks.ts";
 import type { Registry } from "../../contracts/api/registries.ts";
 import type { Service, ServiceCounts } from "../../contracts/api/services.ts";
 import type { BerthSet } from "../../contracts/api/sets.ts";
@@ -291,61 +289,6 @@ export const registryColumns: readonly Column<Registry>[] = [
   { head: "TENANT", cell: ({ tenant }) => tenant },
   { head: "CHANGED", cell: ({ updatedAt }, nowMs) => formatAge(updatedAt, nowMs) },
   { head: "ID", wide: true, cell: ({ id }) => id },
-];
-
-export const networkColumns: readonly Column<Network>[] = [
-  { head: "NAME", cell: ({ name }) => name },
-  { head: "TENANT", wide: true, cell: ({ tenant }) => tenant },
-  { head: "VNI", cell: ({ vni }) => String(vni) },
-  { head: "SUBNETS", cell: ({ subnets }) => subnets.map(({ cidr }) => cidr).join(" ") },
-  { head: "ASSIGNED", cell: ({ subnets }) => listCounts(subnets, "assigned") },
-  { head: "FREE", cell: ({ subnets }) => listCounts(subnets, "free") },
-  { head: "QUARANTINED", wide: true, cell: ({ subnets }) => listCounts(subnets, "quarantined") },
-  {
-    head: "GATEWAYS",
-    wide: true,
-    cell: ({ subnets }) => subnets.map(({ gateway }) => gateway).join(" "),
-  },
-  { head: "ID", wide: true, cell: ({ id }) => id },
-];
-
-/** The counts of all subnets, in their order. */
-function listCounts(
-  subnets: Network["subnets"],
-  count: keyof Network["subnets"][number]["addresses"],
-): string {
-  return subnets.map(({ addresses }) => addresses[count]).join(" ");
-}
-
-export const networkAddressColumns: readonly Column<NetworkAddress>[] = [
-  { head: "ADDRESS", cell: ({ address }) => address },
-  {
-    head: "STATE",
-    cell: ({ state }) => state,
-    tone: ({ state }) => (state === "assigned" ? "good" : "warn"),
-  },
-  { head: "SET", cell: ({ setId }) => setId },
-  { head: "SERVICE", cell: ({ service }) => service ?? "" },
-  { head: "MAC", wide: true, cell: ({ mac }) => mac },
-  {
-    head: "QUARANTINED",
-    wide: true,
-    cell: ({ quarantinedAt }, nowMs) =>
-      quarantinedAt === null ? "" : formatAge(quarantinedAt, nowMs),
-  },
-];
-
-export const endpointColumns: readonly Column<Endpoint>[] = [
-  { head: "SET", cell: ({ setId }) => setId },
-  { head: "HOST", cell: ({ host }) => host.name },
-  { head: "REACH", cell: ({ reach }) => reach },
-  {
-    head: "ADDRESSES",
-    cell: ({ interfaces }) =>
-      interfaces
-        .map(({ network, addresses }) => `${addresses.join(", ")} (${network ?? "bridge"})`)
-        .join("  "),
-  },
 ];
 
 export const volumeColumns: readonly Column<Volume>[] = [

@@ -121,6 +121,22 @@ const samples: { [K in keyof typeof eventTexts]: readonly EventFacts<K>[] } = {
   "network-created": [{ network: "web", subnets: ["10.64.0.0/16", "fd00:64::/64"] }],
   "network-changed": [{ network: "web", subnets: ["10.64.0.0/16"] }],
   "network-deleted": [{ network: "web" }],
+  "rules-created": [
+    { network: "web", rules: ["no-web (deny ingress to db from any, priority 1000)"], count: 1 },
+    { network: "web", rules: ["a", "b"], count: 500 },
+  ],
+  "rule-changed": [
+    {
+      network: "web",
+      rule: "no-web",
+      definition: "deny ingress tcp 5432 to db from any, priority 2000",
+      changed: ["protocol", "ports", "priority"],
+    },
+  ],
+  "rules-deleted": [
+    { cause: "request", network: "web", rules: ["no-web"], count: 1 },
+    { cause: "service-deleted", service, network: "web", rules: ["a", "b"], count: 2 },
+  ],
   "registry-stored": [{ registry: "ghcr.io", username: "puller" }],
   "registry-deleted": [{ registry: "ghcr.io" }],
   "token-created": [

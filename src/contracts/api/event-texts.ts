@@ -19,6 +19,22 @@ interface NetworkFacts {
   subnets: readonly string[];
 }
 
+interface RulesFacts {
+  network: string;
+  /** The first of the rules. */
+  rules: readonly string[];
+  /** The number of all of them. */
+  count: number;
+}
+
+type RulesDeleted = RulesFacts & ({ cause: "request" } | ({ cause: "service-deleted" } & Named));
+
+function rulesText({ network, rules, count }: RulesFacts, verb: "created" | "deleted"): string {
+  const rest = count - rules.length;
+  const names = rules.join(", ") + (rest > 0 ? ` and ${rest} more` : "");
+  return `${formatCount(count, "rule")} ${verb} in network ${network}: ${names}.`;
+}
+
 type ServiceScaled =
   | (Named & { cause: "request"; from: number; to: number; replicas: number })
   | (Named & { cause: "removal"; removed: number })
@@ -278,6 +294,19 @@ export const eventTexts = {
   "network-changed": (facts: NetworkFacts) =>
     `Network ${facts.network} changed. Its subnets are ${facts.subnets.join(" and ")}.`,
   "network-deleted": (facts: { network: string }) => `Network ${facts.network} deleted.`,
+  "rules-created": (facts: RulesFacts) => rulesText(facts, "created"),
+  "rule-changed": (facts: {
+    network: string;
+    rule: string;
+    /** The rule after the change. */
+    definition: string;
+    changed: readonly string[];
+  }) =>
+    `Rule ${facts.rule} in network ${facts.network} changed: ${facts.changed.join(", ")}. Now it is: ${facts.definition}.`,
+  "rules-deleted": (facts: RulesDeleted) =>
+    facts.cause === "request"
+      ? rulesText(facts, "deleted")
+      : `${rulesText(facts, "deleted")} They named service ${facts.service}, which is deleted.`,
   "token-created": tokenCreatedText,
   "token-revoked": (facts: { cause: "token" } | (Named & { cause: "hook" })) =>
     facts.cause === "token"

@@ -71,6 +71,9 @@ export const eventKinds = [
   "network-created",
   "network-changed",
   "network-deleted",
+  "rules-created",
+  "rule-changed",
+  "rules-deleted",
   "token-created",
   "token-revoked",
 ] as const;

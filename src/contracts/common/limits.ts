@@ -9,6 +9,10 @@ export const PAGE_LIMIT_MAX = 500;
 /** The largest number of sets of a service. */
 export const REPLICAS_MAX = 20_000;
 
+/** The largest number of rules of a network, and of those that one request creates. */
+export const RULES_PER_NETWORK_MAX = 10_000;
+export const RULES_PER_REQUEST_MAX = 500;
+
 /** The longest time that one request of a wait lasts. */
 export const WAIT_SECONDS_MAX = 60;
 

@@ -42,6 +42,10 @@ export const networks = pgTable(
     generation: int8("generation").notNull().default(1),
     /** The VXLAN network identifier: see networkVnis. */
     vni: integer("vni").notNull(),
+    /** Increases with each change of the rules of the network. */
+    rulesVersion: int8("rules_version").notNull().default(0),
+    /** How many of these changes end the open connections that the rules do not allow. */
+    endConnectionsCount: int8("end_connections_count").notNull().default(0),
     createdAt: timestamptz("created_at").notNull().defaultNow(),
   },
   (table) => [

@@ -13,6 +13,7 @@ const tags = [
   { name: "events", description: "The log of all changes." },
   { name: "registries", description: "Credentials for private registries of images." },
   { name: "networks", description: "Networks of tenants, and the addresses of their sets." },
+  { name: "rules", description: "Firewall rules of networks." },
   { name: "access", description: "Tokens and tenants." },
   { name: "hooks", description: "The URLs to which alert senders deliver." },
   { name: "agent", description: "The agent protocol, version 1." },

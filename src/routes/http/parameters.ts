@@ -8,5 +8,6 @@ export const setParameters = z.object({ setId: idSchema("set") });
 export const hostParameters = z.object({ hostId: idSchema("host") });
 export const tenantParameters = z.object({ name: nameSchema });
 export const networkParameters = z.object({ name: nameSchema });
+export const ruleParameters = z.object({ name: nameSchema });
 export const registryParameters = z.object({ registry: registryName });
 export const volumeParameters = z.object({ volumeId: idSchema("vol") });

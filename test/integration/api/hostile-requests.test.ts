@@ -33,6 +33,9 @@ beforeAll(async () => {
   const readToken = { name: "rotated", role: "read" };
   const rotated = await test.request("POST", "/v1/tokens", { token, body: readToken });
   tokenId = ((await rotated.json()) as { token: { id: string } }).token.id;
+  const rule = { name: "target", network: "default", direction: "egress", action: "deny" };
+  const rules = { rules: [{ ...rule, peer: { any: true } }] };
+  await test.request("POST", "/v1/rules", { token, body: rules });
   const hook = { name: "hook", rules: [{ want: { step: 1 } }] };
   const made = await test.request("POST", "/v1/services/target/hooks", { token, body: hook });
   const created = (await made.json()) as { hook: { id: string }; token: string };
@@ -75,6 +78,21 @@ const validBodies: Record<string, unknown> = {
   putRegistry: { username: "user", password: "secret" },
   createNetwork: { name: "net", subnets: [{ cidr: "10.0.0.0/24", reservations: ["10.0.0.9"] }] },
   patchNetwork: { subnets: [{ cidr: "fd00::/64", pools: ["fd00::10-fd00::20"] }] },
+  createRules: {
+    rules: [
+      {
+        name: "rule",
+        network: "default",
+        direction: "ingress",
+        action: "deny",
+        protocol: "tcp",
+        ports: [80, "8000-8099"],
+        service: "target",
+        peer: { cidr: "10.0.0.0/8" },
+      },
+    ],
+  },
+  patchRule: { protocol: "udp", ports: ["53"], peer: { service: "target" }, priority: 7 },
   putHostPool: { overcommitPercent: { cpuMillis: 200 } },
   createHook: { name: "hook-2", rules: [{ match: { severity: "page" }, want: { factor: 2 } }] },
   patchHook: { rules: [{ match: {}, want: { step: 1 } }], stabilizationSeconds: 5 },
@@ -142,7 +160,7 @@ async function fingerprint(): Promise<string> {
       (select count(*) from revisions) as revisions, (select count(*) from sets) as sets,
       (select json_agg(v order by v.id) from volumes v) as volumes, (select count(*) from hooks) as hooks, (select count(*) from demands) as demands,
       (select count(*) from events) as events, (select count(*) from outbox) as outbox,
-      (select count(*) from decisions) as decisions, (select sum(version) from host_pools) as versions,
+      (select count(*) from decisions) as decisions, (select json_agg(r order by r.id) from rules r) as rules, (select sum(version) from host_pools) as versions,
       (select json_agg(s order by s.id) from services s) as services,
       (select json_agg(json_build_array(h.id, h.labels, h.taints, h.cordoned, h.generation) order by h.id) from hosts h) as host_rows`);
   return JSON.stringify(rows);

@@ -23,6 +23,9 @@ beforeAll(async () => {
   await test.request("POST", "/v1/services", { token, body });
   const network = { name: theirs.name, subnets: [{ cidr: "10.0.0.0/24" }] };
   await test.request("POST", "/v1/networks", { token, body: network });
+  const rule = { name: theirs.name, network: theirs.name, direction: "ingress", action: "deny" };
+  const rules = { rules: [{ ...rule, peer: { any: true } }] };
+  await test.request("POST", "/v1/rules", { token, body: rules });
   const sets = await test.request("GET", "/v1/sets", { token });
   theirs.setId = ((await sets.json()) as { items: { id: string }[] }).items[0]?.id ?? "";
   const hook = { name: "their-hook", rules: [{ want: { step: 1 } }] };
@@ -60,6 +63,7 @@ const bodies: Record<string, unknown> = {
   createHook: { name: "mine-now", rules: [{ want: { step: 1 } }] },
   patchHook: { stabilizationSeconds: 5 },
   purgeVolume: { confirm: theirs.volumeId },
+  patchRule: { action: "allow" },
   patchNetwork: { subnets: [{ cidr: "10.0.0.0/24" }] },
 };
 const operations = mountApiForDocs("0").mounted.filter(
@@ -112,7 +116,7 @@ it("leaves the resources of the other tenant unchanged", async () => {
   expect(await response.json()).toMatchObject({ generation: 1, replicas: 1, deleting: false });
 });
 
-it.each(["/v1/services", "/v1/sets", "/v1/events", "/v1/decisions"])(
+it.each(["/v1/services", "/v1/sets", "/v1/events", "/v1/decisions", "/v1/rules"])(
   "lists no resource of another tenant at %s",
   async (path) => {
     const own = await test.request("GET", path, { token: theirs.token });

@@ -3,6 +3,10 @@ import * as addresses from "../../../src/db/queries/networks/addresses.ts";
 import * as assignAddresses from "../../../src/db/queries/networks/assign-addresses.ts";
 import * as attachments from "../../../src/db/queries/networks/template-networks.ts";
 import * as hostNetworks from "../../../src/db/queries/networks/host-networks.ts";
+import * as connectionEnds from "../../../src/db/queries/rules/connection-ends.ts";
+import * as hostRules from "../../../src/db/queries/rules/host-rules.ts";
+import * as readRules from "../../../src/db/queries/rules/read-rules.ts";
+import * as writeRules from "../../../src/db/queries/rules/write-rules.ts";
 import * as networks from "../../../src/db/queries/networks/networks.ts";
 import type { Samples } from "./volume-samples.ts";
 
@@ -24,6 +28,18 @@ const network = {
 };
 
 const ids = ["a", "b"];
+const rule = {
+  direction: "ingress",
+  action: "deny",
+  protocol: "tcp",
+  ports: [{ first: 80, last: 81 }],
+  serviceId: "svc",
+  peerKind: "cidr",
+  peerCidr: "10.0.0.0/8",
+  peerServiceId: null,
+  priority: 1000,
+} as const;
+const newRule = { ...rule, id: "rule", tenantId: "tnt", networkId: "net", name: "no-web" };
 const chosen = {
   setId: "set",
   hostId: "host",
@@ -89,5 +105,37 @@ export const networkSamples: Samples = {
     assignAddresses.deleteQuarantinedAddresses(q, 600, { addressesMax: 10, subnetsMax: 2 }),
   ],
   listScarcestSubnets: (q) => [assignAddresses.listScarcestSubnets(q, 10)],
+  lockRuleServices: (q) => [
+    writeRules.lockRuleServices(q, "tnt", ["web"]),
+    writeRules.lockRuleServices(q, "tnt", ids),
+  ],
+  lockRuleNetworks: (q) => [
+    writeRules.lockRuleNetworks(q, "tnt", ["web"]),
+    writeRules.lockRuleNetworks(q, "tnt", ids),
+  ],
+  countRules: (q) => [writeRules.countRules(q, "tnt")],
+  insertRules: (q) => [writeRules.insertRules(q, [newRule])],
+  updateRule: (q) => [writeRules.updateRule(q, "rule", rule)],
+  deleteRuleRow: (q) => [writeRules.deleteRuleRow(q, "rule")],
+  bumpRulesVersions: (q) => [
+    writeRules.bumpRulesVersions(q, ["net"], true),
+    writeRules.bumpRulesVersions(q, ids, false),
+  ],
+  listRules: (q) => [
+    readRules.listRules(q, null, {}, undefined, 1),
+    readRules.listRules(q, "tnt", { network: "web", service: "menu" }, "rule", 1),
+  ],
+  listRulesById: (q) => [readRules.listRulesById(q, ids)],
+  findRule: (q) => [readRules.findRule(q, "tnt", "no-web")],
+  listHostRules: (q) => [hostRules.listHostRules(q, ["net"]), hostRules.listHostRules(q, ids)],
+  listRulesVersions: (q) => [
+    hostRules.listRulesVersions(q, ["net"]),
+    hostRules.listRulesVersions(q, ids),
+  ],
+  listInterfacesOfSet: (q) => [connectionEnds.listInterfacesOfSet(q, "tnt", "set")],
+  listInterfacesOfService: (q) => [connectionEnds.listInterfacesOfService(q, "svc", 2)],
+  listInterfacesWithAddress: (q) => [
+    connectionEnds.listInterfacesWithAddress(q, "tnt", "10.0.0.2"),
+  ],
   findSetOfNetwork: (q) => [addresses.findSetOfNetwork(q, "net")],
 };

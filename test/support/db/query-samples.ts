@@ -28,6 +28,7 @@ import * as leases from "../../../src/db/queries/runtime/leases.ts";
 import * as readServices from "../../../src/db/queries/services/read-services.ts";
 import * as resizes from "../../../src/db/queries/services/resizes.ts";
 import * as revisions from "../../../src/db/queries/services/revisions.ts";
+import * as closeServices from "../../../src/db/queries/services/close-services.ts";
 import * as writeServices from "../../../src/db/queries/services/write-services.ts";
 import * as observedSets from "../../../src/db/queries/sets/observed-sets.ts";
 import * as readSets from "../../../src/db/queries/sets/read-sets.ts";
@@ -479,8 +480,8 @@ const services: Samples = {
   getSizedTemplate: (q) => [writeServices.getSizedTemplate(q, service)],
   findTemplate: (q) => [writeServices.findTemplate(q, "svc", 1)],
   closeDeletedServices: (q) => [
-    writeServices.closeDeletedServices(q, 1),
-    writeServices.closeDeletedServices(q, 1, ["service"]),
+    closeServices.closeDeletedServices(q, 1),
+    closeServices.closeDeletedServices(q, 1, ["service"]),
   ],
   deleteUnusedRevisions: (q) => [
     revisions.deleteUnusedRevisions(q, "svc", { numberMax: 1, limit: 1 }),

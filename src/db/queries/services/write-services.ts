@@ -349,28 +349,6 @@ export async function findTemplate(
 }
 
 /**
- * Finalizes at most `limit` deleted services, of `serviceIds` or of all. Returns them. A service is
- * final when its last set is absent, or is ordered deleted on a lost host. The order for such a set
- * stays: its host removes it when it returns.
- */
-export async function closeDeletedServices(
-  q: Queryable,
-  limit: number,
-  serviceIds?: readonly string[],
-): Promise<{ id: string; tenantId: string; name: string }[]> {
-  return queryRows(
-    q,
-    sql`update services set deleted_at = now(), updated_at = now() where id in (
-          select id from services s where deleting and deleted_at is null
-            and ${serviceIds === undefined ? sql`true` : sql`id = ${anyOf(serviceIds)}`}
-            and not exists (select 1 from sets x left join hosts h on h.id = x.host_id
-              where x.service_id = s.id and x.deleted_at is null and (x.desired <> 'deleted' or h.state is distinct from 'lost'))
-          order by id limit ${limit} for no key update skip locked)
-        returning id, tenant_id as "tenantId", name`,
-  );
-}
-
-/**
  * Lists services whose number of live sets is not the desired one, fairly across tenants: one of
  * each tenant first, then the second of each. The order within a tenant is random, so that
  * services that stay unbalanced do not hide the others.
