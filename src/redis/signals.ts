@@ -1,6 +1,7 @@
 import type { Redis } from "ioredis";
 import { newId } from "../lib/ids.ts";
 import type { Log } from "../lib/log.ts";
+import { onAbort } from "../lib/async/abort.ts";
 import { withTimeout } from "../lib/async/with-timeout.ts";
 import type { SignalChannel, Signals } from "../control/runtime/context.ts";
 
@@ -101,7 +102,7 @@ export class RedisSignals implements Signals {
       this.#waiters.set(channel, own);
       const end = (isSignaled: boolean): void => {
         clearTimeout(timer);
-        signal?.removeEventListener("abort", giveUp);
+        unlisten();
         own.delete(wake);
         if (own.size === 0 && this.#waiters.get(channel) === own) this.#waiters.delete(channel);
         resolve(isSignaled);
@@ -110,7 +111,7 @@ export class RedisSignals implements Signals {
       const giveUp = (): void => end(false);
       const timer = setTimeout(giveUp, waitMs);
       own.add(wake);
-      signal?.addEventListener("abort", giveUp, { once: true });
+      const unlisten = onAbort(signal, giveUp);
     });
   }
 

@@ -14,9 +14,9 @@ export const ADDRESSES_PER_PORT_MAX = 8;
 export const GATEWAYS_PER_NETWORK_MAX = 2;
 export const REMOTE_PORTS_MAX = 50_000;
 /** In all networks of a host. A service counts once for each network that its sets are in. */
-const SERVICES_PER_HOST_MAX = 16_000;
+export const SERVICES_PER_HOST_MAX = 16_000;
 /** The sets of all services, in all networks of a host. */
-const SERVICE_MEMBERS_MAX = REMOTE_PORTS_MAX + NETWORKS_PER_HOST_MAX;
+export const SERVICE_MEMBERS_MAX = REMOTE_PORTS_MAX + NETWORKS_PER_HOST_MAX;
 const NAMED_PORTS_MAX = 16;
 
 export const networkIdSchema = idSchema("net");
@@ -148,6 +148,7 @@ export const storedNetworkStateSchema = z
 
 export type NetworkState = z.output<typeof networkStateSchema>;
 export type HostNetwork = z.output<typeof hostNetworkSchema>;
+export type HostService = HostNetwork["services"][number];
 /** A network state, or one that the driver has loaded. */
 export type LoadedNetworkState = Omit<NetworkState, "networks"> & {
   networks: (HostNetwork & { hasUnknownRules?: boolean })[];

@@ -3,80 +3,124 @@ import type {
   HostNetworks,
   HostNetworksQuery,
 } from "../../contracts/agent-protocol/host-networks.ts";
-import {
-  type HostNetwork,
-  REMOTE_PORTS_MAX,
-} from "../../contracts/network-driver/network-state.ts";
-import { listHostNetworks } from "../../db/queries/networks/host-networks.ts";
+import { listNetworksOnHost } from "../../db/queries/networks/host-networks.ts";
+import { isAborted, linkAbort } from "../../lib/async/abort.ts";
 import { hashSecret } from "../../lib/token-hash.ts";
-import type { ControlContext, SignalChannel } from "../runtime/context.ts";
+import type { ControlContext } from "../runtime/context.ts";
+import { toHostNetworks } from "./host-networks.ts";
+import type { NetworkFeed } from "./network-feed.ts";
+import type { NetworkFeeds } from "./network-feeds.ts";
 
 const VERSION_CHARACTERS = 32;
-/** Placements within this time share one read. It bounds the reads of one call, too. */
+/** Signals of the host within this time share one read of its list of networks. */
 const COALESCE_MS = 200;
 
 /**
  * Reads the networks of a host, and waits up to `waitMs` until they differ from its version. The
  * version is a hash: a number would be a row that each placement in a network locks.
+ *
+ * A call reads only the list of the host's networks, once and at each signal of the host. The
+ * networks come from `feeds`, which all hosts share.
  */
 export async function readHostNetworks(
   ctx: ControlContext,
+  feeds: NetworkFeeds,
   hostId: string,
   { version, waitMs }: HostNetworksQuery,
   signal: AbortSignal,
 ): Promise<HostNetworks> {
   const endsAtMs = performance.now() + waitMs;
-  let current = await read(ctx, hostId);
-  while (current.version === version) {
-    const leftMs = endsAtMs - performance.now();
-    if (leftMs <= 0 || signal.aborted) return { version, networks: null };
-    const waiting = new AbortController();
-    const stop = (): void => waiting.abort("the wait is over");
-    signal.addEventListener("abort", stop);
-    try {
-      const arrived = waitForAny(ctx, channelsOf(hostId, current.networks), leftMs, waiting.signal);
-      // A placement between the read and the wait caused no signal.
-      current = await read(ctx, hostId);
-      if (current.version !== version) break;
-      // Without a signal nothing has changed. A read for each of 5,000 hosts would cost more.
-      if (!(await arrived)) return { version, networks: null };
+  const followed = new FollowedNetworks(feeds, hostId);
+  try {
+    for (;;) {
+      const leftMs = endsAtMs - performance.now();
+      const { controller: waiting, unlink } = linkAbort(signal);
+      try {
+        const channel = `host:${hostId}` as const;
+        const ofHost = ctx.signals.waitFor(channel, Math.max(0, leftMs), waiting.signal);
+        const isOver = ofHost.then((isWoken) => {
+          waiting.abort();
+          return isWoken;
+        });
+        await followed.update(await listNetworksOnHost(ctx.db, hostId));
+        for (;;) {
+          const current = followed.version;
+          if (current !== version) return { version: current, networks: followed.read(ctx.log) };
+          if (leftMs <= 0 || isAborted(waiting.signal)) break;
+          await Promise.race([isOver, followed.waitForChange(leftMs, waiting.signal)]);
+        }
+        if (!(await isOver)) return { version, networks: null };
+      } finally {
+        waiting.abort();
+        unlink();
+      }
       await pause(COALESCE_MS);
-    } finally {
-      signal.removeEventListener("abort", stop);
+    }
+  } finally {
+    followed.stop();
+  }
+}
+
+/** The networks of one host during a call. */
+class FollowedNetworks {
+  readonly #feeds: NetworkFeeds;
+  readonly #hostId: string;
+  readonly #followed = new Map<string, { feed: NetworkFeed; stop: () => void }>();
+
+  constructor(feeds: NetworkFeeds, hostId: string) {
+    this.#feeds = feeds;
+    this.#hostId = hostId;
+  }
+
+  /** Follows these networks and no others. Throws the errors of their first reads. */
+  async update(networkIds: readonly string[]): Promise<void> {
+    const listed = new Set(networkIds);
+    for (const [id, { stop }] of this.#followed) {
+      if (listed.has(id)) continue;
+      this.#followed.delete(id);
       stop();
     }
-    current = await read(ctx, hostId);
+    await Promise.all(networkIds.map((id) => this.#follow(id)));
   }
-  return current;
-}
 
-type CurrentNetworks = HostNetworks & { networks: HostNetwork[] };
-
-async function read({ db, log }: ControlContext, hostId: string): Promise<CurrentNetworks> {
-  let left = REMOTE_PORTS_MAX;
-  const networks: HostNetwork[] = [];
-  for (const network of await listHostNetworks(db, hostId)) {
-    const remotePorts = network.remotePorts.slice(0, left);
-    if (remotePorts.length < network.remotePorts.length)
-      log.error({ hostId, networkId: network.networkId }, "a host has too many remote ports");
-    left -= remotePorts.length;
-    networks.push({ ...network, rules: [], endConnectionsCount: 0, remotePorts, services: [] });
+  async #follow(networkId: string): Promise<void> {
+    const followed = this.#followed.get(networkId) ?? this.#feeds.follow(networkId);
+    this.#followed.set(networkId, followed);
+    await followed.feed.started;
+    // The list is newer than the feed, which has not seen the signal of the placement yet.
+    if (!followed.feed.hasHost(this.#hostId)) await followed.feed.refresh();
   }
-  const version = hashSecret(JSON.stringify(networks)).slice(0, VERSION_CHARACTERS);
-  return { version, networks };
-}
 
-function channelsOf(hostId: string, networks: readonly HostNetwork[]): SignalChannel[] {
-  const ofNetworks = networks.map(({ networkId }): SignalChannel => `network:${networkId}`);
-  return [`host:${hostId}`, ...ofNetworks];
-}
+  /** Differs if the answer differs. */
+  get version(): string {
+    const versions = this.#joined().map(({ version }) => version);
+    return hashSecret([this.#hostId, ...versions].join(" ")).slice(0, VERSION_CHARACTERS);
+  }
 
-/** Resolves with true at the first signal of any channel, or with false. */
-async function waitForAny(
-  { signals }: ControlContext,
-  channels: readonly SignalChannel[],
-  timeoutMs: number,
-  signal: AbortSignal,
-): Promise<boolean> {
-  return Promise.race(channels.map((channel) => signals.waitFor(channel, timeoutMs, signal)));
+  read(log: ControlContext["log"]): HostNetworks["networks"] {
+    const networks = this.#joined().flatMap(({ network }) => network ?? []);
+    return toHostNetworks(networks, this.#hostId, log);
+  }
+
+  async waitForChange(timeoutMs: number, signal: AbortSignal): Promise<void> {
+    const feeds = [...this.#followed.values()].map(({ feed }) => feed);
+    if (feeds.length === 0) return new Promise(() => undefined);
+    const { controller: waiting, unlink } = linkAbort(signal);
+    await Promise.race(feeds.map((feed) => feed.waitForChange(timeoutMs, waiting.signal)));
+    waiting.abort();
+    unlink();
+  }
+
+  stop(): void {
+    for (const { stop } of this.#followed.values()) stop();
+    this.#followed.clear();
+  }
+
+  /** The feeds of the networks that the host has a set in, by VNI. */
+  #joined(): NetworkFeed[] {
+    return [...this.#followed.values()]
+      .map(({ feed }) => feed)
+      .filter((feed) => feed.hasHost(this.#hostId))
+      .sort((a, b) => (a.network?.vni ?? 0) - (b.network?.vni ?? 0));
+  }
 }

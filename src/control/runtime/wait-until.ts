@@ -1,5 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
-import type { ControlContext, SignalChannel } from "./context.ts";
+import type { ControlContext, SignalChannel, Signals } from "./context.ts";
 
 /** The longest wait between two reads, because signals may be lost. */
 const POLL_MS_MAX = 1_000;
@@ -59,4 +59,17 @@ export async function pollUntil<T>(
     const gapMs = Math.min(pauseMs, remainingMs) - (performance.now() - readAt);
     if (gapMs > 0) await delay(gapMs, undefined, { signal }).catch(() => undefined);
   }
+}
+
+/**
+ * Resolves with true at the first signal of any channel, or with false after `timeoutMs` or an
+ * abort. The caller aborts `signal` afterwards, which ends the other waits.
+ */
+export async function waitForAny(
+  signals: Signals,
+  channels: readonly SignalChannel[],
+  timeoutMs: number,
+  signal: AbortSignal,
+): Promise<boolean> {
+  return Promise.race(channels.map((channel) => signals.waitFor(channel, timeoutMs, signal)));
 }

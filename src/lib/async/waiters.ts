@@ -1,3 +1,5 @@
+import { onAbort } from "./abort.ts";
+
 /** Waits for news in this process. */
 export class Waiters {
   readonly #waiting = new Set<() => void>();
@@ -8,13 +10,13 @@ export class Waiters {
       const end = (): void => {
         clearTimeout(timer);
         this.#waiting.delete(end);
-        signal.removeEventListener("abort", end);
+        unlisten();
         resolve();
       };
       const timer = setTimeout(end, timeoutMs);
       this.#waiting.add(end);
-      signal.addEventListener("abort", end, { once: true });
-      if (signal.aborted) end();
+      let unlisten = (): void => undefined;
+      unlisten = onAbort(signal, end);
     });
   }
 

@@ -3,6 +3,7 @@ import {
   hostNetworksQuery,
   hostNetworksSchema,
 } from "../../contracts/agent-protocol/host-networks.ts";
+import type { NetworkFeeds } from "../../control/networks/network-feeds.ts";
 import { readHostNetworks } from "../../control/networks/read-host-networks.ts";
 import { getHostCaller } from "../http/api-env.ts";
 import { commonProblems, jsonResponse, type OperationHandler } from "../http/operation.ts";
@@ -25,9 +26,12 @@ export const readHostNetworksRoute = createRoute({
   },
 });
 
-export const readHostNetworksHandler: OperationHandler<typeof readHostNetworksRoute> =
-  (ctx) => async (c) => {
+/** All hosts of a process share `feeds`. */
+export const readHostNetworksHandler =
+  (feeds: NetworkFeeds): OperationHandler<typeof readHostNetworksRoute> =>
+  (ctx) =>
+  async (c) => {
     const { hostId } = getHostCaller(c);
     const query = c.req.valid("query");
-    return c.json(await readHostNetworks(ctx, hostId, query, c.req.raw.signal), 200);
+    return c.json(await readHostNetworks(ctx, feeds, hostId, query, c.req.raw.signal), 200);
   };

@@ -7,6 +7,7 @@ import { proveRefusals } from "./prove-refusals.ts";
 import { readHostNetworksHandler, readHostNetworksRoute } from "./read-host-networks.ts";
 import { receiveStreamHandler, receiveStreamRoute } from "./receive-stream.ts";
 import { renewLeaseAfterRejectedSync } from "../../control/hosts/sync-host.ts";
+import { NetworkFeeds } from "../../control/networks/network-feeds.ts";
 import type { ControlContext } from "../../control/runtime/context.ts";
 import { syncHostHandler, syncHostRoute } from "./sync-host.ts";
 
@@ -22,7 +23,7 @@ export function mountAgent(api: Api): void {
     acceptsAnyText: true, // programs in containers write the reasons of failures
     timeLimitMs: SYNC_WAIT_MS_MAX + 10_000,
   });
-  mount(api, readHostNetworksRoute, readHostNetworksHandler, {
+  mount(api, readHostNetworksRoute, readHostNetworksHandler(new NetworkFeeds(api.ctx)), {
     timeLimitMs: SYNC_WAIT_MS_MAX + 10_000,
   });
   mount(api, receiveStreamRoute, receiveStreamHandler, { timeLimitMs: null });

@@ -96,7 +96,7 @@ export const networkSamples: Samples = {
     assignAddresses.listSubnetsOfSets(q, ["set"]),
     assignAddresses.listSubnetsOfSets(q, ids),
   ],
-  listHostNetworks: (q) => [hostNetworks.listHostNetworks(q, "host")],
+  findFleetNetwork: (q) => [hostNetworks.findFleetNetwork(q, "net")],
   listNetworksOnHost: (q) => [hostNetworks.listNetworksOnHost(q, "host")],
   insertAddresses: (q) => [
     assignAddresses.insertAddresses(q, [chosen], [{ subnetId: "sub", lastOffset: 2 }]),

@@ -3,11 +3,14 @@ import type { SignalChannel, Signals } from "../../../src/control/runtime/contex
 /** Signals within one process. With `lossy` it loses every signal, like an unreachable Redis. */
 export function createLocalSignals({ lossy = false }: { lossy?: boolean } = {}): Signals & {
   published: SignalChannel[];
+  /** Whether someone waits for the channel. */
+  isAwaited(channel: SignalChannel): boolean;
 } {
   const waiting = new Map<SignalChannel, Set<() => void>>();
   const published: SignalChannel[] = [];
   return {
     published,
+    isAwaited: (channel) => (waiting.get(channel)?.size ?? 0) > 0,
     publish: async (channels) => {
       published.push(...channels);
       if (lossy) return;

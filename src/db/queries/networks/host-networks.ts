@@ -1,45 +1,79 @@
-import { type SQL, sql } from "drizzle-orm";
+import { sql } from "drizzle-orm";
 import {
+  type HostNetwork,
+  type HostService,
   NETWORKS_PER_HOST_MAX,
-  REMOTE_PORTS_MAX,
+  SERVICE_MEMBERS_MAX,
 } from "../../../contracts/network-driver/network-state.ts";
-import type { HostNetwork } from "../../../contracts/network-driver/network-state.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
+import { replacedSetsSql } from "../operations/replacements.ts";
 import { queryRows } from "../runtime/query.ts";
+import { isEndpointSql } from "../services/endpoints.ts";
 
-/** Lists the networks that have a set on a host, at most 8,000. */
+/** Lists the networks that have a set on a host, at most 8,000. Uses sets_host. */
 export async function listNetworksOnHost(q: Queryable, hostId: string): Promise<string[]> {
-  const rows = await queryRows<{ id: string }>(q, selectNetworksOnHost(hostId));
+  const rows = await queryRows<{ id: string }>(
+    q,
+    sql`select distinct b.network_id as id
+        from sets s join addresses a on a.set_id = s.id and a.state = 'assigned' join subnets b on b.id = a.subnet_id
+        where s.host_id = ${hostId} order by 1 limit ${NETWORKS_PER_HOST_MAX}`,
+  );
   return rows.map(({ id }) => id);
 }
 
-function selectNetworksOnHost(hostId: string): SQL {
-  return sql`select distinct b.network_id as id
-      from sets s join addresses a on a.set_id = s.id and a.state = 'assigned' join subnets b on b.id = a.subnet_id
-      where s.host_id = ${hostId} order by 1 limit ${NETWORKS_PER_HOST_MAX}`;
+/** The interface of a set in a network. */
+export interface NetworkPort {
+  hostId: string;
+  mac: string;
+  addresses: string[];
+  /** The address of its host in the tunnel network. */
+  tunnelAddress: string | null;
+}
+
+/** A network with its ports on all hosts. */
+export interface FleetNetwork extends Pick<
+  HostNetwork,
+  "networkId" | "tenantId" | "name" | "vni" | "gateways"
+> {
+  /** The order is that of the set ids. */
+  ports: NetworkPort[];
+  /** The order is that of the names. */
+  services: HostService[];
 }
 
 /**
- * Lists the networks that have a set on a host, each with its sets on other hosts that report a
- * tunnel address. At most the first 50,000 of these in each network. Uses sets_host,
- * addresses_set_subnet_unique and addresses_pkey.
+ * Finds a network with the first 58,000 sets that have an address in it, and with their services.
+ * The ports of a service are those of its current revision. A deleted service has no entry: its
+ * remaining sets are on lost hosts, and its name is free. Uses subnets_family_unique,
+ * addresses_pkey and sets_pkey.
  */
-export async function listHostNetworks(
+export async function findFleetNetwork(
   q: Queryable,
-  hostId: string,
-): Promise<Omit<HostNetwork, "rules" | "services">[]> {
-  return queryRows(
+  networkId: string,
+): Promise<FleetNetwork | undefined> {
+  const [row] = await queryRows<FleetNetwork>(
     q,
-    sql`with own as materialized (${selectNetworksOnHost(hostId)})
+    sql`with attached as materialized (
+          select s.id, s.service_id, s.host_id, s.deleted_at, s.desired, s.ready, s.leaving, s.containers,
+            min(a.mac) as mac, json_agg(host(a.address) order by b.family) as list
+          from subnets b join addresses a on a.subnet_id = b.id and a.state = 'assigned' join sets s on s.id = a.set_id
+          where b.network_id = ${networkId} group by s.id order by s.id limit ${SERVICE_MEMBERS_MAX}
+        ), replaced as materialized (${replacedSetsSql(sql`o.set_id in (select id from attached)`)}),
+        members as (
+          select s.service_id, json_agg(json_build_object('setId', s.id, 'addresses', s.list, 'isEndpoint', ${isEndpointSql}) order by s.id) as list
+          from attached s group by s.service_id
+        )
         select n.id as "networkId", n.tenant_id as "tenantId", n.name, n.vni,
           (select coalesce(json_agg(host(b.gateway) order by b.family), '[]') from subnets b where b.network_id = n.id) as gateways,
-          (select coalesce(json_agg(json_build_object('mac', port.mac, 'addresses', port.addresses, 'tunnelAddress', port.tunnel)
-                order by port.mac, port.tunnel), '[]')
-            from (select min(a.mac) as mac, json_agg(host(a.address) order by b.family) as addresses, h.capabilities->>'tunnelAddress' as tunnel
-              from subnets b join addresses a on a.subnet_id = b.id and a.state = 'assigned'
-                join sets s on s.id = a.set_id join hosts h on h.id = s.host_id
-              where b.network_id = n.id and s.host_id <> ${hostId} and h.capabilities->>'tunnelAddress' is not null
-              group by s.id, h.id order by s.id limit ${REMOTE_PORTS_MAX}) port) as "remotePorts"
-        from own join networks n on n.id = own.id order by n.vni`,
+          (select coalesce(json_agg(json_build_object('hostId', s.host_id, 'mac', s.mac, 'addresses', s.list,
+              'tunnelAddress', h.capabilities->>'tunnelAddress') order by s.id), '[]')
+            from attached s join hosts h on h.id = s.host_id) as ports,
+          (select coalesce(json_agg(json_build_object('serviceId', v.id, 'name', v.name, 'addresses', '[]'::json, 'members', m.list,
+              'ports', (select coalesce(json_agg(json_build_object('name', p->'name', 'protocol', p->'protocol', 'port', p->'port') order by p->>'name'), '[]')
+                from jsonb_array_elements(r.template->'ports') p)) order by v.name), '[]')
+            from members m join services v on v.id = m.service_id and v.deleted_at is null
+              join revisions r on r.service_id = v.id and r.number = v.revision) as services
+        from networks n where n.id = ${networkId}`,
   );
+  return row;
 }

@@ -23,12 +23,15 @@ const isAvailableSql = sql`(n.state = 'running' and n.ready and n.desired = 'run
   and (${forcedDrainSql} or coalesce(n.ready_since, '-infinity') <= now() - make_interval(secs =>
     coalesce((v.disruption->>'minReadySeconds')::float8, 0))))`;
 
-/** SQL query: the sets of a service whose replacements are available. Berth removes them next. */
-export function replacedSetsSql(serviceId: SQL): SQL {
+/**
+ * SQL query: sets whose replacements are available. Berth removes them next. `filter` is a
+ * condition on operation `o`.
+ */
+export function replacedSetsSql(filter: SQL): SQL {
   return sql`select o.set_id from operations o join sets s on s.id = o.set_id join services v on v.id = o.service_id
       join sets n on n.id = o.replacement_set_id
       left join hosts h on h.id = s.host_id left join drains d on d.host_id = h.id
-    where o.service_id = ${serviceId} and o.phase = 'replacing' and ${isAvailableSql}`;
+    where ${filter} and o.phase = 'replacing' and ${isAvailableSql}`;
 }
 
 /**

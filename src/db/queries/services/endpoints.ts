@@ -19,6 +19,13 @@ export interface ServiceEndpoints {
 const hasLiveContainerSql = sql`(s.containers = '[]' or jsonb_path_exists(s.containers, '$[*] ? (@.state <> "exited")'))`;
 
 /**
+ * SQL condition: set `s` accepts connections, if it has an address. The statement has a query
+ * `replaced` of the sets whose replacements are available: see replacedSetsSql.
+ */
+export const isEndpointSql = sql`(s.deleted_at is null and s.desired = 'running' and s.ready and not s.leaving
+  and ${hasLiveContainerSql} and not exists (select 1 from replaced where set_id = s.id))`;
+
+/**
  * Finds the ready sets of a service with their addresses, at most `limit`, or returns undefined
  * without the service. A set leaves the list in the transaction that orders its stop, removal or
  * move, or that marks its host lost or unhealthy. A set that is being replaced leaves it once its
@@ -34,12 +41,11 @@ export async function findEndpoints(
     q,
     sql`with service as materialized (
           select id from services where tenant_id = ${tenantId} and name = ${name} and deleted_at is null
-        ), replaced as materialized (${replacedSetsSql(sql`(select id from service)`)}),
+        ), replaced as materialized (${replacedSetsSql(sql`o.service_id = (select id from service)`)}),
         ready as materialized (
           select s.id, s.host_id, s.address, count(*) over () as total
           from service v join sets s on s.service_id = v.id
-          where s.deleted_at is null and s.desired = 'running' and s.ready and not s.leaving and ${hasLiveContainerSql}
-            and not exists (select 1 from replaced where set_id = s.id)
+          where ${isEndpointSql}
             and (s.address is not null or exists (select 1 from addresses a where a.set_id = s.id and a.state = 'assigned'))
           order by s.id limit ${limit}
         )

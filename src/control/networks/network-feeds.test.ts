@@ -1,0 +1,173 @@
+import { setTimeout as pause } from "node:timers/promises";
+import { expect, it } from "vitest";
+import type { FleetNetwork } from "../../db/queries/networks/host-networks.ts";
+import { createLocalSignals } from "../../../test/support/fakes/local-signals.ts";
+import { waitUntil } from "../../../test/support/wait-until.ts";
+import { silentLog } from "../../lib/log.ts";
+import type { ControlContext } from "../runtime/context.ts";
+import { NetworkFeeds } from "./network-feeds.ts";
+
+const NETWORK_ID = "net_1";
+const limits = { settleMs: 5, readGapMs: 20, pollMs: 60_000, retryMs: 20, lingerMs: 40 };
+const never = new AbortController().signal;
+
+/** Feeds of a network whose rows a test changes, with real signals and no database. */
+function openFeeds(options: { lossy?: boolean; pollMs?: number } = {}) {
+  const signals = createLocalSignals({ lossy: options.lossy ?? false });
+  // Only signals and the log are used: the read replaces the database.
+  const ctx = { signals, log: silentLog, db: undefined } as unknown as ControlContext;
+  const world = { services: [] as string[], reads: 0, isDown: false, readMs: 0 };
+  const read = async (): Promise<FleetNetwork> => {
+    world.reads += 1;
+    const services = world.services.map((serviceId) => ({
+      serviceId,
+      name: serviceId,
+      addresses: [],
+      members: [],
+      ports: [],
+    }));
+    await pause(world.readMs);
+    if (world.isDown) throw new Error("the database does not answer");
+    const port = { hostId: "host_1", mac: "m", addresses: ["10.0.0.2"], tunnelAddress: null };
+    return {
+      networkId: NETWORK_ID,
+      tenantId: "tnt_1",
+      name: "web",
+      vni: 1,
+      gateways: [],
+      ports: [port],
+      services,
+    };
+  };
+  const { pollMs = limits.pollMs } = options;
+  const feeds = new NetworkFeeds(ctx, read, { ...limits, pollMs });
+  const namesIn = (feed: { network: FleetNetwork | undefined }) =>
+    feed.network?.services.map(({ serviceId }) => serviceId);
+  return { feeds, world, signals, namesIn };
+}
+
+it("100 followers share one read of each change", async () => {
+  const { feeds, world, signals, namesIn } = openFeeds();
+  const followed = Array.from({ length: 100 }, () => feeds.follow(NETWORK_ID));
+  await Promise.all(followed.map(({ feed }) => feed.started));
+  const readsBefore = world.reads;
+  expect(readsBefore).toBe(1);
+  const changed = followed.map(({ feed }) => feed.waitForChange(5_000, never));
+  world.services = ["svc_1"];
+  await signals.publish([`network:${NETWORK_ID}`]);
+  await Promise.all(changed);
+  for (const { feed } of followed) expect(namesIn(feed)).toEqual(["svc_1"]);
+  await pause(100);
+  // One for the change, and one because the service is new.
+  expect(world.reads).toBe(readsBefore + 2);
+  for (const { stop } of followed) stop();
+});
+
+it("misses no signal of a service that it has just learned of", async () => {
+  const { feeds, world, signals, namesIn } = openFeeds();
+  world.services = ["svc_1"];
+  world.readMs = 30;
+  const { feed, stop } = feeds.follow(NETWORK_ID);
+  await feed.started;
+  // No wait includes the service yet, because the feed has just learned of it.
+  world.services = ["svc_1", "svc_2"];
+  await signals.publish(["service:svc_1"]);
+  await waitUntil("the feed has the change", () => namesIn(feed)?.includes("svc_2") || undefined);
+  expect(world.reads).toBeLessThan(10);
+  stop();
+});
+
+it("reads after a poll interval without a signal", async () => {
+  const { feeds, world, namesIn } = openFeeds({ lossy: true, pollMs: 50 });
+  const { feed, stop } = feeds.follow(NETWORK_ID);
+  await feed.started;
+  world.services = ["svc_1"];
+  await waitUntil("the feed has the change", () => namesIn(feed)?.includes("svc_1") || undefined);
+  expect(world.reads).toBeLessThan(10);
+  stop();
+});
+
+it("reads at most once in each gap, however many signals arrive", async () => {
+  const { feeds, world, signals } = openFeeds();
+  const { feed, stop } = feeds.follow(NETWORK_ID);
+  await feed.started;
+  const startedAtMs = performance.now();
+  while (performance.now() - startedAtMs < 300) {
+    await signals.publish([`network:${NETWORK_ID}`]);
+    await pause(1);
+  }
+  expect(world.reads).toBeGreaterThan(2);
+  expect(world.reads).toBeLessThanOrEqual(2 + (performance.now() - startedAtMs) / limits.readGapMs);
+  stop();
+});
+
+it("has the last read while the database does not answer, and then continues", async () => {
+  const { feeds, world, signals, namesIn } = openFeeds();
+  world.services = ["svc_1"];
+  const { feed, stop } = feeds.follow(NETWORK_ID);
+  await feed.started;
+  world.isDown = true;
+  world.services = ["svc_2"];
+  await signals.publish(["service:svc_1"]);
+  await pause(60);
+  expect(namesIn(feed)).toEqual(["svc_1"]);
+  world.isDown = false;
+  await waitUntil("the feed continues", () => namesIn(feed)?.includes("svc_2") || undefined);
+  stop();
+});
+
+it("a failed first read fails its followers, and the next follower tries again", async () => {
+  const { feeds, world } = openFeeds();
+  world.isDown = true;
+  const first = feeds.follow(NETWORK_ID);
+  await expect(first.feed.started).rejects.toThrow("does not answer");
+  first.stop();
+  world.isDown = false;
+  const second = feeds.follow(NETWORK_ID);
+  await second.feed.started;
+  expect(second.feed.hasHost("host_1")).toBe(true);
+  second.stop();
+});
+
+it("lasts from one poll of a host to the next", async () => {
+  const { feeds } = openFeeds();
+  const first = feeds.follow(NETWORK_ID);
+  await first.feed.started;
+  first.stop();
+  await pause(limits.lingerMs / 2);
+  const second = feeds.follow(NETWORK_ID);
+  await pause(limits.lingerMs * 2);
+  const third = feeds.follow(NETWORK_ID);
+  for (const { feed } of [second, third]) expect(feed).toBe(first.feed);
+  second.stop();
+  third.stop();
+});
+
+it("reads nothing after its end", async () => {
+  const { feeds, world, signals } = openFeeds();
+  const { feed, stop } = feeds.follow(NETWORK_ID);
+  await feed.started;
+  stop();
+  await pause(limits.lingerMs * 2);
+  const { reads } = world;
+  await signals.publish([`network:${NETWORK_ID}`]);
+  await pause(50);
+  expect(world.reads).toBe(reads);
+  expect(feeds.follow(NETWORK_ID).feed).not.toBe(feed);
+});
+
+it("a caller that expects a change gets a read that begins after its call", async () => {
+  const { feeds, world, namesIn } = openFeeds();
+  const { feed, stop } = feeds.follow(NETWORK_ID);
+  await feed.started;
+  world.readMs = 30;
+  const early = feed.refresh();
+  await pause(5);
+  world.services = ["svc_1"];
+  const readsBefore = world.reads;
+  await Promise.all([feed.refresh(), feed.refresh(), feed.refresh()]);
+  expect(namesIn(feed)).toEqual(["svc_1"]);
+  expect(world.reads).toBe(readsBefore + 1);
+  await early;
+  stop();
+});
