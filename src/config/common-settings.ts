@@ -1,6 +1,14 @@
 import { z } from "zod";
 import { checkSubnets } from "../contracts/api/check-subnets.ts";
 import { capabilities, capabilitiesAllowedByDefault } from "../contracts/api/container-options.ts";
+import {
+  defaultFixedHostPorts,
+  defaultHostPortRange,
+  parsePortRange,
+  type PortRange,
+} from "../contracts/common/port-range.ts";
+import { SETS_PER_HOST_MAX } from "../contracts/agent-protocol/protocol.ts";
+import { PUBLISHED_PORTS_PER_SET_MAX } from "../contracts/api/template-ports.ts";
 import { isEncryptionKey } from "../lib/keyring.ts";
 import { Secret } from "../lib/secret.ts";
 
@@ -89,6 +97,24 @@ const subnetList = z
     );
   });
 
+/** With as many, no host runs out of ports, however many sets with published ports it has. */
+const HOST_PORTS_MIN = SETS_PER_HOST_MAX * PUBLISHED_PORTS_PER_SET_MAX;
+
+const portRange = z.string().transform((text, context): PortRange => {
+  const range = parsePortRange(text);
+  if (range) return range;
+  context.addIssue({ code: "custom", message: "expected a port, or a range such as 8000-9999" });
+  return z.NEVER;
+});
+
+const PORT_RANGES_MAX = 32;
+
+const portRangeList = z
+  .string()
+  .max(500)
+  .transform((text) => (text === "none" ? [] : text.split(",")))
+  .pipe(z.array(portRange).max(PORT_RANGES_MAX));
+
 const KEYS_MAX = 8;
 
 /** Keys in base64, separated by commas, spaces or line ends. */
@@ -127,6 +153,15 @@ export const fleetSettings = {
    * comma. Tenants may have equal subnets. Networks that exist stay unchanged.
    */
   BERTH_DEFAULT_NETWORK_CIDR: subnetList.prefault("10.64.0.0/16"),
+  /** The host ports from which Berth chooses published ports. No other program may use them. */
+  BERTH_HOST_PORTS: portRange
+    .refine(
+      ({ first, last }) => last - first + 1 >= HOST_PORTS_MIN,
+      `expected at least ${HOST_PORTS_MIN} ports`,
+    )
+    .default(defaultHostPortRange),
+  /** The host ports that templates may fix: ports and ranges, separated by commas, or `none`. */
+  BERTH_FIXED_HOST_PORTS: portRangeList.default([...defaultFixedHostPorts]),
   /** Retention of deleted sets, services, hooks and tokens, with their dependent rows. */
   BERTH_DELETED_RETENTION_DAYS: wholeNumber(1, 3_650).default(30),
 };

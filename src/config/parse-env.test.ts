@@ -52,6 +52,27 @@ describe("a configuration", () => {
     expect(readProblems(loadApiConfig, wrong)).toContain("BERTH_CAPABILITIES_ALLOWED");
   });
 
+  it("reads host ports, and refuses a range that a full host would use up", () => {
+    const config = loadApiConfig({
+      ...backends,
+      BERTH_HOST_PORTS: "40000-47999",
+      BERTH_FIXED_HOST_PORTS: "80, 8000-8100",
+    });
+    expect(config.BERTH_HOST_PORTS).toEqual({ first: 40_000, last: 47_999 });
+    expect(config.BERTH_FIXED_HOST_PORTS).toEqual([
+      { first: 80, last: 80 },
+      { first: 8_000, last: 8_100 },
+    ]);
+    const none = { ...backends, BERTH_FIXED_HOST_PORTS: "none" };
+    expect(loadApiConfig(none).BERTH_FIXED_HOST_PORTS).toEqual([]);
+    for (const BERTH_HOST_PORTS of ["40000-47998", "47999-40000", "0-9000", "60000-70000", "x"]) {
+      const problems = readProblems(loadApiConfig, { ...backends, BERTH_HOST_PORTS });
+      expect(problems).toContain("BERTH_HOST_PORTS");
+    }
+    const wrong = { ...backends, BERTH_FIXED_HOST_PORTS: "80,,443" };
+    expect(readProblems(loadApiConfig, wrong)).toContain("BERTH_FIXED_HOST_PORTS");
+  });
+
   it("reads encryption keys, the newest first, and refuses others without their text", () => {
     const [first, second] = [newEncryptionKey(), newEncryptionKey()];
     for (const text of [`${first},${second}`, `${first}\n${second}\n`, `${first}, ${second}`]) {

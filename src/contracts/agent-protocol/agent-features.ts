@@ -24,11 +24,15 @@ const agentFeatures = [
 type AgentFeature = (typeof agentFeatures)[number];
 
 /**
- * The feature of an agent whose network driver answers. Its host connects sets to networks. All
- * other features depend on the build alone.
+ * The feature of an agent whose network driver answers. Its host connects sets to networks. This
+ * feature and PUBLISHING_FEATURE depend on the host, all others on the build alone.
  */
 export type NetworksFeature = "networks";
 export const NETWORKS_FEATURE: NetworksFeature = "networks";
+
+/** The feature of an agent whose host has an address at which it publishes ports of its sets. */
+export type PublishingFeature = "published-ports";
+export const PUBLISHING_FEATURE: PublishingFeature = "published-ports";
 
 /**
  * The feature of an agent that connects sets to the networks of their attachments. It depends on
@@ -37,7 +41,7 @@ export const NETWORKS_FEATURE: NetworksFeature = "networks";
  */
 export const ATTACHMENTS_FEATURE = "attachments" satisfies AgentFeature;
 
-/** The features of the agent of this build, except NETWORKS_FEATURE. */
+/** The features of the agent of this build, except those that depend on the host. */
 export const ownFeatures: readonly string[] = agentFeatures;
 
 /** Each option of a container: the feature that it needs, or null if every agent knows it. */
@@ -80,12 +84,14 @@ const memberFeatures: Readonly<Record<keyof Required<SetTemplate>, AgentFeature 
 };
 
 /**
- * The names of a template's members and of its containers' options (no values), and its networks.
+ * The names of a template's members and of its containers' options (no values), its networks and
+ * its ports.
  */
 export interface TemplateMembers {
   members: readonly string[];
   options: readonly string[];
   networks: SetTemplate["networks"];
+  ports: SetTemplate["ports"] | null;
 }
 
 /** The features that a template needs, in alphabetical order. */
@@ -94,6 +100,7 @@ export function listNeededFeatures(template: SetTemplate): string[] {
     members: listDefined(template),
     options: template.containers.flatMap(({ options }) => listDefined(options)),
     networks: template.networks,
+    ports: template.ports,
   });
 }
 
@@ -106,9 +113,10 @@ export function usesOnlyDefaultNetwork(networks: SetTemplate["networks"]): boole
 }
 
 /** The features that a template with these members needs, in alphabetical order. */
-export function listFeaturesOf({ members, options, networks }: TemplateMembers): string[] {
+export function listFeaturesOf({ members, options, networks, ports }: TemplateMembers): string[] {
   const needed = [
     usesOnlyDefaultNetwork(networks) ? null : NETWORKS_FEATURE,
+    ports?.some(({ publish }) => publish) ? PUBLISHING_FEATURE : null,
     ...members.map((name) => memberFeatures[name as keyof SetTemplate]),
     ...options.map((name) => optionFeatures[name as keyof ContainerTemplate["options"]]),
   ];

@@ -105,6 +105,39 @@ describe("ports of a template", () => {
     expect(setTemplateSchema.parse(data)).toEqual(data);
   });
 
+  it("may be published, at any host port or at a fixed one", () => {
+    const ports = [
+      { name: "http", port: 80, publish: true },
+      { name: "https", port: 443, publish: { hostPort: 443 } },
+    ];
+    const { data } = parse({}, { ports });
+    expect(data?.ports).toMatchObject(ports);
+    expect(setTemplateSchema.parse(data)).toEqual(data);
+    for (const publish of [false, {}, { hostPort: 0 }, { hostPort: 80, address: "10.0.0.1" }])
+      expect(parse({}, { ports: [{ name: "http", port: 80, publish }] }).success).toBe(false);
+  });
+
+  it("have a host port of their own each, and at most eight are published", () => {
+    const publish = { hostPort: 80 };
+    const twice = [
+      { name: "http", port: 80, publish },
+      { name: "web", port: 81, publish },
+    ];
+    expect(parse({}, { ports: twice }).error?.issues[0]?.path).toEqual([
+      "ports",
+      1,
+      "publish",
+      "hostPort",
+    ]);
+    const many = Array.from({ length: 9 }, (_, at) => ({
+      name: `p${at}`,
+      port: at + 1,
+      publish: true,
+    }));
+    expect(parse({}, { ports: many }).error?.issues[0]?.path).toEqual(["ports"]);
+    expect(parse({}, { ports: many.slice(1) }).success).toBe(true);
+  });
+
   it("may repeat a port with another protocol", () => {
     const ports = [
       { name: "dns", port: 53, protocol: "udp" },

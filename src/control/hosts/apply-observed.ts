@@ -17,7 +17,7 @@ import {
 import { listSetsWithVolume } from "../../db/queries/volumes/volumes.ts";
 import { confirmResizes, revertResizes } from "../../db/queries/services/resizes.ts";
 import type { SignalChannel, UnitOfWork } from "../runtime/context.ts";
-import { retryDelayMs } from "../placement/place-pending-sets.ts";
+import { retryDelayMs } from "../placement/retry-delay.ts";
 
 const AVOIDED_HOSTS_MAX = 8;
 

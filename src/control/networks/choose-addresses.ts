@@ -56,7 +56,7 @@ async function chooseAddresses(
  * that lack an address, also because another transaction has locked a subnet. Sets on hosts without
  * networks need none.
  */
-export async function chooseForPlacements<P extends { setId: string; hostId: string }>(
+export async function chooseAddressesOfPlacements<P extends { setId: string; hostId: string }>(
   tx: Queryable,
   placements: readonly P[],
   requests: ReadonlyMap<string, { templateNetworks: readonly TemplateNetwork[] | null }>,

@@ -5,12 +5,12 @@ import { commitPlacements } from "../../db/queries/placement/placements.ts";
 import { lockHosts } from "../../db/queries/sets/write-sets.ts";
 import { newId } from "../../lib/ids.ts";
 import { admitOnHost } from "../../scheduler/placement/admit-on-host.ts";
+import { chooseForPlacements, storeChosen } from "../placement/choose-for-placements.ts";
 import type { FleetCache } from "../placement/fleet-cache.ts";
 import { reserveIfFits } from "../placement/growth.ts";
 import { toHostSnapshot } from "../placement/host-snapshot.ts";
 import { buildPlacementRequests } from "../placement/placement-requests.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
-import { chooseForPlacements, storeAddresses } from "../networks/choose-addresses.ts";
 import { ensureDefaultNetworks } from "../networks/default-network.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 
@@ -64,11 +64,13 @@ async function placeOnHost(
     const why = { score: 0, because: { claim: 1 } };
     return { placementId: newId("plc"), setId, hostId, generation, overhead, ...why };
   });
-  const requestBySetId = new Map(requests.map((request) => [request.setId, request]));
-  const hosts = new Map([[hostId, host]]);
-  const { placements, addresses } = await chooseForPlacements(tx, inputs, requestBySetId, hosts);
+  const { placements, chosen } = await chooseForPlacements(tx, inputs, {
+    requests: new Map(requests.map((request) => [request.setId, request])),
+    hosts: new Map([[hostId, host]]),
+    range: ctx.settings.hostPortRange,
+  });
   const placed = await commitPlacements(tx, placements, policy.version);
-  await storeAddresses(tx, addresses);
+  await storeChosen(tx, chosen);
   for (const { setId, serviceId } of placed) tx.signal(`set:${setId}`, `service:${serviceId}`);
   if (placed.length > 0) tx.signal(`host:${hostId}`, "events");
   const placedIds = new Set(placed.map(({ setId }) => setId));

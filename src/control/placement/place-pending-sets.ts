@@ -1,4 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
+import type { PortRange } from "../../contracts/common/port-range.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import {
   type DueSets,
@@ -24,12 +25,17 @@ import type { Plan, PlanPolicy, Rejection } from "../../scheduler/placement/mode
 import { planPlacements } from "../../scheduler/placement/plan.ts";
 import type { ControlContext, SignalChannel, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
-import { type AssignedAddresses } from "../networks/assign-addresses.ts";
-import { chooseForPlacements, storeAddresses } from "../networks/choose-addresses.ts";
 import { ensureDefaultNetworks } from "../networks/default-network.ts";
+import {
+  chooseForPlacements,
+  type ChosenForPlacements,
+  nothingChosen,
+  storeChosen,
+} from "./choose-for-placements.ts";
 import { FleetCache, type RefreshedFleet } from "./fleet-cache.ts";
 import { reserveIfFits } from "./growth.ts";
 import { toHostSnapshot } from "./host-snapshot.ts";
+import { retryDelayMs } from "./retry-delay.ts";
 import { buildPlacementRequests, type PendingRequest } from "./placement-requests.ts";
 
 /** Large enough that the commit is a small part, small enough that the first sets start soon. */
@@ -54,8 +60,6 @@ const LOCK_RETRY_MS_MIN = 10;
 const LOCK_RETRY_MS_MAX = 40;
 /** Beyond this number of placed sets, waiters for single sets read them at their next poll. */
 const SET_SIGNALS_MAX = 200;
-const RETRY_MS_MIN = 500;
-const RETRY_MS_MAX = 30_000;
 /** A batch that takes longer hangs: the deadlines of its statements are far below this time. */
 const BATCH_MS_MAX = 5 * 60_000;
 
@@ -185,11 +189,11 @@ interface BatchOutcome {
  * 1. Read what changed in the fleet, and the due sets. This shares one round trip with the lock.
  * 2. Plan, without the database.
  * 3. Admit the placements that fit on the locked hosts, by the planner's own function (I2). Choose
- *    addresses for sets on networked hosts.
+ *    addresses for sets on networked hosts, and host ports for published ports.
  * 4. Book them, and store the rejections. This shares one round trip with the commit.
  *
- * A plan with one placement on a host without networks skips step 3. The booking locks the host,
- * and requires the version of its row with which it was planned.
+ * A plan with one placement skips step 3, if the host has no networks and the set publishes no
+ * port. The booking locks the host, and requires the version of its row with which it was planned.
  *
  * The cache is read before the first write of the transaction, so a rollback leaves it valid.
  */
@@ -205,11 +209,18 @@ async function placeBatch(
     const due = await ensureDefaultNetworks(tx, ctx, read.due);
     const requests = await buildPlacementRequests(tx, due);
     const planned = planBatch({ ...read, due }, requests);
-    const hostVersion = hasConflicted ? undefined : findOnlyHostVersion(planned.placements, cache);
+    const hostVersion = hasConflicted
+      ? undefined
+      : findOnlyHostVersion(planned.placements, requests, cache);
     const admitted =
       hostVersion === undefined
-        ? await admitOnLockedHosts(tx, { cache, policy: read.policy }, planned.placements, requests)
-        : { placements: planned.placements, addresses: noAddresses };
+        ? await admitOnLockedHosts(
+            tx,
+            { cache, policy: read.policy, range: ctx.settings.hostPortRange },
+            planned.placements,
+            requests,
+          )
+        : { placements: planned.placements, chosen: nothingChosen };
     const stored = commitBatch(tx, { ...planned, ...admitted }, hostVersion);
     return { planned, stored, hasMore: due.hasMore };
   });
@@ -245,13 +256,11 @@ interface PlannedBatch {
   rejections: RejectionInput[];
 }
 
-/** The placements that the commit books, and the addresses of their sets. */
+/** The placements that the commit books, and what their sets get. */
 interface AdmittedPlacements {
   placements: PlacementInput[];
-  addresses: AssignedAddresses;
+  chosen: ChosenForPlacements;
 }
-
-const noAddresses: AssignedAddresses = { chosen: [], cursors: [] };
 
 function planBatch(
   { fleet, policy, nowMs, due }: ReadBatch,
@@ -269,7 +278,7 @@ function planBatch(
 /** Sends the bookings and then the rejections with the commit: hosts are locked before sets. */
 function commitBatch(
   tx: UnitOfWork,
-  { policyVersion, placements, addresses, rejections }: PlannedBatch & AdmittedPlacements,
+  { policyVersion, placements, chosen, rejections }: PlannedBatch & AdmittedPlacements,
   hostVersion: string | undefined,
 ): Promise<CommittedPlacement[]> {
   const isLarge = rejections.length > 0 || placements.length > SINGLE_SET_COMMITS_MAX;
@@ -278,7 +287,7 @@ function commitBatch(
     const [, placed] = await Promise.all([
       isLarge && useCustomPlans(tx),
       commitAll(tx, placements, policyVersion, hostVersion),
-      storeAddresses(tx, addresses),
+      storeChosen(tx, chosen),
       recordRejections(tx, rejections, policyVersion),
     ]);
     return placed;
@@ -300,15 +309,18 @@ async function commitAll(
 }
 
 /**
- * Finds the version of the host row if the plan has one placement, on a host without networks. Most
- * plans have one.
+ * Finds the version of the host row if the plan has one placement, of a set without published ports
+ * and on a host without networks. Most plans have one.
  */
 function findOnlyHostVersion(
   placements: readonly PlacementInput[],
+  requests: readonly PendingRequest[],
   cache: FleetCache,
 ): string | undefined {
   const [only, ...others] = placements;
   if (!only || others.length > 0 || cache.hasNetworks(only.hostId)) return undefined;
+  const request = requests.find(({ setId }) => setId === only.setId);
+  if (!request || request.publishedPorts.length > 0) return undefined;
   return cache.hostVersion(only.hostId);
 }
 
@@ -330,15 +342,15 @@ function toPlacements(
 
 /**
  * Locks the hosts in id order. Returns the placements that fit, each in addition to the previous
- * ones (I2), and whose sets get addresses if they need them.
+ * ones (I2), and whose sets get the addresses and host ports that they need.
  */
 async function admitOnLockedHosts(
   tx: Queryable,
-  { cache, policy }: { cache: FleetCache; policy: PlanPolicy },
+  { cache, policy, range }: { cache: FleetCache; policy: PlanPolicy; range: PortRange },
   planned: readonly PlacementInput[],
   requests: readonly PendingRequest[],
 ): Promise<AdmittedPlacements> {
-  if (planned.length === 0) return { placements: [], addresses: noAddresses };
+  if (planned.length === 0) return { placements: [], chosen: nothingChosen };
   const requestBySetId = new Map(requests.map((request) => [request.setId, request]));
   const hostIds = [...new Set(planned.map((placement) => placement.hostId))];
   const rows = await lockFleetHosts(tx, hostIds);
@@ -354,7 +366,7 @@ async function admitOnLockedHosts(
       reserveIfFits(host, policy, request.resources).ok
     );
   });
-  return chooseForPlacements(tx, fitting, requestBySetId, hosts);
+  return chooseForPlacements(tx, fitting, { requests: requestBySetId, hosts, range });
 }
 
 function toRejections(plan: Plan, pending: ReadonlyMap<string, PendingSetRow>): RejectionInput[] {
@@ -374,11 +386,6 @@ function toRejections(plan: Plan, pending: ReadonlyMap<string, PendingSetRow>): 
       forgetAvoided: set.avoidHostIds.length > 0,
     };
   });
-}
-
-/** 0.5 s, doubled per attempt up to 30 s. New capacity shortens it (see retryPendingSets). */
-export function retryDelayMs(attempts: number): number {
-  return Math.min(RETRY_MS_MAX, RETRY_MS_MIN * 2 ** Math.min(attempts, 10));
 }
 
 function toSignals(placed: readonly CommittedPlacement[]): SignalChannel[] {

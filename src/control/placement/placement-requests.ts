@@ -11,12 +11,18 @@ import {
 import { DEFAULT_NETWORK } from "../../contracts/api/networks.ts";
 import type { PlacementSpec } from "../../contracts/api/services.ts";
 import type { SetTemplate } from "../../contracts/api/set-template.ts";
+import {
+  fixedHostPort,
+  listPublished,
+  type TemplatePort,
+} from "../../contracts/api/template-ports.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import {
   type TemplateNetwork,
   listTemplateNetworks,
 } from "../../db/queries/networks/template-networks.ts";
 import type { DueSets, PlacementSpecRow } from "../../db/queries/placement/due-sets.ts";
+import { listTakenHostPorts, type TakenHostPort } from "../../db/queries/placement/host-ports.ts";
 import {
   type DepartingSets,
   listDepartingSets,
@@ -26,6 +32,7 @@ import {
 import type { ServiceRow } from "../../db/queries/services/write-services.ts";
 import { assert } from "../../lib/assert.ts";
 import type {
+  HostPortDemand,
   PlacementConstraints,
   PlacementRequest,
   SubnetSupply,
@@ -35,6 +42,7 @@ import type {
 export interface PendingRequest extends PlacementRequest {
   overhead: ContainerOverhead;
   templateNetworks: PlacementSpecRow["templateNetworks"];
+  publishedPorts: readonly TemplatePort[];
 }
 
 /**
@@ -64,6 +72,7 @@ export async function buildPlacementRequests(
           images: spec.images,
           overhead: computeOverhead(spec.logging),
           templateNetworks: spec.templateNetworks,
+          publishedPorts: listPublished(spec.ports),
         },
       ];
     }),
@@ -82,6 +91,7 @@ export async function buildPlacementRequests(
       resources: addOverhead(set, spec.overhead),
       overhead: spec.overhead,
       templateNetworks: spec.templateNetworks,
+      publishedPorts: spec.publishedPorts,
       priority: set.priority,
       constraints: withoutSubnets(spec.constraints, set.ownSubnetIds),
       images: spec.images,
@@ -129,7 +139,17 @@ export async function buildServiceRequests(
     const templateNetworks =
       known === undefined ? await listTemplateNetworks(q, tenantId, template.networks) : known;
     byNetworks.set(key, templateNetworks);
-    const rules = { tenantId, placement, repelledBy, departing, templateNetworks };
+    const { ports } = template;
+    const takenHostPorts = await listTakenHostPorts(q, listFixedHostPorts(ports));
+    const rules = {
+      tenantId,
+      placement,
+      repelledBy,
+      departing,
+      templateNetworks,
+      ports,
+      takenHostPorts,
+    };
     byTemplate.set(template, toConstraints(rules, ids, listNeededFeatures(template)));
   }
   const constraintsOf = ({ template, ownSubnetIds }: WantedSet): PlacementConstraints => {
@@ -189,6 +209,8 @@ export function toConstraints(
     repelledBy: readonly string[];
     departing: readonly DepartingSets[];
     templateNetworks: readonly TemplateNetwork[] | null;
+    ports: SetTemplate["ports"] | null;
+    takenHostPorts: readonly TakenHostPort[] | null;
   },
   serviceIds: ReadonlyMap<string, string>,
   features: readonly string[],
@@ -206,6 +228,7 @@ export function toConstraints(
     pool: placement.pool,
     features,
     subnets: listSubnets(spec.templateNetworks ?? []),
+    hostPorts: listHostPorts(spec.ports, spec.takenHostPorts ?? []),
     uncountedSets: sumUncountedSets(spec.departing),
   };
 }
@@ -218,6 +241,26 @@ function listSubnets(templateNetworks: readonly TemplateNetwork[]): SubnetSupply
   return templateNetworks.flatMap(({ network, networkId, subnets }) => {
     if (networkId !== null) return subnets;
     return network === DEFAULT_NETWORK ? [] : { id: network, free: 0 };
+  });
+}
+
+function listHostPorts(
+  ports: SetTemplate["ports"] | null,
+  taken: readonly TakenHostPort[],
+): HostPortDemand[] {
+  const takenOn = new Map(
+    taken.map(({ protocol, port, hostIds }) => [`${protocol}/${port}`, hostIds]),
+  );
+  return listFixedHostPorts(ports).map(({ protocol, port }) => {
+    const key = `${protocol}/${port}`;
+    return { key, takenOn: takenOn.get(key) ?? [] };
+  });
+}
+
+function listFixedHostPorts(ports: SetTemplate["ports"] | null) {
+  return listPublished(ports).flatMap((published) => {
+    const port = fixedHostPort(published);
+    return port === undefined ? [] : { protocol: published.protocol, port };
   });
 }
 

@@ -3,6 +3,11 @@ import {
   capabilitiesAllowedByDefault,
 } from "../../contracts/api/container-options.ts";
 import { type CheckedSubnet, checkSubnets } from "../../contracts/api/check-subnets.ts";
+import {
+  defaultFixedHostPorts,
+  defaultHostPortRange,
+  type PortRange,
+} from "../../contracts/common/port-range.ts";
 import type { JobRequest } from "../../contracts/jobs.ts";
 import type { LogStreamRequest } from "../../contracts/agent-protocol/log-stream-request.ts";
 import type { Caller } from "../../contracts/api/caller.ts";
@@ -66,6 +71,10 @@ export interface ControlSettings {
   capabilitiesAllowed: readonly Capability[];
   /** The subnets of the default network of each tenant. Networks that exist stay unchanged. */
   defaultNetworkSubnets: readonly CheckedSubnet[];
+  /** The host ports from which Berth chooses published ports. */
+  hostPortRange: PortRange;
+  /** The host ports that templates may fix. */
+  fixedHostPorts: readonly PortRange[];
 }
 
 export const defaultControlSettings: ControlSettings = {
@@ -75,6 +84,8 @@ export const defaultControlSettings: ControlSettings = {
   deletedRetentionMs: 30 * 86_400_000,
   capabilitiesAllowed: capabilitiesAllowedByDefault,
   defaultNetworkSubnets: checkSubnets([{ cidr: "10.64.0.0/16" }], () => undefined),
+  hostPortRange: defaultHostPortRange,
+  fixedHostPorts: defaultFixedHostPorts,
 };
 
 /**

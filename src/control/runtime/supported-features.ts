@@ -1,21 +1,23 @@
 import { AppError, type FieldError } from "../../contracts/common/app-error.ts";
 import type { ControlSettings } from "./context.ts";
 import type { AutoscaleSpec } from "../../contracts/api/services.ts";
+import { fixedHostPort } from "../../contracts/api/template-ports.ts";
 import type { SetTemplate } from "../../contracts/api/set-template.ts";
 
 /**
- * Rejects features that the API describes but no agent supports yet, and capabilities that the
- * operator does not permit. Without this check their sets would fail later. Throws unsupported,
- * with pointers.
+ * Rejects features that the API describes but no agent supports yet, and capabilities and host
+ * ports that the operator does not permit. Without this check their sets would fail later. Throws
+ * unsupported, with pointers.
  */
 export function assertSupported(
-  { capabilitiesAllowed }: Pick<ControlSettings, "capabilitiesAllowed">,
+  settings: Pick<ControlSettings, "capabilitiesAllowed" | "fixedHostPorts">,
   parts: {
     template?: SetTemplate | undefined;
     autoscale?: AutoscaleSpec | null | undefined;
   },
 ): void {
-  const errors: FieldError[] = [];
+  const { capabilitiesAllowed } = settings;
+  const errors: FieldError[] = listRefusedHostPorts(settings, parts.template);
   for (const [position, { options }] of (parts.template?.containers ?? []).entries()) {
     for (const [index, name] of (options.capAdd ?? []).entries()) {
       if (capabilitiesAllowed.includes(name)) continue;
@@ -36,5 +38,20 @@ export function assertSupported(
   throw new AppError("unsupported", {
     detail: errors.map((error) => error.detail).join(" "),
     errors,
+  });
+}
+
+function listRefusedHostPorts(
+  { fixedHostPorts }: Pick<ControlSettings, "fixedHostPorts">,
+  template: SetTemplate | undefined,
+): FieldError[] {
+  return (template?.ports ?? []).flatMap((port, position) => {
+    const fixed = fixedHostPort(port);
+    if (fixed === undefined) return [];
+    if (fixedHostPorts.some(({ first, last }) => fixed >= first && fixed <= last)) return [];
+    return {
+      pointer: `/template/ports/${position}/publish/hostPort`,
+      detail: `Host port ${fixed} is not permitted. Use \`publish: true\`, or ask the operator to add it to \`BERTH_FIXED_HOST_PORTS\`.`,
+    };
   });
 }

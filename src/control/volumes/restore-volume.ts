@@ -1,6 +1,7 @@
 import { AppError, notFound } from "../../contracts/common/app-error.ts";
 import { addOverhead, overheadOf } from "../../contracts/api/container-overhead.ts";
 import type { SetTemplate } from "../../contracts/api/set-template.ts";
+import { listPublished } from "../../contracts/api/template-ports.ts";
 import type { BerthSet } from "../../contracts/api/sets.ts";
 import type { Volume } from "../../contracts/api/volumes.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
@@ -21,9 +22,12 @@ import {
 } from "../../db/queries/volumes/volumes.ts";
 import { newId } from "../../lib/ids.ts";
 import type { Resources } from "../../scheduler/placement/model.ts";
-import type { AssignedAddresses } from "../networks/assign-addresses.ts";
-import { chooseForPlacements, storeAddresses } from "../networks/choose-addresses.ts";
 import { ensureTemplateNetworks } from "../networks/default-network.ts";
+import {
+  chooseForPlacements,
+  type ChosenForPlacements,
+  storeChosen,
+} from "../placement/choose-for-placements.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { reconcileServiceJob } from "../replicas/reconcile-replicas.ts";
@@ -86,14 +90,15 @@ export async function restoreVolume(
     const placement = { placementId: newId("plc"), setId: id, hostId: host.id };
     const because = { score: 0, because: { volume: 1 } };
     const placements = [{ ...placement, ...because, overhead, generation: 1 }];
-    const addresses = await chooseAddressesOfSet(tx, ctx, {
+    const chosen = await chooseForSet(tx, ctx, {
       ...placement,
+      generation: 1,
       tenantId,
       host,
       template,
     });
     await commitPlacements(tx, placements, host.policyVersion);
-    await storeAddresses(tx, addresses);
+    await storeChosen(tx, chosen);
     tx.emit({
       kind: "service-scaled",
       tenantId,
@@ -139,33 +144,34 @@ async function getTrashedVolume(
 }
 
 /**
- * Chooses the addresses of the set. Throws state-conflict if a subnet has none. Throws overloaded
- * while another transaction has locked a subnet.
+ * Chooses the addresses and host ports of the set. Throws state-conflict if a subnet has no free
+ * address. Throws overloaded while another transaction has locked a subnet.
  */
-async function chooseAddressesOfSet(
+async function chooseForSet(
   tx: UnitOfWork,
   ctx: ControlContext,
   set: {
     setId: string;
     hostId: string;
+    generation: number;
     tenantId: string;
     host: TakingHost;
     template: SetTemplate;
   },
-): Promise<AssignedAddresses> {
+): Promise<ChosenForPlacements> {
   const templateNetworks = await ensureTemplateNetworks(
     tx,
     ctx,
     set.tenantId,
     set.template.networks,
   );
-  const { placements, addresses } = await chooseForPlacements(
-    tx,
-    [set],
-    new Map([[set.setId, { templateNetworks }]]),
-    new Map([[set.hostId, set.host]]),
-  );
-  if (placements.length === 0 && addresses.isContended)
+  const publishedPorts = listPublished(set.template.ports);
+  const { placements, chosen, isContended } = await chooseForPlacements(tx, [set], {
+    requests: new Map([[set.setId, { templateNetworks, publishedPorts }]]),
+    hosts: new Map([[set.hostId, set.host]]),
+    range: ctx.settings.hostPortRange,
+  });
+  if (placements.length === 0 && isContended)
     throw new AppError("overloaded", {
       detail: "Another change of a network of the service is in progress. Retry the request later.",
       retryAfterMs: 1_000,
@@ -174,7 +180,7 @@ async function chooseAddressesOfSet(
     throw volumeConflict(
       "A network of the service has no free address. Remove sets from the network, or widen its pools.",
     );
-  return addresses;
+  return chosen;
 }
 
 function assertMayRestore(

@@ -1,5 +1,17 @@
-import { index, integer, jsonb, pgTable, text } from "drizzle-orm/pg-core";
-import { int8, timestamptz } from "./columns.ts";
+import { sql } from "drizzle-orm";
+import {
+  check,
+  index,
+  integer,
+  jsonb,
+  pgTable,
+  primaryKey,
+  text,
+  uniqueIndex,
+} from "drizzle-orm/pg-core";
+import { type PortProtocol, portProtocols } from "../../contracts/api/template-ports.ts";
+import { int8, quoted, timestamptz } from "./columns.ts";
+import { hosts } from "./hosts.ts";
 
 /** The committed placements with the parts of their scores. Retention deletes superseded ones. */
 export const placements = pgTable(
@@ -25,3 +37,28 @@ export const rejections = pgTable("rejections", {
   reasons: jsonb("reasons").$type<{ reason: string; hosts: number }[]>().notNull(),
   at: timestamptz("at").notNull().defaultNow(),
 });
+
+/**
+ * The host ports that sets have: their published ports. The transaction that books a set on a host
+ * inserts them, and the trigger sets_release_host_ports deletes them at the end of the booking.
+ */
+export const hostPorts = pgTable(
+  "host_ports",
+  {
+    hostId: text("host_id")
+      .notNull()
+      .references(() => hosts.id, { onDelete: "cascade" }),
+    protocol: text("protocol").$type<PortProtocol>().notNull(),
+    port: integer("port").notNull(),
+    setId: text("set_id").notNull(),
+    /** The name of the port in the template of the set. */
+    name: text("name").notNull(),
+  },
+  (table) => [
+    primaryKey({ name: "host_ports_pkey", columns: [table.hostId, table.protocol, table.port] }),
+    uniqueIndex("host_ports_set_name_unique").on(table.setId, table.name),
+    index("host_ports_port").on(table.port, table.protocol),
+    check("host_ports_protocol_known", sql`${table.protocol} in (${quoted(portProtocols)})`),
+    check("host_ports_port_valid", sql`${table.port} between 1 and 65535`),
+  ],
+);

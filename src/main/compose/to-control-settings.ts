@@ -1,5 +1,6 @@
 import type { CheckedSubnet } from "../../contracts/api/check-subnets.ts";
 import type { Capability } from "../../contracts/api/container-options.ts";
+import type { PortRange } from "../../contracts/common/port-range.ts";
 import type { ControlSettings } from "../../control/runtime/context.ts";
 
 /** Converts a process's configuration to the settings of the control plane. */
@@ -10,6 +11,8 @@ export function toControlSettings(config: {
   BERTH_DELETED_RETENTION_DAYS: number;
   BERTH_CAPABILITIES_ALLOWED: readonly Capability[];
   BERTH_DEFAULT_NETWORK_CIDR: readonly CheckedSubnet[];
+  BERTH_HOST_PORTS: PortRange;
+  BERTH_FIXED_HOST_PORTS: readonly PortRange[];
 }): ControlSettings {
   return {
     hostLostGraceMs: config.BERTH_HOST_LOST_GRACE_MS,
@@ -17,6 +20,8 @@ export function toControlSettings(config: {
     reportAgeMaxMs: config.BERTH_REPORT_AGE_MAX_MS,
     capabilitiesAllowed: config.BERTH_CAPABILITIES_ALLOWED,
     defaultNetworkSubnets: config.BERTH_DEFAULT_NETWORK_CIDR,
+    hostPortRange: config.BERTH_HOST_PORTS,
+    fixedHostPorts: config.BERTH_FIXED_HOST_PORTS,
     deletedRetentionMs: config.BERTH_DELETED_RETENTION_DAYS * 86_400_000,
   };
 }

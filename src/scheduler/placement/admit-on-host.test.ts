@@ -55,6 +55,18 @@ describe("a host admits a set", () => {
       reason: "anti-affinity",
       request: { constraints: toConstraints({ antiAffinity: ["svc_web"] }) },
     },
+    {
+      rule: "fixed host port",
+      reason: "host-port-taken",
+      request: {
+        constraints: toConstraints({
+          hostPorts: [
+            { key: "tcp/80", takenOn: ["h2"] },
+            { key: "udp/80", takenOn: ["h1", "gone"] },
+          ],
+        }),
+      },
+    },
   ])("unless a rule forbids it: $rule", ({ request, reason }) => {
     const fleet = fleetOf();
     fleet.upsertSet({ id: "set_old", serviceId: "svc_web", hostId: "h1" });
@@ -72,6 +84,16 @@ describe("a host admits a set", () => {
       "agent-too-old",
       "networks-unavailable",
       "label-mismatch",
+    ]);
+  });
+
+  it("once for each fixed host port", () => {
+    const constraints = toConstraints({ hostPorts: [{ key: "tcp/80", takenOn: ["h2"] }] });
+    const others = toConstraints({ hostPorts: [{ key: "tcp/81", takenOn: [] }] });
+    const requests = ["1", "2"].map((id) => requestOf(id, { constraints }));
+    expect(admit(fleetOf(), ...requests, requestOf("3", { constraints: others }))).toEqual([
+      "1",
+      "3",
     ]);
   });
 

@@ -1,4 +1,5 @@
 import { assert } from "../../lib/assert.ts";
+import { AddressesAndPorts } from "./addresses-and-ports.ts";
 import { hasBit } from "./bitmap.ts";
 import {
   type FilterContext,
@@ -30,19 +31,23 @@ export function admitOnHost(
       prepareFilters(context, serviceId, constraints),
     ]),
   );
+  const ports = new AddressesAndPorts(table);
   const admitted = new Set<string>();
   let setsLeft = (table.setLimits[rank] ?? 0) - (table.setCounts[rank] ?? 0);
   for (const { setId, serviceId, constraints, avoidHostIds } of requests) {
     const filters = prepared.get(constraints);
+    const wanted = ports.add(constraints);
     const isAdmitted =
       filters !== undefined &&
       setsLeft > 0 &&
       !avoidHostIds.includes(hostId) &&
       hasBit(filters.allowed, rank) &&
+      !ports.isPortTaken(rank, wanted) &&
       filters.spread.every((rule) => rule.admits(rank));
     if (!isAdmitted) continue;
     admitted.add(setId);
     setsLeft--;
+    ports.notePlaced(rank, wanted);
     for (const other of prepared.values()) other.notePlaced(serviceId, rank);
   }
   return admitted;
@@ -66,6 +71,8 @@ export function listReasonsOnHost(
   if (request.avoidHostIds.includes(hostId)) reasons.push("avoided");
   const setsLeft = (table.setLimits[rank] ?? 0) - (table.setCounts[rank] ?? 0);
   if (setsLeft <= 0) reasons.push("too-many-sets");
+  const ports = new AddressesAndPorts(table);
+  if (ports.isPortTaken(rank, ports.add(request.constraints))) reasons.push("host-port-taken");
   return reasons;
 }
 

@@ -45,6 +45,13 @@ const rejections: Record<string, Pick<Rejection, "reasons" | "hostsTotal">> = {
     hostsTotal: 2,
     reasons: [{ reason: "networks-unavailable", hosts: 2 }],
   },
+  "a host port that sets have on all hosts that publish ports": {
+    hostsTotal: 3,
+    reasons: [
+      { reason: "host-port-taken", hosts: 2 },
+      { reason: "publishing-unavailable", hosts: 1 },
+    ],
+  },
   "a failed self test on the only host": {
     hostsTotal: 1,
     reasons: [{ reason: "host-self-test-failed", hosts: 1 }],

@@ -11,12 +11,14 @@ const findings: Record<RejectReason, string> = {
   "report-stale": "no recent usage report",
   "agent-too-old": "agent too old for an option of the template",
   "networks-unavailable": "host connects no sets to networks",
+  "publishing-unavailable": "host publishes no ports",
   "other-pool": "other pool",
   "label-mismatch": "required label missing",
   "taint-not-tolerated": "taint not tolerated",
   avoided: "host excluded for this set",
   "too-many-sets": "maximum number of sets",
   "subnet-exhausted": "no free address in a subnet of the set's networks",
+  "host-port-taken": "a host port of the template is taken",
   "insufficient-cpu": "insufficient CPU",
   "insufficient-memory": "insufficient memory",
   "insufficient-volume": "insufficient volume space",
@@ -48,6 +50,8 @@ const remedies: Record<RejectReason, Remedy> = {
     "upgrade the agents (berth get hosts -o wide shows their versions), or omit the new options",
   "networks-unavailable":
     "install or start berth-network-driver on a host (docs/internals/network-driver.md), or name only the network `default` in the template",
+  "publishing-unavailable":
+    "upgrade the agents, and read why a host publishes no ports (docs/endpoints.md#published-ports), or omit `publish` in the template",
   "other-pool": "add a host to the service's pool, or choose another pool in its placement",
   "label-mismatch": "label a host (berth label HOST KEY=VALUE), or change the service's hostLabels",
   "taint-not-tolerated":
@@ -57,6 +61,8 @@ const remedies: Record<RejectReason, Remedy> = {
     "add hosts; if the host has the reason sets-limited (berth get hosts HOST), raise the limit of the machine that it names",
   "subnet-exhausted":
     "remove sets of the network, or change its pools and reservations (berth network update NETWORK); an address is free ten minutes after its set left",
+  "host-port-taken":
+    "add hosts, remove the other set with this port, or let Berth choose the port (`publish: true`)",
   "insufficient-cpu": { raise: "overcommit", part: "cpu" },
   "insufficient-memory": { raise: "overcommit", part: "memory" },
   "insufficient-volume": { raise: "overcommit", part: "volume" },

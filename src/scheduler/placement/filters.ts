@@ -7,6 +7,7 @@ import {
   NETWORKS_FEATURE,
   type PlacementConstraints,
   type PlacementRequest,
+  PUBLISHING_FEATURE,
   type RejectReason,
 } from "./model.ts";
 import {
@@ -241,12 +242,15 @@ function permanentReasons(host: HostSnapshot, constraints: PlacementConstraints)
   return reasons;
 }
 
-/** The feature of networks depends on the network driver of the host, the others on its agent. */
+/** The reasons for features that depend on the host. The others depend on its agent. */
+const hostFeatures: Readonly<Record<string, RejectReason>> = {
+  [NETWORKS_FEATURE]: "networks-unavailable",
+  [PUBLISHING_FEATURE]: "publishing-unavailable",
+};
+
 function featureReasons(host: HostSnapshot, needed: readonly string[]): RejectReason[] {
   if (hasFeatures(host, needed)) return [];
   const missing = needed.filter((feature) => !host.features.includes(feature));
-  return [
-    ...(missing.some((feature) => feature !== NETWORKS_FEATURE) ? ["agent-too-old" as const] : []),
-    ...(missing.includes(NETWORKS_FEATURE) ? ["networks-unavailable" as const] : []),
-  ];
+  const reasons = missing.map((feature) => hostFeatures[feature] ?? "agent-too-old");
+  return [...new Set(reasons)].sort();
 }

@@ -5,7 +5,10 @@
  * sorts them by id, so that the order never decides a placement.
  */
 
-import type { NetworksFeature } from "../../contracts/agent-protocol/agent-features.ts";
+import type {
+  NetworksFeature,
+  PublishingFeature,
+} from "../../contracts/agent-protocol/agent-features.ts";
 
 /** The dimensions of sets and hosts, in the order in which a shortage is reported. */
 export const dimensions = ["cpuMillis", "memoryBytes", "volumeBytes", "rootfsBytes"] as const;
@@ -97,6 +100,17 @@ export interface SpreadConstraint {
 /** The feature of a networked host. On other hosts a set needs no address. */
 export const NETWORKS_FEATURE: NetworksFeature = "networks";
 
+/** The feature of a host that can publish ports of its sets. */
+export const PUBLISHING_FEATURE: PublishingFeature = "published-ports";
+
+/** A port of the host that a template fixes. Only one set on each host can have it. */
+export interface HostPortDemand {
+  /** Protocol and port, such as "tcp/80". */
+  key: string;
+  /** The ids of the hosts on which a set has it: the same in all requests of a plan. */
+  takenOn: readonly string[];
+}
+
 /** A subnet from which a set gets an address on each networked host. */
 export interface SubnetSupply {
   id: string;
@@ -125,6 +139,8 @@ export interface PlacementConstraints {
   features: readonly string[];
   /** Each placement on a host with NETWORKS_FEATURE gets one address of each of these subnets. */
   subnets: readonly SubnetSupply[];
+  /** The host ports that the template fixes. */
+  hostPorts: readonly HostPortDemand[];
   /**
    * The number of departing sets that spread no longer counts, by host id. Such a set is ordered
    * deleted, or its replacement has a host.
@@ -173,12 +189,14 @@ export const rejectReasons = [
   "report-stale",
   "agent-too-old",
   "networks-unavailable",
+  "publishing-unavailable",
   "other-pool",
   "label-mismatch",
   "taint-not-tolerated",
   "avoided",
   "too-many-sets",
   "subnet-exhausted",
+  "host-port-taken",
   "insufficient-cpu",
   "insufficient-memory",
   "insufficient-volume",

@@ -101,6 +101,7 @@ const constraintsArbitrary: fc.Arbitrary<PlacementConstraints> = fc.record({
   pool: usually("default", "gpu"),
   features: usually<string[]>([], ["init"], ["init", "tmpfs"]),
   subnets: fc.constant([]),
+  hostPorts: fc.constant([]),
   uncountedSets: fc.constant(new Map()),
 });
 
@@ -115,6 +116,17 @@ const subnetsArbitrary = fc
   .record({ sub_a: fc.integer({ min: 0, max: 4 }), sub_b: fc.integer({ min: 0, max: 4 }) })
   .map((free) => Object.entries(free).map(([id, free]) => ({ id, free })));
 
+/** All requests of a plan see the same hosts on which a port is taken. */
+const hostPortsArbitrary: fc.Arbitrary<PlacementConstraints["hostPorts"]> = fc
+  .tuple(
+    fc.subarray(["host_0", "host_1", "host_gone"]),
+    usually<string[]>([], ["host_0", "host_2"]),
+  )
+  .map(([onA, onB]) => [
+    { key: "tcp/80", takenOn: onA },
+    { key: "udp/53", takenOn: onB },
+  ]);
+
 /** The constraints of all services have one list of replaced sets. */
 const sharedConstraintsArbitrary: fc.Arbitrary<PlacementConstraints[]> = fc
   .tuple(
@@ -128,12 +140,14 @@ const sharedConstraintsArbitrary: fc.Arbitrary<PlacementConstraints[]> = fc
       ]),
     ),
     subnetsArbitrary,
+    hostPortsArbitrary,
     fc.infiniteStream(fc.nat({ max: 2 })),
   )
-  .map(([all, uncountedSets, subnets, counts]) =>
+  .map(([all, uncountedSets, subnets, hostPorts, counts]) =>
     all.map((one) => ({
       ...one,
       uncountedSets,
+      hostPorts: hostPorts.slice(2 - (counts.next().value ?? 0)),
       subnets: subnets.slice(0, counts.next().value ?? 0),
     })),
   );
@@ -347,6 +361,8 @@ function createOracle(world: World) {
   const added = new Map(world.hosts.map(({ id }) => [id, noResources()]));
   const hosts = world.hosts;
   const taken = new Map<string, number>();
+  /** The keys of the host ports of this plan, by host. */
+  const ports = new Map<string, string[]>();
 
   const count = (serviceId: string, isThere: (host: HostSnapshot) => boolean) =>
     sets.filter((set) => {
@@ -424,6 +440,8 @@ function createOracle(world: World) {
       if (hosts.find(({ id }) => id === hostId)?.features.includes("networks")) {
         for (const { id } of request.constraints.subnets) taken.set(id, (taken.get(id) ?? 0) + 1);
       }
+      const keys = request.constraints.hostPorts.map(({ key }) => key);
+      ports.set(hostId, [...(ports.get(hostId) ?? []), ...keys]);
       if (request.replacesOnHostId !== undefined)
         replacedHere.get(request.serviceId)?.push(request.replacesOnHostId);
       added.set(
@@ -438,6 +456,10 @@ function createOracle(world: World) {
       for (const { id, free } of constraints.subnets) {
         if (host.features.includes("networks") && free <= (taken.get(id) ?? 0))
           reasons.add("subnet-exhausted");
+      }
+      for (const { key, takenOn } of constraints.hostPorts) {
+        if (takenOn.includes(host.id) || ports.get(host.id)?.includes(key))
+          reasons.add("host-port-taken");
       }
       const isHere = ({ id }: HostSnapshot) => id === host.id;
       for (const other of services) {

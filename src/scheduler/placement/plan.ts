@@ -1,5 +1,6 @@
 import { assert } from "../../lib/assert.ts";
-import { type Bitmap, clearBit, hasBit, newBitmap, withoutBits, withoutRanks } from "./bitmap.ts";
+import { AddressesAndPorts, type Wanted } from "./addresses-and-ports.ts";
+import { type Bitmap, clearBit, newBitmap, withoutRanks } from "./bitmap.ts";
 import {
   type FilterContext,
   type Filters,
@@ -7,7 +8,6 @@ import {
   freshHosts,
   prepareFilters,
 } from "./filters.ts";
-import { FreeAddressCounts } from "./free-addresses.ts";
 import { toAmounts, type Booking, fits } from "./fits.ts";
 import type { Fleet } from "./fleet.ts";
 import { DIMENSION_COUNT, type HostTable } from "./host-table.ts";
@@ -89,11 +89,11 @@ interface Shape {
   preferences: Preferences;
   indexes: readonly CapacityIndex[] | undefined;
   capacity: CapacityFacts;
-  /** The ids of the subnets of which a placement gets an address. */
-  subnetIds: readonly string[];
+  /** The addresses and the host ports that a placement takes. */
+  wanted: Wanted;
   /**
-   * The cached rejection. Capacity and free addresses only shrink within a plan, so it stays valid
-   * until a placement relaxes the spread.
+   * The cached rejection. Capacity, free addresses and free ports only shrink within a plan, so it
+   * stays valid until a placement relaxes the spread.
    */
   rejection: Omit<Rejection, "setId"> | undefined;
 }
@@ -133,7 +133,7 @@ class Planning {
   /** All bookings in order. The end of the plan reverts them. */
   readonly #bookings: Booking[] = [];
   readonly #rejections: RejectionCounter;
-  readonly #freeAddresses = new FreeAddressCounts();
+  readonly #addressesAndPorts: AddressesAndPorts;
   /** The hosts of this plan by service, for listeners that the plan creates later. */
   readonly #placedHere = new Map<string, number[]>();
   readonly #uncounted: UncountedSets;
@@ -159,6 +159,7 @@ class Planning {
     this.#uncounted = new UncountedSets(fleet, this.#table);
     this.#preferredMask = newBitmap(this.#table.hosts.length);
     this.#rejections = new RejectionCounter(this.#table, fleet.policy);
+    this.#addressesAndPorts = new AddressesAndPorts(this.#table);
   }
 
   place(request: PlacementRequest): Placement | Rejection {
@@ -199,9 +200,7 @@ class Planning {
     if (!shape.indexes) return -1; // no host is of this pool
     const dimension = this.#scarcestDimension(shape, shape.indexes);
     const index = shape.indexes[dimension] as CapacityIndex;
-    const allowed = this.#freeAddresses.isExhausted(shape.subnetIds)
-      ? withoutBits(filters.allowed, this.#table.networked)
-      : filters.allowed;
+    const allowed = this.#addressesAndPorts.restrict(filters.allowed, shape.wanted);
     const mask = withoutRanks(allowed, shape.avoided);
     const walk: Walk = {
       fromBucket: index.toBucket(requested[dimension] as number),
@@ -288,7 +287,7 @@ class Planning {
   #book(shape: Shape, rank: number): void {
     this.#table.addCapacity(rank, shape.requested, -1);
     this.#bookings.push({ rank, requested: shape.requested });
-    if (hasBit(this.#table.networked, rank)) this.#freeAddresses.notePlaced(shape.subnetIds);
+    this.#addressesAndPorts.notePlaced(rank, shape.wanted);
     const ranks = this.#placedHere.get(shape.serviceId) ?? [];
     ranks.push(rank);
     this.#placedHere.set(shape.serviceId, ranks);
@@ -313,9 +312,8 @@ class Planning {
   }
 
   #reject(request: PlacementRequest, shape: Shape): Rejection {
-    const reasons = this.#rejections.explain(shape, this.#bookings, {
-      isExhausted: this.#freeAddresses.isExhausted(shape.subnetIds),
-    });
+    const against = this.#addressesAndPorts.countAgainst(shape.wanted);
+    const reasons = this.#rejections.explain(shape, this.#bookings, against);
     shape.rejection = { reasons, hostsTotal: this.#table.hosts.length };
     return { setId: request.setId, ...shape.rejection };
   }
@@ -354,7 +352,7 @@ class Planning {
       preferences,
       indexes: this.#table.findIndexes(request.constraints.pool),
       capacity: this.#getCapacityFacts(request),
-      subnetIds: this.#freeAddresses.add(request.constraints.subnets),
+      wanted: this.#addressesAndPorts.add(request.constraints),
       rejection: undefined,
     };
   }

@@ -1,4 +1,3 @@
-import { countBits } from "./bitmap.ts";
 import type { Filters } from "./filters.ts";
 import { unbookedCapacity, type Booking, unusedCapacity, shortageReasons } from "./fits.ts";
 import { DIMENSION_COUNT, type HostTable, getPoolPolicy } from "./host-table.ts";
@@ -48,18 +47,18 @@ export class RejectionCounter {
 
   /**
    * The reasons why no host takes `shape`, most hosts first. `bookings` has all bookings of the
-   * plan, and only grows. With `isExhausted`, a subnet of the shape has no free address.
+   * plan, and only grows. `against` has further counts.
    */
   explain(
     shape: { filters: Filters; requested: Float64Array; avoided: readonly number[] },
     bookings: readonly Booking[],
-    { isExhausted }: { isExhausted: boolean },
+    against: ReadonlyMap<RejectReason, number>,
   ): Rejection["reasons"] {
     this.#addBookings(bookings);
     const counts = shape.filters.countAgainst();
     counts.set("avoided", shape.avoided.length);
     counts.set("too-many-sets", this.#table.countCrowded());
-    if (isExhausted) counts.set("subnet-exhausted", countBits(this.#table.networked));
+    for (const [reason, hosts] of against) counts.set(reason, hosts);
     for (const [d, dimension] of dimensions.entries()) {
       const amount = shape.requested[d] as number;
       if (amount === 0) continue;

@@ -2,7 +2,7 @@ import { sql } from "drizzle-orm";
 import { expect, test } from "vitest";
 import { createNetworkBody } from "../../../src/contracts/api/networks.ts";
 import { createNetwork } from "../../../src/control/networks/create-network.ts";
-import { chooseForPlacements } from "../../../src/control/networks/choose-addresses.ts";
+import { chooseAddressesOfPlacements } from "../../../src/control/networks/choose-addresses.ts";
 import { endQuarantines } from "../../../src/control/networks/end-quarantines.ts";
 import { createPlacer } from "../../../src/control/placement/place-pending-sets.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
@@ -67,7 +67,7 @@ async function tryToPlaceOn(
       score: 0,
       because: {},
     };
-    const { placements, addresses } = await chooseForPlacements(
+    const { placements, addresses } = await chooseAddressesOfPlacements(
       tx,
       [placement],
       new Map([[setId, { templateNetworks }]]),

@@ -8,6 +8,7 @@ import * as hostRules from "../../../src/db/queries/rules/host-rules.ts";
 import * as readRules from "../../../src/db/queries/rules/read-rules.ts";
 import * as writeRules from "../../../src/db/queries/rules/write-rules.ts";
 import * as networks from "../../../src/db/queries/networks/networks.ts";
+import * as hostPorts from "../../../src/db/queries/placement/host-ports.ts";
 import type { Samples } from "./volume-samples.ts";
 
 const subnet = {
@@ -136,6 +137,16 @@ export const networkSamples: Samples = {
   listInterfacesOfService: (q) => [connectionEnds.listInterfacesOfService(q, "svc", 2)],
   listInterfacesWithAddress: (q) => [
     connectionEnds.listInterfacesWithAddress(q, "tnt", "10.0.0.2"),
+  ],
+  listTakenHostPorts: (q) => [hostPorts.listTakenHostPorts(q, [{ protocol: "tcp", port: 80 }])],
+  listUsedHostPorts: (q) => [
+    hostPorts.listUsedHostPorts(q, ["host"]),
+    hostPorts.listUsedHostPorts(q, ids),
+  ],
+  insertHostPorts: (q) => [
+    hostPorts.insertHostPorts(q, [
+      { hostId: "host", protocol: "tcp", port: 80, setId: "set", name: "http" },
+    ]),
   ],
   findSetOfNetwork: (q) => [addresses.findSetOfNetwork(q, "net")],
 };

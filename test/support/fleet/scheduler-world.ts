@@ -59,6 +59,7 @@ export function toConstraints(some: Partial<PlacementConstraints> = {}): Placeme
     pool: "default",
     features: [],
     subnets: [],
+    hostPorts: [],
     uncountedSets: new Map(),
     ...some,
   };

@@ -39,7 +39,7 @@ export async function countSetsThatNeed(
     q,
     sql`select w.sets, array_to_json(array(select jsonb_object_keys(r.template))) as members,
           array_to_json(array(select distinct jsonb_object_keys(c->'options') from jsonb_array_elements(r.template->'containers') c)) as options,
-          r.template->'networks' as networks
+          r.template->'networks' as networks, r.template->'ports' as ports
         from (select service_id, revision, count(*)::int as sets from sets where host_id = ${hostId} group by 1, 2) w
           join revisions r on r.service_id = w.service_id and r.number = w.revision`,
   );

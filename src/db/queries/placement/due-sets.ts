@@ -11,6 +11,7 @@ import {
   selectTemplateNetworks,
 } from "../networks/template-networks.ts";
 import { pendingSetSql } from "../sets/write-sets.ts";
+import { selectTakenHostPorts, type TakenHostPort } from "./host-ports.ts";
 import { type DepartingSets, repellingServiceSql, selectDepartingSets } from "./placements.ts";
 
 export interface PendingSetRow {
@@ -45,6 +46,8 @@ export interface PlacementSpecRow extends TemplateMembers {
   logging: (ContainerTemplate["options"]["logging"] | null)[];
   /** The networks of its sets. Null without a networked host. */
   templateNetworks: TemplateNetwork[] | null;
+  /** The hosts on which the fixed host ports of its sets are taken. Null without such a port. */
+  takenHostPorts: TakenHostPort[] | null;
 }
 
 export interface DueSets {
@@ -151,6 +154,8 @@ const setsAndSpecs = sql`
       'members', array(select jsonb_object_keys(r.template)),
       'options', array(select distinct jsonb_object_keys(c->'options') from jsonb_array_elements(r.template->'containers') c),
       'networks', r.template->'networks',
+      'ports', r.template->'ports',
+      'takenHostPorts', ${selectTakenHostPorts(sql`r.template->'ports'`)},
       'templateNetworks', case when ${hasNetworkedHostSql} then ${selectTemplateNetworks(sql`s.tenant_id`, sql`r.template->'networks'`)} end)), '[]')
     from (select distinct service_id, revision from due) w join services s on s.id = w.service_id
       cross join lateral (select template from revisions where service_id = w.service_id and number = w.revision limit 1) r) as specs`;

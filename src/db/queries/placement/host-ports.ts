@@ -1,0 +1,84 @@
+import { type SQL, sql } from "drizzle-orm";
+import type { PortProtocol } from "../../../contracts/api/template-ports.ts";
+import type { Queryable } from "../../postgres/open-postgres.ts";
+import { anyOf, queryRows } from "../runtime/query.ts";
+
+/** The hosts on which a set has a port. */
+export interface TakenHostPort {
+  protocol: PortProtocol;
+  port: number;
+  hostIds: string[];
+}
+
+/**
+ * A list of TakenHostPort: the host ports that the ports of a template fix, if a set of any host
+ * has them. Null if the template fixes none. `ports` is an expression. Uses host_ports_port.
+ */
+export function selectTakenHostPorts(ports: SQL): SQL {
+  return sql`case when ${ports} @? '$[*].publish.hostPort' then
+    (select coalesce(json_agg(json_build_object('protocol', taken.protocol, 'port', taken.port, 'hostIds', taken.host_ids)), '[]') from (
+      select p.protocol, p.port, json_agg(p.host_id) as host_ids from jsonb_array_elements(${ports}) named(entry)
+        join host_ports p on p.port = (named.entry->'publish'->>'hostPort')::int and p.protocol = named.entry->>'protocol'
+      group by p.protocol, p.port) taken) end`;
+}
+
+/** Lists the hosts on which sets have these ports. Without ports it sends no statement. */
+export async function listTakenHostPorts(
+  q: Queryable,
+  ports: readonly { protocol: PortProtocol; port: number }[],
+): Promise<TakenHostPort[]> {
+  if (ports.length === 0) return [];
+  return queryRows(
+    q,
+    sql`select p.protocol, p.port, json_agg(p.host_id) as "hostIds"
+        from json_to_recordset(${JSON.stringify(ports)}::json) as w(protocol text, port int)
+          join host_ports p on p.port = w.port and p.protocol = w.protocol
+        group by p.protocol, p.port`,
+  );
+}
+
+export interface UsedHostPorts {
+  hostId: string;
+  protocol: PortProtocol;
+  ports: number[];
+}
+
+/** Lists the ports that sets have on locked hosts. The number of sets of a host bounds them. */
+export async function listUsedHostPorts(
+  q: Queryable,
+  hostIds: readonly string[],
+): Promise<UsedHostPorts[]> {
+  return queryRows(
+    q,
+    sql`select host_id as "hostId", protocol, json_agg(port) as ports from host_ports
+        where host_id = ${anyOf(hostIds)} group by host_id, protocol`,
+  );
+}
+
+/** A host port for a port of a set that the transaction places. */
+export interface ChosenHostPort {
+  hostId: string;
+  protocol: PortProtocol;
+  port: number;
+  setId: string;
+  /** The name of the port in the template of the set. */
+  name: string;
+}
+
+/**
+ * Stores the host ports of the sets that this transaction has just placed, and skips sets that were
+ * deleted meanwhile. A violated key fails the transaction: no port of a host has two sets. Without
+ * ports it sends no statement.
+ */
+export async function insertHostPorts(
+  q: Queryable,
+  chosen: readonly ChosenHostPort[],
+): Promise<void> {
+  if (chosen.length === 0) return;
+  await q.execute(
+    sql`insert into host_ports (host_id, protocol, port, set_id, name)
+        select c."hostId", c.protocol, c.port, c."setId", c.name
+        from json_to_recordset(${JSON.stringify(chosen)}::json) as c("hostId" text, protocol text, port int, "setId" text, name text)
+          join sets s on s.id = c."setId" and s.host_id = c."hostId" and s.state = 'placed' and s.placed_at = now()`,
+  );
+}
