@@ -18,12 +18,28 @@ const list: EndpointList = {
         { network: "front", addresses: ["10.1.0.2", "fd01::2"] },
         { network: "back", addresses: ["10.2.0.2"] },
       ],
+      ports: [],
     },
     {
       setId: "set_01jd0000000000000000000002",
       host,
       reach: "host",
       interfaces: [{ network: null, addresses: ["172.17.0.2"] }],
+      ports: [
+        {
+          name: "http",
+          protocol: "tcp",
+          port: 8080,
+          published: { address: "192.0.2.7", port: 20_001 },
+        },
+        {
+          name: "https",
+          protocol: "tcp",
+          port: 8443,
+          published: { address: "fd00::7", port: 443 },
+        },
+        { name: "dns", protocol: "udp", port: 53, published: null },
+      ],
     },
   ],
 };
@@ -36,6 +52,9 @@ test("get endpoints shows where each set is reachable, and says how many are not
     /0001 +h1 +network +10\.1\.0\.2, fd01::2 \(front\) +10\.2\.0\.2 \(back\)/,
   );
   expect(run.stdout).toMatch(/0002 +h1 +host +172\.17\.0\.2 \(bridge\)/);
+  expect(run.stdout).toContain(
+    "http 8080/tcp at 192.0.2.7:20001  https 8443/tcp at [fd00::7]:443  dns 53/udp",
+  );
   expect(run.stderr).toBe("Only the first 2 of 1001 are shown.\n");
   expect(api.seen).toMatchObject([{ method: "GET", path: "/v1/services/web/endpoints" }]);
 });

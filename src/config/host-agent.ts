@@ -98,6 +98,11 @@ const agentSettings = {
    * reaches the API.
    */
   BERTH_TUNNEL_ADDRESS: addressSchema.optional(),
+  /**
+   * The address at which clients reach the published ports of sets. Default: the source address of
+   * the default route.
+   */
+  BERTH_HOST_ADDRESS: addressSchema.optional(),
 };
 
 const schema = z.object({

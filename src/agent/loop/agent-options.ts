@@ -29,6 +29,11 @@ export interface AgentOptions {
   previousHosts?: PreviousHostsPort | undefined;
   /** Without it, the host connects no sets to networks. */
   networks?: AgentNetworks | undefined;
+  /**
+   * The address at which clients reach the published ports of the host. Null if it is unknown.
+   * Without it, the host publishes no ports.
+   */
+  hostAddress?: (() => string | null) | undefined;
   /** The credentials that the port pulls with, which each answer may replace. */
   registryCredentials?: RegistryCredentials | undefined;
   /** True if the agent stops sets that exceed their `rootfs`; otherwise it only reports them. */

@@ -105,6 +105,7 @@ class HostAgent implements Agent {
     this.#reporter = new Reporter({
       machine,
       port,
+      hostAddress: options.hostAddress ?? (() => null),
       housekeeping: this.#housekeeping,
       clock: this.#clock,
       log,

@@ -1,4 +1,5 @@
 import type { Attachment } from "../../contracts/agent-protocol/attachment.ts";
+import type { HostPort } from "../../contracts/agent-protocol/desired-set.ts";
 import type { IoLimits, SetTemplate } from "../../contracts/api/set-template.ts";
 
 /** The spec of a set, without its desired run state. */
@@ -14,6 +15,8 @@ export interface LocalSetSpec {
   template: SetTemplate;
   /** The interfaces of the set. Without them it uses Docker's bridge. */
   attachments?: Attachment[] | undefined;
+  /** The host ports that lead to ports of the set. */
+  hostPorts?: HostPort[] | undefined;
 }
 
 /** Limits of a set or of one container. A removed limit is Infinity. */

@@ -64,6 +64,8 @@ function computeHash(set: LocalSetSpec, container: string): string {
       networks: template.networks,
       // Sets on Docker's bridge have none, so their hashes are those of earlier releases.
       attachments: set.attachments,
+      // Undefined for sets without published ports, likewise.
+      hostPorts: set.hostPorts,
       volume,
     });
   }

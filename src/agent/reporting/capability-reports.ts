@@ -3,7 +3,11 @@ import {
   type AgentCapabilities,
   UNKNOWN_CAPABILITIES,
 } from "../../contracts/agent-protocol/agent-capabilities.ts";
-import { NETWORKS_FEATURE, ownFeatures } from "../../contracts/agent-protocol/agent-features.ts";
+import {
+  NETWORKS_FEATURE,
+  ownFeatures,
+  PUBLISHING_FEATURE,
+} from "../../contracts/agent-protocol/agent-features.ts";
 
 const VERSION_CHARACTERS = 16;
 
@@ -18,6 +22,8 @@ export interface CapabilityReportsOptions {
   hasNetworks: () => boolean | undefined;
   /** The address to which other hosts send VXLAN packets. Null without one. */
   tunnelAddress: () => string | null;
+  /** The address at which clients reach published ports. Null without one. */
+  hostAddress: () => string | null;
   /** Called when the API requests the capabilities, so that a sync follows soon. */
   onRequested: () => void;
 }
@@ -40,18 +46,23 @@ export class CapabilityReports {
    * lose the feature `networks` for a moment at each restart.
    */
   take(): { version: string; capabilities: AgentCapabilities | undefined } {
-    const { tested, setsMax, otherHostVolumes, hasNetworks, tunnelAddress } = this.#options;
+    const { tested, setsMax, otherHostVolumes, hasNetworks } = this.#options;
     const isNetworked = hasNetworks();
     if (isNetworked === undefined)
       return { version: UNKNOWN_CAPABILITIES, capabilities: undefined };
-    const features = isNetworked ? [...ownFeatures, NETWORKS_FEATURE] : [...ownFeatures];
+    const hostAddress = this.#options.hostAddress();
+    const features = [...ownFeatures];
+    if (isNetworked) features.push(NETWORKS_FEATURE);
+    // The network driver publishes no ports yet.
+    if (hostAddress !== null && !isNetworked) features.push(PUBLISHING_FEATURE);
     const capabilities = {
       features,
       setsMax: setsMax(),
       ...tested(),
       otherHostVolumes: otherHostVolumes(),
       // Even if the driver is not ready, because its flows and sets stay.
-      tunnelAddress: tunnelAddress(),
+      tunnelAddress: this.#options.tunnelAddress(),
+      hostAddress,
     };
     const version = createHash("sha256")
       .update(JSON.stringify(capabilities))

@@ -23,6 +23,7 @@ const noTest = { docker: null, selfTest: null };
 export interface ReporterOptions {
   machine: MachinePort;
   port: Pick<SetPort, "memoryUsage">;
+  hostAddress: () => string | null;
   housekeeping: Housekeeping;
   clock: Clock;
   log: Log;
@@ -68,6 +69,7 @@ export class Reporter {
       tested: () => housekeeping.selfTest?.tested ?? noTest,
       setsMax: () => this.usage.setsMax,
       otherHostVolumes: () => (housekeeping.volumes ? housekeeping.volumes.otherHosts : []),
+      hostAddress: options.hostAddress,
       tunnelAddress: () => housekeeping.networkDriver?.tunnelAddress ?? null,
       hasNetworks: () => {
         const { networkDriver } = housekeeping;

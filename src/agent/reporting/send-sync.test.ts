@@ -68,6 +68,7 @@ async function send(
       otherHostVolumes: () => [],
       hasNetworks: () => false,
       tunnelAddress: () => null,
+      hostAddress: () => null,
       tested: () => ({ docker: null, selfTest: null }),
       onRequested: () => undefined,
     }),
@@ -184,6 +185,7 @@ describe("the capabilities of an agent", () => {
       otherHostVolumes: () => [],
       hasNetworks: () => false,
       tunnelAddress: () => null,
+      hostAddress: () => null,
       tested: () => tested,
       onRequested: () => wakes++,
     });
@@ -215,6 +217,7 @@ describe("the capabilities of an agent", () => {
       selfTest: null,
       otherHostVolumes: [],
       tunnelAddress: null,
+      hostAddress: null,
     });
     expect(new Set(sent.map(({ version }) => version)).size).toBe(1);
     expect(wakes).toBe(1);

@@ -79,4 +79,14 @@ export const endpointColumns: readonly Column<Endpoint>[] = [
         .map(({ network, addresses }) => `${addresses.join(", ")} (${network ?? "bridge"})`)
         .join("  "),
   },
+  { head: "PORTS", cell: ({ ports }) => ports.map(describePort).join("  ") },
 ];
+
+/** "http 8080/tcp at 192.0.2.7:20001", or without the published part. */
+function describePort({ name, protocol, port, published }: Endpoint["ports"][number]): string {
+  const own = `${name} ${port}/${protocol}`;
+  if (!published) return own;
+  const { address } = published;
+  const host = address.includes(":") ? `[${address}]` : address;
+  return `${own} at ${host}:${published.port}`;
+}

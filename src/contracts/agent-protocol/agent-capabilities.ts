@@ -38,6 +38,8 @@ export const agentCapabilitiesSchema = z.object({
   otherHostVolumes: nullIfInvalid(z.array(otherHostVolumesSchema.strip()).max(OTHER_HOSTS_MAX)),
   /** Null while the agent does not know it, and on a host without one: the stored one stays. */
   tunnelAddress: nullIfInvalid(addressSchema),
+  /** Null while the agent does not know it: the stored one stays. */
+  hostAddress: nullIfInvalid(addressSchema),
 });
 export type AgentCapabilities = HostCapabilities;
 

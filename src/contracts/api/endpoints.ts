@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { idSchema, nameSchema } from "../common/primitives.ts";
+import { portName, portNumber, portProtocols } from "./template-ports.ts";
 
 /** The endpoints in one list. A larger service lists its oldest ready sets. */
 export const ENDPOINTS_MAX = 1_000;
@@ -7,6 +8,16 @@ export const ENDPOINTS_MAX = 1_000;
 const interfaceSchema = z.strictObject({
   network: nameSchema.nullable().describe("Null for Docker's bridge."),
   addresses: z.array(z.string()).describe("The IPv4 address first."),
+});
+
+const endpointPortSchema = z.strictObject({
+  name: portName,
+  protocol: z.enum(portProtocols),
+  port: portNumber,
+  published: z
+    .strictObject({ address: z.string(), port: portNumber })
+    .nullable()
+    .describe("Where other machines reach the port: at its host. Null without `publish`."),
 });
 
 /** A ready set, and where it accepts connections. */
@@ -17,11 +28,12 @@ export const endpointSchema = z
     reach: z
       .enum(["network", "host"])
       .describe(
-        "`network`: sets in the same network reach the addresses. `host`: the set is on Docker's bridge, so only its own host reaches them.",
+        "`network`: sets in the same network reach the addresses. `host`: the set is on Docker's bridge, so only its own host reaches them. Others reach published ports.",
       ),
     interfaces: z
       .array(interfaceSchema)
       .describe("In the order of the networks in the template of the set."),
+    ports: z.array(endpointPortSchema).describe("In the order of the template."),
   })
   .meta({ id: "Endpoint" });
 export type Endpoint = z.infer<typeof endpointSchema>;

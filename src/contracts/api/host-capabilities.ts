@@ -62,6 +62,11 @@ export const hostCapabilitiesSchema = z
     tunnelAddress: addressSchema
       .nullable()
       .describe("The address at which other hosts reach the sets of this one. Null without one."),
+    hostAddress: addressSchema
+      .nullable()
+      .describe(
+        "The address at which clients reach the published ports of sets. Null without one.",
+      ),
   })
   .meta({ id: "HostCapabilities" });
 export type HostCapabilities = z.infer<typeof hostCapabilitiesSchema>;

@@ -50,6 +50,7 @@ export async function noteCapabilities(
             otherHostVolumes:
               capabilities.otherHostVolumes ?? before.capabilities?.otherHostVolumes ?? null,
             tunnelAddress: capabilities.tunnelAddress ?? before.capabilities?.tunnelAddress ?? null,
+            hostAddress: capabilities.hostAddress ?? before.capabilities?.hostAddress ?? null,
           };
     await storeCapabilities(tx, hostId, after);
     await noteChanges(ctx, tx, { hostId, before: before.capabilities, after });

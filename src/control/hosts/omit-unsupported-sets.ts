@@ -13,9 +13,11 @@ import type { SyncResult } from "../../contracts/agent-protocol/sync.ts";
  * answer that omits a set is not full: the agent would remove a set that a full answer omits.
  */
 export function omitUnsupportedSets(answer: SyncResult): SyncResult {
-  const sets = answer.sets.flatMap(({ attachments, ...set }): DesiredSet[] => {
-    if (!attachments && listNeededFeatures(set.template).length === 0) return [set];
-    return set.desired === "running" ? [] : [{ ...set, template: omitFeatures(set.template) }];
-  });
+  const sets = answer.sets.flatMap(
+    ({ attachments, hostPorts: _hostPorts, ...set }): DesiredSet[] => {
+      if (!attachments && listNeededFeatures(set.template).length === 0) return [set];
+      return set.desired === "running" ? [] : [{ ...set, template: omitFeatures(set.template) }];
+    },
+  );
   return { ...answer, sets, full: answer.full && sets.length === answer.sets.length };
 }

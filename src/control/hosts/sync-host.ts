@@ -1,6 +1,7 @@
 import { renderReasonText } from "../../contracts/api/reason-texts.ts";
 import { AppError } from "../../contracts/common/app-error.ts";
 import type { DesiredSet } from "../../contracts/agent-protocol/desired-set.ts";
+import { listDesiredSets } from "../../db/queries/hosts/desired-sets.ts";
 import {
   LEASE_SECONDS,
   PURGES_PER_SYNC_MAX,
@@ -13,7 +14,6 @@ import {
   findHostLease,
   GENERATION_LEAD_MAX,
   type HostLeaseRow,
-  listDesiredSets,
   raiseHostGeneration,
   renewLease,
   renewLeaseAfterRejection,

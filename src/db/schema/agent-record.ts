@@ -31,11 +31,12 @@ export interface AgentRecord {
 /** The capabilities of an agent, in the column `hosts.capabilities`. */
 export interface StoredCapabilities extends Omit<
   HostCapabilities,
-  "otherHostVolumes" | "tunnelAddress"
+  "otherHostVolumes" | "tunnelAddress" | "hostAddress"
 > {
   /** An earlier release has stored none of these. */
   otherHostVolumes?: HostCapabilities["otherHostVolumes"];
   tunnelAddress?: string | null;
+  hostAddress?: string | null;
   /** The agent's hash of them. */
   version: string;
 }

@@ -104,9 +104,11 @@ export function infraContainer(
     StopSignal: "SIGTERM",
     StopTimeout: 2,
     ...joinNetwork(hostId, set, first),
+    ...exposePorts(set),
     HostConfig: {
       ...privilege(options.canRunPrivileged),
       NetworkMode: first.dockerNetwork,
+      PortBindings: bindPorts(set),
       IpcMode: "shareable",
       ShmSize: sharedMemoryBytes(set.template),
       ...(set.template.extraHosts ? { ExtraHosts: formatHosts(set.template.extraHosts) } : {}),
@@ -181,6 +183,28 @@ export function businessContainer(
  */
 function sharedMemoryBytes({ shmBytes, memoryBytes }: LocalSetSpec["template"]): number {
   return shmBytes ?? Math.max(sharedMemoryBytesMin, Math.floor(memoryBytes / 2));
+}
+
+/** The published ports of a set on Docker's bridge. Docker binds none for other sets. */
+function listBindings({ attachments, hostPorts = [] }: LocalSetSpec) {
+  return attachments ? [] : hostPorts;
+}
+
+function exposePorts(set: LocalSetSpec): Pick<Docker.ContainerCreateOptions, "ExposedPorts"> {
+  const keys = listBindings(set).map(({ port, protocol }) => `${port}/${protocol}`);
+  return keys.length === 0
+    ? {}
+    : { ExposedPorts: Object.fromEntries(keys.map((key) => [key, {}])) };
+}
+
+/** Docker binds the ports on all addresses of the host, at each start of the container. */
+function bindPorts(set: LocalSetSpec): Record<string, { HostPort: string }[]> {
+  return Object.fromEntries(
+    listBindings(set).map(({ port, protocol, hostPort }) => [
+      `${port}/${protocol}`,
+      [{ HostPort: String(hostPort) }],
+    ]),
+  );
 }
 
 function formatHosts(hosts: Record<string, string>): string[] {

@@ -2,7 +2,7 @@ import { readdir, readFile } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import { AgentError } from "../../agent/base/agent-error.ts";
 import type { LocalSetSpec } from "../../agent/model/local-set.ts";
-import { callDocker, dockerStatus } from "./call-docker.ts";
+import { callDocker, dockerMessage, dockerStatus, findRefusal } from "./call-docker.ts";
 import { isCode, readContainerProcess } from "./container-process.ts";
 import { infraIdleSeconds, infraReadyLine } from "./container-specs.ts";
 import { demultiplex } from "./demultiplex.ts";
@@ -33,11 +33,25 @@ export async function startInfra(
     callDocker({ phase: "prepare", timeoutMs: startTimeoutMs }, signal, (abortSignal) =>
       container.start({ abortSignal }),
     ).catch((error: unknown) => {
-      if (dockerStatus(error) !== 304) throw error;
+      if (dockerStatus(error) !== 304) throw toStartError(set, error);
     }),
   );
   if (Object.keys(set.template.sysctls).length === 0) return;
   await waitForSysctls(context, infraId, signal);
+}
+
+/** Docker's messages about a host port that another program has. They differ between releases. */
+const portTaken = /port is already allocated|address already in use|failed to bind (host )?port/i;
+
+/** Names the host ports if one of them is taken. Docker does not always say which one. */
+function toStartError({ hostPorts = [] }: LocalSetSpec, error: unknown): unknown {
+  const detail = dockerMessage(error);
+  if (hostPorts.length === 0 || dockerStatus(error) === undefined || !portTaken.test(detail))
+    return error;
+  const ports = hostPorts.map(({ hostPort, protocol }) => `${hostPort}/${protocol}`);
+  const message = `another program of the host uses a host port of the set (${ports.join(", ")}): ${detail}`;
+  const cause = findRefusal(error);
+  return new AgentError("host-port-taken", message, { phase: "prepare", temporary: true, cause });
 }
 
 /**

@@ -15,6 +15,7 @@ import {
 } from "../../host-adapters/control-plane-client/control-plane.ts";
 import { createNetworkDriverClient } from "../../host-adapters/network-driver-client/network-driver-client.ts";
 import { readAgentIdentity } from "../../host-adapters/machine/agent-identity.ts";
+import { createHostAddress } from "../../host-adapters/machine/host-address.ts";
 import { findTunnelAddress } from "../../host-adapters/machine/tunnel-address.ts";
 import { isMachineStopping } from "../../host-adapters/machine/machine-shutdown.ts";
 import { type HostLimit, readHostLimits } from "../../host-adapters/machine/host-limits.ts";
@@ -189,6 +190,7 @@ function createAgentOptions(
         settings.BERTH_TUNNEL_ADDRESS ?? (await findTunnelAddress(apiUrl)),
     },
     registryCredentials,
+    hostAddress: createHostAddress(settings.BERTH_HOST_ADDRESS),
     agentVersion: version,
     clock: systemClock,
     random: Math.random,

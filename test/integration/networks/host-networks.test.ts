@@ -31,6 +31,7 @@ const emptyCapabilities = {
   setsMax: null,
   selfTest: null,
   otherHostVolumes: null,
+  hostAddress: null,
 };
 const start = fleetPerTest();
 const { signal } = new AbortController();

@@ -1,5 +1,7 @@
 import { sql } from "drizzle-orm";
 import { expect, test } from "vitest";
+import { desiredSetSchema } from "../../../src/contracts/agent-protocol/desired-set.ts";
+import { omitUnsupportedSets } from "../../../src/control/hosts/omit-unsupported-sets.ts";
 import { deleteHost } from "../../../src/control/hosts/delete-host.ts";
 import { drainHost } from "../../../src/control/hosts/drain-host.ts";
 import { createMover } from "../../../src/control/operations/move-sets.ts";
@@ -43,8 +45,19 @@ test("a set with published ports gets ports of its host, until it has left the h
   expect(chosen?.name).toBe("p0");
   expect(chosen?.port).toBeGreaterThanOrEqual(20_000);
   expect(chosen?.port).toBeLessThanOrEqual(32_767);
+  const { sets } = await f.sync(h1, { full: true });
+  expect(sets.map((set) => desiredSetSchema.parse(set).hostPorts)).toEqual([
+    [
+      { protocol: "tcp", port: 80, hostPort: chosen?.port },
+      { protocol: "tcp", port: 81, hostPort: 8_080 },
+    ],
+  ]);
   await obeyOrders(f, h1);
   await deleteService(f.ctx, f.tenantId, "web", undefined);
+  const older = omitUnsupportedSets(await f.sync(h1, { full: true }));
+  expect(older.sets).toHaveLength(1);
+  expect(Object.keys(older.sets[0] ?? {})).not.toContain("hostPorts");
+  expect(older.sets[0]?.template.ports).toBeUndefined();
   expect(await listHostPorts(f)).toHaveLength(2);
   await obeyOrders(f, h1);
   expect(await listHostPorts(f)).toEqual([]);

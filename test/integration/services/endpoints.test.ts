@@ -1,6 +1,10 @@
 import { sql } from "drizzle-orm";
 import { expect, test } from "vitest";
-import { ENDPOINTS_MAX, type EndpointList } from "../../../src/contracts/api/endpoints.ts";
+import {
+  ENDPOINTS_MAX,
+  type EndpointList,
+  endpointListSchema,
+} from "../../../src/contracts/api/endpoints.ts";
 import { createNetworkBody } from "../../../src/contracts/api/networks.ts";
 import { drainHost } from "../../../src/control/hosts/drain-host.ts";
 import { replaceSetsOfLostHosts } from "../../../src/control/hosts/replace-sets-of-lost-hosts.ts";
@@ -18,6 +22,7 @@ import { type FleetContext, observed, serviceBody } from "../../support/fleet/fl
 import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
 import { listLiveSets, obeyOrders } from "../../support/fleet/live-sets.ts";
 import { enrollNetworked } from "../../support/fleet/network-hosts.ts";
+import { enrollPublishing, listHostPorts, publishingBody } from "../../support/fleet/port-hosts.ts";
 import { runningContainer } from "../../support/fleet/running-container.ts";
 
 const start = fleetPerTest();
@@ -62,6 +67,7 @@ test("a set is an endpoint while its agent reports it ready, and the version cha
       host: { id: h1, name: "h1" },
       reach: "host",
       interfaces: [{ network: null, addresses: ["172.17.0.2"] }],
+      ports: [],
     })),
   );
   await report(f, h1, { ready: false });
@@ -112,6 +118,38 @@ test("the interfaces have the addresses of all networks, in the order of the tem
       ],
     },
   ]);
+});
+
+test("two hosts without networks serve one service at their addresses and published ports", async () => {
+  const f = await start();
+  const hosts = [];
+  for (const [name, hostAddress] of [
+    ["h1", "192.0.2.1"],
+    ["h2", "192.0.2.2"],
+  ] as const) {
+    const hostId = await enrollPublishing(f, name);
+    hosts.push(hostId);
+    await f.ctx.db.execute(
+      sql`update hosts set capabilities = capabilities || ${JSON.stringify({ hostAddress })}::jsonb where id = ${hostId}`,
+    );
+  }
+  const { template, ...body } = publishingBody("web", [{ hostPort: 80 }, true], 2);
+  const ports = [...template.ports, { name: "admin", port: 9_000, protocol: "udp" as const }];
+  await createService(f.ctx, f.tenantId, { ...body, template: { ...template, ports } });
+  await f.placer.placeSets();
+  for (const hostId of hosts) await obeyOrders(f, hostId);
+  const listed = endpointListSchema.parse(await list(f));
+  const stored = await listHostPorts(f);
+  for (const { host, ports: shown } of listed.endpoints) {
+    const address = host.name === "h1" ? "192.0.2.1" : "192.0.2.2";
+    const own = stored.find((port) => port.host === host.name && port.name === "p1");
+    expect(shown).toEqual([
+      { name: "p0", protocol: "tcp", port: 80, published: { address, port: 80 } },
+      { name: "p1", protocol: "tcp", port: 81, published: { address, port: own?.port } },
+      { name: "admin", protocol: "udp", port: 9_000, published: null },
+    ]);
+  }
+  expect(listed.endpoints.map(({ host }) => host.name).sort()).toEqual(["h1", "h2"]);
 });
 
 test("a set leaves the list with the order to stop it, before its host knows", async () => {

@@ -156,6 +156,7 @@ export function sampleHost(changes: Partial<Host> = {}): Host {
       selfTest: { state: "passed", reason: null },
       otherHostVolumes: [],
       tunnelAddress: "192.0.2.7",
+      hostAddress: "192.0.2.7",
     },
     allocatable: {
       cpuMillis: 64_000,

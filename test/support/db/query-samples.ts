@@ -13,6 +13,7 @@ import * as readHosts from "../../../src/db/queries/hosts/read-hosts.ts";
 import * as scheduleHosts from "../../../src/db/queries/hosts/schedule-hosts.ts";
 import * as agentRecords from "../../../src/db/queries/hosts/agent-records.ts";
 import * as writeHosts from "../../../src/db/queries/hosts/write-hosts.ts";
+import * as desiredSets from "../../../src/db/queries/hosts/desired-sets.ts";
 import * as claims from "../../../src/db/queries/operations/claims.ts";
 import * as drains from "../../../src/db/queries/operations/drains.ts";
 import * as operations from "../../../src/db/queries/operations/operations.ts";
@@ -307,7 +308,7 @@ const hosts: Samples = {
     writeHosts.updateHostState(q, "host", "ready", null, 1),
     writeHosts.updateHostState(q, "host", "unhealthy", reason, 1),
   ],
-  listDesiredSets: (q) => [writeHosts.listDesiredSets(q, "host", 1, 1)],
+  listDesiredSets: (q) => [desiredSets.listDesiredSets(q, "host", 1, 1)],
 };
 
 const operationSamples: Samples = {

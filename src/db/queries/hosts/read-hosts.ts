@@ -129,8 +129,9 @@ function toCapabilities({
   selfTest,
   otherHostVolumes = null,
   tunnelAddress = null,
+  hostAddress = null,
 }: StoredCapabilities): HostCapabilities {
-  return { features, docker, setsMax, selfTest, otherHostVolumes, tunnelAddress };
+  return { features, docker, setsMax, selfTest, otherHostVolumes, tunnelAddress, hostAddress };
 }
 
 function describeSelfTest(stored: StoredCapabilities | null): Reason | null {

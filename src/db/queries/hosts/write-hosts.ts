@@ -1,15 +1,10 @@
 import { and, eq, isNull, type SQL, sql } from "drizzle-orm";
-import type { DesiredSet } from "../../../contracts/agent-protocol/desired-set.ts";
 import type { Reason, ResourceAmounts } from "../../../contracts/common/primitives.ts";
-import { type SetTemplate, templateWithSize } from "../../../contracts/api/set-template.ts";
 import type { Db, Queryable } from "../../postgres/open-postgres.ts";
 import type { AgentRecord } from "../../schema/agent-record.ts";
 import { hosts } from "../../schema/hosts.ts";
 import { tokens } from "../../schema/tenancy.ts";
 import { unreportedSetSql, unreportedColumns } from "../sets/observed-sets.ts";
-import type { SetSize } from "../services/resizes.ts";
-import { listSetAttachments } from "../networks/template-networks.ts";
-import { unconfirmedCopySql } from "./unknown-sets.ts";
 import { insertInto } from "../runtime/insert-into.ts";
 import {
   anyOf,
@@ -350,45 +345,3 @@ export const DOCKER_UNREACHABLE = "docker-unreachable";
 
 /** The reason of a set that waits for a down host with its volume data. */
 export const VOLUME_HOST_LOST = "volume-host-lost";
-
-export interface DesiredSetRow extends DesiredSet {
-  template: SetTemplate;
-  /** The host has not reported the stored state of the set: it was down, or could not know it. */
-  isUnknown: boolean;
-}
-
-/**
- * Lists the desired sets of a host that changed after a generation, at most `limit`, in the order
- * of their changes. A set that leaves the host has the desired state deleted.
- */
-export async function listDesiredSets(
-  q: Queryable,
-  hostId: string,
-  afterGeneration: number,
-  limit: number,
-): Promise<DesiredSetRow[]> {
-  const rows = await readByKey<DesiredSetRow & { size: SetSize; hasAddresses: boolean }>(
-    q,
-    sql`select s.desired = 'running' and o.phase is distinct from 'leaving'
-            and (s.state = 'lost' or ${unconfirmedCopySql} or coalesce(s.reason->>'code' in (${DOCKER_UNREACHABLE}, ${VOLUME_HOST_LOST}), false)) as "isUnknown",
-          s.id as "setId", t.name as tenant, v.name as service, s.revision, s.generation::float8 as generation,
-          case when o.phase = 'leaving' then 'deleted' else s.desired end as desired,
-          json_build_object('cpuMillis', coalesce(o.cpu_millis, s.cpu_millis), 'memoryBytes', coalesce(o.memory_bytes, s.memory_bytes),
-            'volumeBytes', coalesce(o.volume_bytes, s.volume_bytes)) as size,
-          s.restart_generation::float8 as "restartGeneration", s.restore_volume_id as "restoreVolumeId", r.template,
-          exists (select 1 from addresses a where a.set_id = s.id and a.state = 'assigned') as "hasAddresses"
-        from sets s join services v on v.id = s.service_id join tenants t on t.id = s.tenant_id
-        join revisions r on r.service_id = s.service_id and r.number = s.revision
-        left join operations o on o.set_id = s.id and (o.phase in ('applying', 'reverting') or (o.phase = 'leaving' and s.leaving))
-        where s.host_id = ${hostId} and s.host_generation > ${afterGeneration}
-        order by s.host_generation, s.id limit ${limit}`,
-  );
-  // Sets without addresses cost no second statement.
-  const addressed = rows.flatMap(({ setId, hasAddresses }) => (hasAddresses ? setId : []));
-  const attachments = await listSetAttachments(q, addressed);
-  return rows.map(({ size, hasAddresses: _hasAddresses, ...row }) => ({
-    ...row,
-    template: templateWithSize(row.template, size),
-    ...(attachments.has(row.setId) ? { attachments: attachments.get(row.setId) } : {}),
-  }));
-}

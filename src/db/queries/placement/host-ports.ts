@@ -22,6 +22,16 @@ export function selectTakenHostPorts(ports: SQL): SQL {
       group by p.protocol, p.port) taken) end`;
 }
 
+/**
+ * The host ports of a set on its host: a list of HostPort in the order of their names. Null for a
+ * set without published ports. Both parameters are expressions. Uses host_ports_set_name_unique.
+ */
+export function selectHostPorts(setId: SQL, ports: SQL): SQL {
+  return sql`case when ${ports} @? '$[*].publish' then
+    (select json_agg(json_build_object('protocol', p.protocol, 'port', (entry->>'port')::int, 'hostPort', p.port) order by p.name)
+      from host_ports p join jsonb_array_elements(${ports}) entry on entry->>'name' = p.name where p.set_id = ${setId}) end`;
+}
+
 /** Lists the hosts on which sets have these ports. Without ports it sends no statement. */
 export async function listTakenHostPorts(
   q: Queryable,
