@@ -1,10 +1,10 @@
 import { setTimeout as pause } from "node:timers/promises";
-import type { FleetNetwork } from "../../db/queries/networks/host-networks.ts";
 import { isAborted, linkAbort } from "../../lib/async/abort.ts";
 import { Waiters } from "../../lib/async/waiters.ts";
 import { hashSecret } from "../../lib/token-hash.ts";
 import type { ControlContext, SignalChannel } from "../runtime/context.ts";
 import { waitForAny } from "../runtime/wait-until.ts";
+import type { NetworkWithRules } from "./read-fleet-network.ts";
 
 export interface NetworkFeedLimits {
   /** The pause between a signal and the read. The signals of one commit share a read. */
@@ -30,19 +30,19 @@ export class NetworkFeed {
   readonly started: Promise<void>;
   readonly #ctx: Pick<ControlContext, "signals" | "log">;
   readonly #networkId: string;
-  readonly #read: () => Promise<FleetNetwork | undefined>;
+  readonly #read: () => Promise<NetworkWithRules | undefined>;
   readonly #ending = new AbortController();
   readonly #waiters = new Waiters();
   #current: Promise<void> = Promise.resolve();
   #next: Promise<void> | undefined;
-  #network: FleetNetwork | undefined;
+  #network: NetworkWithRules | undefined;
   #hostIds: ReadonlySet<string> = new Set();
   #version = "";
 
   constructor(
     ctx: Pick<ControlContext, "signals" | "log">,
     networkId: string,
-    read: () => Promise<FleetNetwork | undefined>,
+    read: () => Promise<NetworkWithRules | undefined>,
   ) {
     this.#ctx = ctx;
     this.#networkId = networkId;
@@ -51,7 +51,7 @@ export class NetworkFeed {
   }
 
   /** Undefined if the network is deleted. All followers share the object: do not change it. */
-  get network(): FleetNetwork | undefined {
+  get network(): NetworkWithRules | undefined {
     return this.#network;
   }
 
@@ -127,7 +127,9 @@ export class NetworkFeed {
 
   async #readOnce(): Promise<void> {
     const network = await this.#read();
-    const version = hashSecret(JSON.stringify(network ?? null));
+    // The rules have a hash of their own, because they are many and change rarely.
+    const { rules: _rules, ...hashed } = network ?? { rules: [] };
+    const version = hashSecret(JSON.stringify(network ? hashed : null));
     if (version === this.#version) return;
     this.#network = network;
     this.#hostIds = new Set(network?.ports.map(({ hostId }) => hostId));

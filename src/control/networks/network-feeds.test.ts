@@ -35,6 +35,8 @@ function openFeeds(options: { lossy?: boolean; pollMs?: number } = {}) {
       name: "web",
       vni: 1,
       gateways: [],
+      rulesKey: null,
+      endConnectionsCount: 0,
       ports: [port],
       services,
     };

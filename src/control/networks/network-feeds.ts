@@ -1,6 +1,7 @@
 import { findFleetNetwork } from "../../db/queries/networks/host-networks.ts";
 import { bindWork } from "../runtime/bind-work.ts";
 import type { ControlContext } from "../runtime/context.ts";
+import { createNetworkReader } from "./read-fleet-network.ts";
 import { NetworkFeed, type NetworkFeedLimits } from "./network-feed.ts";
 
 interface NetworkFeedsLimits extends NetworkFeedLimits {
@@ -51,7 +52,8 @@ export class NetworkFeeds {
 
   #start(networkId: string): NetworkFeed {
     const { db } = this.#ctx;
-    const feed = new NetworkFeed(this.#ctx, networkId, () => this.#read(db, networkId));
+    const read = createNetworkReader(this.#read);
+    const feed = new NetworkFeed(this.#ctx, networkId, () => read(db, networkId));
     this.#feeds.set(networkId, feed);
     void feed.run(this.#limits);
     // The next follower tries again.

@@ -129,10 +129,6 @@ export const networkSamples: Samples = {
   listRulesById: (q) => [readRules.listRulesById(q, ids)],
   findRule: (q) => [readRules.findRule(q, "tnt", "no-web")],
   listHostRules: (q) => [hostRules.listHostRules(q, ["net"]), hostRules.listHostRules(q, ids)],
-  listRulesVersions: (q) => [
-    hostRules.listRulesVersions(q, ["net"]),
-    hostRules.listRulesVersions(q, ids),
-  ],
   listInterfacesOfSet: (q) => [connectionEnds.listInterfacesOfSet(q, "tnt", "set")],
   listInterfacesOfService: (q) => [connectionEnds.listInterfacesOfService(q, "svc", 2)],
   listInterfacesWithAddress: (q) => [

@@ -8,6 +8,7 @@ import {
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { replacedSetsSql } from "../operations/replacements.ts";
 import { queryRows } from "../runtime/query.ts";
+import { rulesKeySql } from "../rules/host-rules.ts";
 import { isEndpointSql } from "../services/endpoints.ts";
 
 /** Lists the networks that have a set on a host, at most 8,000. Uses sets_host. */
@@ -33,8 +34,10 @@ export interface NetworkPort {
 /** A network with its ports on all hosts. */
 export interface FleetNetwork extends Pick<
   HostNetwork,
-  "networkId" | "tenantId" | "name" | "vni" | "gateways"
+  "networkId" | "tenantId" | "name" | "vni" | "gateways" | "endConnectionsCount"
 > {
+  /** It differs if the rules may differ. Null without rules. */
+  rulesKey: string | null;
   /** The order is that of the set ids. */
   ports: NetworkPort[];
   /** The order is that of the names. */
@@ -64,6 +67,8 @@ export async function findFleetNetwork(
           from attached s group by s.service_id
         )
         select n.id as "networkId", n.tenant_id as "tenantId", n.name, n.vni,
+          case when exists (select 1 from rules r where r.network_id = n.id) then ${rulesKeySql} end as "rulesKey",
+          n.end_connections_count::float8 as "endConnectionsCount",
           (select coalesce(json_agg(host(b.gateway) order by b.family), '[]') from subnets b where b.network_id = n.id) as gateways,
           (select coalesce(json_agg(json_build_object('hostId', s.host_id, 'mac', s.mac, 'addresses', s.list,
               'tunnelAddress', h.capabilities->>'tunnelAddress') order by s.id), '[]')

@@ -1,0 +1,122 @@
+import { expect, test } from "vitest";
+import { createRulesBody } from "../../../src/contracts/api/rules.ts";
+import { RULES_PER_NETWORK_MAX } from "../../../src/contracts/common/limits.ts";
+import { networkStateSchema } from "../../../src/contracts/network-driver/network-state.ts";
+import { NetworkFeeds } from "../../../src/control/networks/network-feeds.ts";
+import { createNetworkReader } from "../../../src/control/networks/read-fleet-network.ts";
+import { readHostNetworks } from "../../../src/control/networks/read-host-networks.ts";
+import { createRules } from "../../../src/control/rules/create-rules.ts";
+import { deleteRule } from "../../../src/control/rules/delete-rule.ts";
+import { patchRule } from "../../../src/control/rules/patch-rule.ts";
+import { createPlacer } from "../../../src/control/placement/place-pending-sets.ts";
+import { createService } from "../../../src/control/services/create-service.ts";
+import { scaleService } from "../../../src/control/services/scale-service.ts";
+import { findFleetNetwork } from "../../../src/db/queries/networks/host-networks.ts";
+import { createLocalSignals } from "../../support/fakes/local-signals.ts";
+import { type FleetContext, serviceBody, smallHost } from "../../support/fleet/fleet-context.ts";
+import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
+import { enrollNetworked } from "../../support/fleet/network-hosts.ts";
+import { waitUntil } from "../../support/wait-until.ts";
+
+const start = fleetPerTest();
+const { signal } = new AbortController();
+const HOSTS = 20;
+
+/** Hosts that have a set of the service web each, and that wait as agents do. */
+async function startHosts(count: number) {
+  const f = await start();
+  const signals = createLocalSignals();
+  f.ctx.signals = signals;
+  f.placer = createPlacer(f.ctx);
+  const allocatable = { ...smallHost, cpuMillis: 1_000 };
+  const hostIds: string[] = [];
+  for (let place = 1; place <= count; place++)
+    hostIds.push(await enrollNetworked(f, `h${place}`, { allocatable }));
+  await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: count }));
+  expect(await f.placer.placeSets()).toMatchObject({ placed: count });
+  const feeds = new NetworkFeeds(f.ctx);
+  const poll = (hostId: string, version?: string, waitMs = 0) =>
+    readHostNetworks(f.ctx, feeds, hostId, { version, waitMs }, signal);
+  const pollAll = () => Promise.all(hostIds.map((hostId) => poll(hostId)));
+  /** Runs a change while all hosts wait, and returns their answers and the time of the last. */
+  const change = async (run: () => Promise<unknown>) => {
+    const before = await pollAll();
+    const woken = hostIds.map((id, place) => poll(id, before[place]?.version, 20_000));
+    await waitUntil(
+      "the hosts wait",
+      () => signals.isAwaited(`host:${hostIds.at(-1)}`) || undefined,
+    );
+    await run();
+    const startedAtMs = performance.now();
+    const answers = await Promise.all(woken);
+    return { answers, elapsedMs: performance.now() - startedAtMs };
+  };
+  return { f, feeds, change, pollAll };
+}
+
+const add = (f: FleetContext, rules: object[], more: object = {}) =>
+  createRules(f.ctx, f.tenantId, createRulesBody.parse({ rules, ...more }));
+const denyAll = { network: "default", direction: "ingress", action: "deny", peer: { any: true } };
+
+test("a change of rules reaches all waiting hosts of the network within two seconds", async () => {
+  const { f, change } = await startHosts(HOSTS);
+  const created = await change(() =>
+    add(f, [{ ...denyAll, name: "closed", service: "web", protocol: "tcp", ports: [80] }]),
+  );
+  for (const { networks } of created.answers) {
+    networkStateSchema.parse({ source: "a", version: 1, tunnelAddress: null, networks });
+    expect(networks).toMatchObject([
+      {
+        rules: [
+          { name: "closed", action: "deny", serviceId: networks?.[0]?.services[0]?.serviceId },
+        ],
+        endConnectionsCount: 0,
+      },
+    ]);
+  }
+  const changed = await change(() =>
+    patchRule(f.ctx, f.tenantId, "closed", 1, { priority: 7, endConnections: true }),
+  );
+  for (const { networks } of changed.answers)
+    expect(networks).toMatchObject([{ rules: [{ priority: 7 }], endConnectionsCount: 1 }]);
+  const deletion = { generation: undefined, endsConnections: false };
+  const deleted = await change(() => deleteRule(f.ctx, f.tenantId, "closed", deletion));
+  for (const { networks } of deleted.answers)
+    expect(networks).toMatchObject([{ rules: [], endConnectionsCount: 1 }]);
+  for (const { elapsedMs } of [created, changed, deleted]) expect(elapsedMs).toBeLessThan(2_000);
+});
+
+test("one more rule beside 10,000 reaches all hosts", async () => {
+  const { f, change } = await startHosts(HOSTS);
+  for (let first = 1; first < RULES_PER_NETWORK_MAX; first += 500) {
+    const count = Math.min(500, RULES_PER_NETWORK_MAX - first);
+    const rules = Array.from({ length: count }, (_, place) => ({
+      ...denyAll,
+      name: `r-${first + place}`,
+      protocol: "tcp",
+      ports: [first + place],
+    }));
+    await add(f, rules);
+  }
+  const { answers, elapsedMs } = await change(() => add(f, [{ ...denyAll, name: "last" }]));
+  for (const { networks } of answers)
+    expect(networks?.[0]?.rules).toHaveLength(RULES_PER_NETWORK_MAX);
+  console.log(
+    `${HOSTS} hosts learned of a change beside 10,000 rules in ${elapsedMs.toFixed(0)} ms`,
+  );
+}, 60_000);
+
+test("a network is read without its rules until they change", async () => {
+  const { f, pollAll } = await startHosts(1);
+  await add(f, [{ ...denyAll, name: "closed" }]);
+  const networkId = (await pollAll())[0]?.networks?.[0]?.networkId ?? "";
+  const read = createNetworkReader(findFleetNetwork);
+  const first = await read(f.ctx.db, networkId);
+  await scaleService(f.ctx, f.tenantId, "web", { replicas: 2 }, undefined);
+  const second = await read(f.ctx.db, networkId);
+  expect(second?.rules).toBe(first?.rules);
+  await add(f, [{ ...denyAll, name: "other" }]);
+  const third = await read(f.ctx.db, networkId);
+  expect(third?.rules).toHaveLength(2);
+  expect(third?.rulesHash).not.toBe(first?.rulesHash);
+});
