@@ -1,6 +1,7 @@
 import { sql } from "drizzle-orm";
 import type { PostgresJsDatabase } from "drizzle-orm/postgres-js";
 import { VNI_MIN } from "../contracts/api/networks.ts";
+import { noteUnknownAddresses } from "./queries/networks/unknown-addresses.ts";
 import { VNI_MAX } from "../contracts/network-driver/network-state.ts";
 
 /**
@@ -11,13 +12,15 @@ const SKIPPED_PART = 0.618;
 const VNIS_SKIPPED = 1_000_000;
 
 /**
- * Moves the searches for free addresses and for VNIs of networks far ahead, after a restore.
- * Berth takes both in order. So the next ones would be exactly those of the sets and networks that
- * the database lacks, and agents still run these sets. It is safe to repeat.
+ * Requests the addresses of all hosts, after a restore: agents still run sets that the database
+ * lacks. Until they have reported, Berth assigns no address.
  *
- * It only makes the same addresses unlikely: the search of a small subnet soon finds them again.
+ * It also moves the searches for free addresses and for VNIs of networks far ahead. Berth takes
+ * both in order. So the next ones would be exactly those of lost hosts and lost networks, which do
+ * not report. It is safe to repeat.
  */
 export async function skipLostAddresses(db: PostgresJsDatabase): Promise<void> {
+  await noteUnknownAddresses(db, "all");
   await db.execute(
     sql`with spans as (
           select s.id, s.last_offset, s.usable, r.first, r.last,

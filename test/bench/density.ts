@@ -90,12 +90,13 @@ async function measureReport(sets: number): Promise<number> {
       },
     };
     const counts = { omittedParts: 0 };
+    const addresses = { take: () => undefined, noteAnswer: () => undefined };
     const capabilities = {
       take: () => ({ version: "bench", capabilities: undefined }),
       noteAnswer: () => undefined,
     };
     await sendSync(
-      { api, log: silentLog, counts, capabilities, onBareAnswer: async () => undefined },
+      { api, log: silentLog, counts, capabilities, addresses, onBareAnswer: async () => undefined },
       body,
       signal,
     );

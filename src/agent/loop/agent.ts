@@ -16,6 +16,7 @@ import { type ControlPlaneStatus, Refusals } from "./refusals.ts";
 import { PreviousHosts } from "./previous-hosts.ts";
 import { pullNetworkStates } from "./network-states.ts";
 import { pullOrders } from "./pull-orders.ts";
+import { AddressReports } from "../reporting/address-reports.ts";
 import { Reporter } from "../reporting/reporter.ts";
 import { createEmptySync, sendSync } from "../reporting/send-sync.ts";
 import { SetRunners } from "./set-runners.ts";
@@ -64,6 +65,7 @@ class HostAgent implements Agent {
   readonly #random: () => number;
   readonly #log: Log;
   readonly #reporter: Reporter;
+  readonly #addresses: AddressReports;
   readonly #housekeeping: Housekeeping;
   readonly #streams: LogStreams;
   readonly #previousHosts: PreviousHosts | undefined;
@@ -116,6 +118,10 @@ class HostAgent implements Agent {
       onAbsent: (setId, generation) => this.#noteAbsent(setId, generation),
       pauseMs: (random) => this.#refusals.pauseMs(random),
       fault: () => this.#persisted.fault,
+    });
+    this.#addresses = new AddressReports({
+      listSets: () => this.#persisted.desired.list(),
+      onRequested: () => this.#reporter.wake(),
     });
     this.#persisted = new PersistedState(state, undefined, log);
     this.#refusals = this.#createRefusals();
@@ -308,6 +314,7 @@ class HostAgent implements Agent {
       log: this.#log,
       counts: this.#counts,
       capabilities: this.#reporter.capabilities,
+      addresses: this.#addresses,
       onBareAnswer: (answer: SyncAnswer) => {
         startRetentions?.(answer);
         return this.#accept(answer);

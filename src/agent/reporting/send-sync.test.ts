@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { AddressReports } from "./address-reports.ts";
 import type { AgentCapabilities } from "../../contracts/agent-protocol/agent-capabilities.ts";
 import { ownFeatures } from "../../contracts/agent-protocol/agent-features.ts";
 import type { Sync, SyncResult } from "../../contracts/agent-protocol/sync.ts";
@@ -44,6 +45,7 @@ const body: Sync = {
   volumes: null,
 };
 const answer = { hostGeneration: 8 } as SyncResult;
+const noAddresses = new AddressReports({ listSets: () => [], onRequested: () => undefined });
 
 async function send(
   changed: Partial<Sync>,
@@ -63,6 +65,7 @@ async function send(
     },
     log: silentLog,
     counts,
+    addresses: noAddresses,
     capabilities: new CapabilityReports({
       setsMax: () => null,
       otherHostVolumes: () => [],
@@ -200,7 +203,14 @@ describe("the capabilities of an agent", () => {
       };
       const counts = { omittedParts: 0 };
       const onBareAnswer = async () => undefined;
-      const options = { api, log: silentLog, counts, capabilities, onBareAnswer };
+      const options = {
+        api,
+        log: silentLog,
+        counts,
+        capabilities,
+        addresses: noAddresses,
+        onBareAnswer,
+      };
       await sendSync(options, body, new AbortController().signal).catch(() => undefined);
     }
     return { sent, wakes };
@@ -237,4 +247,43 @@ describe("the capabilities of an agent", () => {
     // The refused sync is followed by a bare one.
     expect(sent.map((one) => one.capabilities !== undefined)).toEqual([false, true, false, false]);
   });
+});
+
+it("the addresses of all sets are sent once, after the API has requested them", async () => {
+  const [setId, networkId] = [newId("set"), newId("net")];
+  const attachment = {
+    networkId,
+    vni: 4_097,
+    interface: "eth0",
+    mac: "0a:00:0a:40:00:09",
+    addresses: ["10.64.0.9/16", "fd00::9/64"],
+    gateways: ["10.64.0.1", "fd00::1"],
+  };
+  let wakes = 0;
+  const addresses = new AddressReports({
+    listSets: () => [
+      { setId, attachments: [attachment] },
+      { setId: newId("set"), attachments: undefined },
+    ],
+    onRequested: () => wakes++,
+  });
+  const sent: Sync["addresses"][] = [];
+  const requests = [true, undefined, undefined];
+  for (const sendAddresses of requests) {
+    const sync = async (one: Sync) => {
+      sent.push(one.addresses);
+      return { ...answer, ...(sendAddresses && { sendAddresses }) };
+    };
+    const capabilities = {
+      take: () => ({ version: "test", capabilities: undefined }),
+      noteAnswer: () => undefined,
+    };
+    const parts = { counts: { omittedParts: 0 }, onBareAnswer: async () => undefined };
+    const options = { api: { sync }, log: silentLog, capabilities, addresses, ...parts };
+    await sendSync(options, body, new AbortController().signal);
+  }
+  const { mac } = attachment;
+  const networks = [{ networkId, mac, addresses: ["10.64.0.9", "fd00::9"] }];
+  expect(sent).toEqual([undefined, [{ setId, networks }], undefined]);
+  expect(wakes).toBe(1);
 });

@@ -7,6 +7,7 @@ import { AGENT_PROTOCOL_VERSION } from "../../contracts/agent-protocol/protocol.
 import { refusalStatuses } from "../../contracts/agent-protocol/refusal-proof.ts";
 import { type Sync, syncBody } from "../../contracts/agent-protocol/sync.ts";
 import type { Log } from "../../lib/log.ts";
+import type { AddressReports } from "./address-reports.ts";
 import type { CapabilityReports } from "./capability-reports.ts";
 import { type ControlPlane, ControlPlaneError, type SyncAnswer } from "../ports/control-plane.ts";
 
@@ -19,6 +20,7 @@ export interface SendSyncOptions {
   log: Log;
   counts: { omittedParts: number };
   capabilities: Pick<CapabilityReports, "take" | "noteAnswer">;
+  addresses: Pick<AddressReports, "take" | "noteAnswer">;
   /** Called with the answer to a bare sync, which confirms no report. */
   onBareAnswer: (answer: SyncAnswer) => Promise<unknown>;
 }
@@ -29,7 +31,7 @@ export interface SendSyncOptions {
  * only, so it renews the lease and receives orders. Then the call rejects with the first error.
  */
 export async function sendSync(
-  { api, log, counts, capabilities, onBareAnswer }: SendSyncOptions,
+  { api, log, counts, capabilities, addresses, onBareAnswer }: SendSyncOptions,
   body: Sync,
   signal: AbortSignal,
 ): Promise<SyncAnswer> {
@@ -37,6 +39,8 @@ export async function sendSync(
   const options = { capabilitiesVersion: own.version };
   const { valid, omitted } = omitInvalidParts(body);
   if (own.capabilities) valid.capabilities = own.capabilities;
+  const ownAddresses = addresses.take();
+  if (ownAddresses) valid.addresses = ownAddresses;
   if (omitted.length > 0) {
     log.error({ omitted }, "a report omits parts that violate the protocol");
     counts.omittedParts += omitted.length;
@@ -44,6 +48,7 @@ export async function sendSync(
   try {
     const answer = await api.sync(valid, signal, options);
     capabilities.noteAnswer(answer);
+    addresses.noteAnswer(answer);
     return answer;
   } catch (error) {
     if (!isRefusedBody(error)) throw error;

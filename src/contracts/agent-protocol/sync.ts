@@ -4,6 +4,7 @@ import { generationSchema, idSchema, timestamp } from "../common/primitives.ts";
 import { agentCapabilitiesSchema } from "./agent-capabilities.ts";
 import { admissions } from "./agent-identity.ts";
 import { desiredSetSchema } from "./desired-set.ts";
+import { hostAddressesSchema } from "./host-addresses.ts";
 import { hostUsageSchema } from "./host-usage.ts";
 import { lenientArray, lenientList } from "./lenient-array.ts";
 import { logStreamRequestSchema } from "./log-stream-request.ts";
@@ -60,6 +61,8 @@ export const syncBody = z
     unlistedSets: z.array(idSchema("set")).max(SETS_PER_HOST_MAX).optional(),
     /** Sent only after an answer with `sendCapabilities`, because an older API refuses the sync. */
     capabilities: agentCapabilitiesSchema.optional(),
+    /** Sent only after an answer with `sendAddresses`. */
+    addresses: hostAddressesSchema.optional(),
   })
   .meta({ id: "Sync" });
 export type Sync = z.infer<typeof syncBody>;
@@ -94,6 +97,11 @@ export const syncResultSchema = z
     registryCredentials: z.array(registryCredentialSchema).max(CREDENTIALS_PER_SYNC_MAX).optional(),
     /** Requests `capabilities` in the next sync: the API has stored none, or another version. */
     sendCapabilities: z.boolean().optional(),
+    /**
+     * Requests `addresses` in the next sync: the database may lack addresses that sets of the host
+     * have, because it was restored. Until then, Berth assigns none.
+     */
+    sendAddresses: z.boolean().optional(),
     leaseSeconds: z.number().int(),
     /**
      * The database server that answers. Another one may lack reports that the previous one has

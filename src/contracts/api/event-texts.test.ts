@@ -96,6 +96,7 @@ const samples: { [K in keyof typeof eventTexts]: readonly EventFacts<K>[] } = {
     { deletedHostId: "host_0000000000000000000000000A", volumes: 3 },
   ],
   "host-volumes-adopted": [{ deletedHostId: "host_0000000000000000000000000A", volumes: 3 }],
+  "host-addresses-conflicting": [{ addresses: ["10.64.0.9", "fd00::9"] }],
   "host-unknown-sets": [{ sets: 1 }, { sets: 3 }],
   "host-unknown-sets-deleted": [{ sets: 3 }],
   "host-cordoned": [{ host }],

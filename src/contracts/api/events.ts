@@ -52,6 +52,7 @@ export const eventKinds = [
   "host-volumes-found",
   "host-volumes-adopted",
   "host-unknown-sets",
+  "host-addresses-conflicting",
   "host-unknown-sets-deleted",
   "host-cordoned",
   "host-uncordoned",

@@ -108,6 +108,9 @@ export const networkSchema = z
   .meta({ id: "Network" });
 export type Network = z.infer<typeof networkSchema>;
 
+/** The reasons why a set can get no address of a network, although the network has free ones. */
+export type AddressFault = "addresses-unknown" | "address-taken";
+
 export const addressStates = ["assigned", "quarantined"] as const;
 export type AddressState = (typeof addressStates)[number];
 

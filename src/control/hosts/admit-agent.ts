@@ -5,6 +5,7 @@ import { lockAgentRecord, updateAgentRecord } from "../../db/queries/hosts/agent
 import { listDeletedHosts } from "../../db/queries/hosts/remove-hosts.ts";
 import { renewLeaseAfterRejection } from "../../db/queries/hosts/write-hosts.ts";
 import type { ControlContext } from "../runtime/context.ts";
+import { storeHostAddresses } from "../networks/claim-unknown-addresses.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { decideAdmission, isSettled } from "./decide-admission.ts";
 import type { HostCaller } from "./enroll-host.ts";
@@ -59,18 +60,24 @@ export async function syncAgent(
   };
 }
 
-/** A sync whose answer requests the capabilities does not wait for changed sets. */
+/** A sync whose answer requests capabilities or addresses does not wait for changed sets. */
 async function syncWithCapabilities(
   ctx: ControlContext,
   caller: HostCaller,
   { body, capabilitiesVersion }: Omit<AgentSync, "agent">,
   signal: AbortSignal,
 ): Promise<SyncResult> {
-  const { capabilities } = body;
+  const { capabilities, addresses } = body;
+  if (addresses) await storeHostAddresses(ctx, caller.hostId, addresses);
+  const wantsAddresses = caller.hasUnknownAddresses && !addresses;
   const isCurrent = await noteCapabilities(ctx, caller, {
     version: capabilitiesVersion,
     capabilities,
   });
+  if (wantsAddresses) {
+    const requests = { sendAddresses: true, ...(isCurrent ? {} : { sendCapabilities: true }) };
+    return { ...(await syncHost(ctx, caller, { ...body, waitMs: 0 }, signal)), ...requests };
+  }
   if (isCurrent) {
     const answer = await syncHost(ctx, caller, body, signal);
     return capabilitiesVersion === undefined ? omitUnsupportedSets(answer) : answer;

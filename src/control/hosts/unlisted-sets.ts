@@ -1,4 +1,5 @@
 import { readUnlistedSets, storeUnknownSets } from "../../db/queries/hosts/unknown-sets.ts";
+import { noteUnknownAddresses } from "../../db/queries/networks/unknown-addresses.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 
@@ -8,7 +9,7 @@ import { unitOfWork } from "../runtime/unit-of-work.ts";
  *
  * The others were lost, or have moved, in changes that a restore or a failover lost. Their agent
  * manages them until an operator orders their deletion (I17). They are stored, and an event reports
- * them.
+ * them. The next sync requests the addresses of new ones.
  */
 export async function resolveUnlistedSets(
   ctx: ControlContext,
@@ -20,7 +21,9 @@ export async function resolveUnlistedSets(
   if (unknown.toSorted().join() !== stored.toSorted().join()) {
     await unitOfWork(ctx, async (tx) => {
       const count = await storeUnknownSets(tx, hostId, unknown);
-      if (count > 0) tx.emit({ kind: "host-unknown-sets", data: { sets: count }, hostId });
+      if (count === 0) return;
+      tx.emit({ kind: "host-unknown-sets", data: { sets: count }, hostId });
+      await noteUnknownAddresses(tx, [hostId]);
     });
   }
   return sets.flatMap(({ setId, isDeleted }) => (isDeleted ? setId : []));

@@ -7,6 +7,7 @@ import {
   findPreviousAddresses,
   insertAddresses,
 } from "../../db/queries/networks/assign-addresses.ts";
+import { areAddressesUnknown } from "../../db/queries/networks/unknown-addresses.ts";
 import { type HostSnapshot, NETWORKS_FEATURE } from "../../scheduler/placement/model.ts";
 import type { SignalChannel, UnitOfWork } from "../runtime/context.ts";
 import { type AddressNeed, assignAddresses, type AssignedAddresses } from "./assign-addresses.ts";
@@ -17,7 +18,10 @@ import { type AddressNeed, assignAddresses, type AssignedAddresses } from "./ass
  */
 const PAUSES_MS: readonly number[] = [5, 15];
 
-/** `isContended`: a subnet was locked or deleted. Sets that need it got no addresses. */
+/**
+ * `isContended`: a subnet was locked or deleted, or Berth assigns no addresses now because hosts
+ * have not reported theirs yet. Sets that need addresses got none.
+ */
 interface ChosenAddresses extends AssignedAddresses {
   isContended: boolean;
 }
@@ -38,11 +42,13 @@ async function chooseAddresses(
   const setIds = needs.map(({ setId }) => setId);
   for (let attempt = 0; ; attempt++) {
     // Postgres runs them in this order: the reads see all that earlier holders of the locks wrote.
-    const [subnets, previous, free] = await Promise.all([
+    const [isUnknown, subnets, previous, free] = await Promise.all([
+      areAddressesUnknown(tx),
       claimSubnets(tx, ids),
       findPreviousAddresses(tx, setIds, ids),
       findFreeAddresses(tx, wanted),
     ]);
+    if (isUnknown) return { chosen: [], cursors: [], isContended: true };
     const isContended = subnets.length < ids.length;
     const pauseMs = PAUSES_MS[attempt];
     if (!isContended || pauseMs === undefined)

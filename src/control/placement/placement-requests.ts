@@ -229,6 +229,7 @@ export function toConstraints(
     features,
     subnets: listSubnets(spec.templateNetworks ?? []),
     hostPorts: listHostPorts(spec.ports, spec.takenHostPorts ?? []),
+    addressFault: spec.templateNetworks?.find(({ fault }) => fault !== null)?.fault ?? undefined,
     uncountedSets: sumUncountedSets(spec.departing),
   };
 }

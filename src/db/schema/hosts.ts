@@ -65,6 +65,11 @@ export const hosts = pgTable(
     agent: jsonb("agent").$type<AgentRecord>(),
     /** The capabilities of the agent and its machine. Null for an agent of an earlier release. */
     capabilities: jsonb("capabilities").$type<StoredCapabilities>(),
+    /**
+     * Since when the database may lack addresses that sets of the host have: after a restore, or
+     * after a report of unknown sets. Null once the agent has reported the addresses of its sets.
+     */
+    addressesUnknownSince: timestamptz("addresses_unknown_since"),
     credentialHash: text("credential_hash").notNull(),
     leaseExpiresAt: timestamptz("lease_expires_at").notNull(),
     allocatableCpuMillis: int8("allocatable_cpu_millis").notNull(),
@@ -119,6 +124,9 @@ export const hosts = pgTable(
     index("hosts_self_test_failed")
       .on(table.pool)
       .where(sql`capabilities->'selfTest'->>'state' = 'failed'`),
+    index("hosts_addresses_unknown")
+      .on(table.addressesUnknownSince)
+      .where(sql`addresses_unknown_since is not null`),
     index("hosts_networked")
       .on(table.id)
       .where(sql`capabilities->'features' @> '["networks"]'`),

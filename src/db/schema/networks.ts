@@ -100,8 +100,17 @@ export const addresses = pgTable(
       .notNull()
       .references(() => subnets.id, { onDelete: "cascade" }),
     address: inet("address").notNull(),
-    /** The set that has it, or that had it last. A trigger quarantines it when the set leaves. */
-    setId: text("set_id").notNull(),
+    /**
+     * The set that has it, or that had it last. A trigger quarantines it when the set leaves. Null
+     * for an unknown set.
+     */
+    setId: text("set_id"),
+    /**
+     * The unknown set that has the address by the report of its host. A trigger quarantines it when
+     * the row of `unknown_sets` is deleted.
+     */
+    unknownSetId: text("unknown_set_id"),
+    unknownHostId: text("unknown_host_id"),
     /** The position of the network in the template of the set, from 0. */
     networkIndex: smallint("network_index").notNull(),
     mac: text("mac").notNull(),
@@ -116,6 +125,14 @@ export const addresses = pgTable(
     index("addresses_quarantined")
       .on(table.subnetId, table.quarantinedAt)
       .where(sql`state = 'quarantined'`),
+    index("addresses_unknown")
+      .on(table.unknownHostId, table.unknownSetId)
+      .where(sql`unknown_set_id is not null`),
+    check(
+      "addresses_unknown_complete",
+      sql`(${table.unknownSetId} is null) = (${table.unknownHostId} is null)`,
+    ),
+    check("addresses_one_owner", sql`num_nonnulls(${table.setId}, ${table.unknownSetId}) < 2`),
     check("addresses_state_known", sql`${table.state} in (${quoted(addressStates)})`),
     check(
       "addresses_time_if_quarantined",

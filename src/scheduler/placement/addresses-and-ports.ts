@@ -14,6 +14,7 @@ import type { PlacementConstraints, RejectReason } from "./model.ts";
 /** The addresses and host ports that each placement of a shape takes. */
 export interface Wanted {
   readonly subnetIds: readonly string[];
+  readonly addressFault: PlacementConstraints["addressFault"];
   /** The keys of host ports, such as "tcp/80". */
   readonly hostPorts: readonly string[];
 }
@@ -33,7 +34,11 @@ export class AddressesAndPorts {
   }
 
   /** Adds the subnets and ports of a request. */
-  add({ subnets, hostPorts }: Pick<PlacementConstraints, "subnets" | "hostPorts">): Wanted {
+  add({
+    subnets,
+    addressFault,
+    hostPorts,
+  }: Pick<PlacementConstraints, "subnets" | "addressFault" | "hostPorts">): Wanted {
     for (const { key, takenOn } of hostPorts) {
       const taken = this.#taken.get(key) ?? newBitmap(this.#table.hosts.length);
       this.#taken.set(key, taken);
@@ -42,13 +47,14 @@ export class AddressesAndPorts {
         if (rank !== undefined) setBit(taken, rank);
       }
     }
-    return { subnetIds: this.#free.add(subnets), hostPorts: hostPorts.map(({ key }) => key) };
+    const ports = hostPorts.map(({ key }) => key);
+    return { subnetIds: this.#free.add(subnets), addressFault, hostPorts: ports };
   }
 
   /** Those of the hosts that have the addresses and the ports. */
   restrict(hosts: Bitmap, wanted: Wanted): Bitmap {
     let rest = hosts;
-    if (this.#free.isExhausted(wanted.subnetIds)) rest = withoutBits(rest, this.#table.networked);
+    if (this.#free.findFault(wanted)) rest = withoutBits(rest, this.#table.networked);
     for (const key of wanted.hostPorts) rest = withoutBits(rest, this.#takenOf(key));
     return rest;
   }
@@ -67,8 +73,8 @@ export class AddressesAndPorts {
   /** Counts the hosts without the addresses, and those without the ports. */
   countAgainst(wanted: Wanted): Map<RejectReason, number> {
     const counts = new Map<RejectReason, number>();
-    if (this.#free.isExhausted(wanted.subnetIds))
-      counts.set("subnet-exhausted", countBits(this.#table.networked));
+    const fault = this.#free.findFault(wanted);
+    if (fault) counts.set(fault, countBits(this.#table.networked));
     if (wanted.hostPorts.length > 0) {
       const taken = newBitmap(this.#table.hosts.length);
       for (const key of wanted.hostPorts) addBits(taken, this.#takenOf(key));

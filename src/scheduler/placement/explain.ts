@@ -19,6 +19,8 @@ const findings: Record<RejectReason, string> = {
   "too-many-sets": "maximum number of sets",
   "subnet-exhausted": "no free address in a subnet of the set's networks",
   "host-port-taken": "a host port of the template is taken",
+  "addresses-unknown": "addresses of sets unknown after a restore",
+  "address-taken": "static address of the template taken by another set",
   "insufficient-cpu": "insufficient CPU",
   "insufficient-memory": "insufficient memory",
   "insufficient-volume": "insufficient volume space",
@@ -63,6 +65,10 @@ const remedies: Record<RejectReason, Remedy> = {
     "remove sets of the network, or change its pools and reservations (berth network update NETWORK); an address is free ten minutes after its set left",
   "host-port-taken":
     "add hosts, remove the other set with this port, or let Berth choose the port (`publish: true`)",
+  "addresses-unknown":
+    "wait until the agents have reported the addresses of their sets (docs/guides/backup.md)",
+  "address-taken":
+    "remove the set that has the address (berth network addresses NETWORK), or choose another address; an address is free ten minutes after its set left",
   "insufficient-cpu": { raise: "overcommit", part: "cpu" },
   "insufficient-memory": { raise: "overcommit", part: "memory" },
   "insufficient-volume": { raise: "overcommit", part: "volume" },

@@ -9,6 +9,7 @@ import type {
   NetworksFeature,
   PublishingFeature,
 } from "../../contracts/agent-protocol/agent-features.ts";
+import type { AddressFault } from "../../contracts/api/networks.ts";
 
 /** The dimensions of sets and hosts, in the order in which a shortage is reported. */
 export const dimensions = ["cpuMillis", "memoryBytes", "volumeBytes", "rootfsBytes"] as const;
@@ -141,6 +142,8 @@ export interface PlacementConstraints {
   subnets: readonly SubnetSupply[];
   /** The host ports that the template fixes. */
   hostPorts: readonly HostPortDemand[];
+  /** Set if no host with NETWORKS_FEATURE can take the set. */
+  addressFault?: AddressFault | undefined;
   /**
    * The number of departing sets that spread no longer counts, by host id. Such a set is ordered
    * deleted, or its replacement has a host.
@@ -197,6 +200,8 @@ export const rejectReasons = [
   "too-many-sets",
   "subnet-exhausted",
   "host-port-taken",
+  "addresses-unknown",
+  "address-taken",
   "insufficient-cpu",
   "insufficient-memory",
   "insufficient-volume",

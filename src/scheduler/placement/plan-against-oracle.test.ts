@@ -102,6 +102,11 @@ const constraintsArbitrary: fc.Arbitrary<PlacementConstraints> = fc.record({
   features: usually<string[]>([], ["init"], ["init", "tmpfs"]),
   subnets: fc.constant([]),
   hostPorts: fc.constant([]),
+  addressFault: usually<PlacementConstraints["addressFault"]>(
+    undefined,
+    "address-taken",
+    "addresses-unknown",
+  ),
   uncountedSets: fc.constant(new Map()),
 });
 
@@ -455,12 +460,14 @@ function createOracle(world: World) {
       if (request.avoidHostIds.includes(host.id)) reasons.add("avoided");
       for (const { id, free } of constraints.subnets) {
         if (host.features.includes("networks") && free <= (taken.get(id) ?? 0))
-          reasons.add("subnet-exhausted");
+          reasons.add(constraints.addressFault ?? "subnet-exhausted");
       }
       for (const { key, takenOn } of constraints.hostPorts) {
         if (takenOn.includes(host.id) || ports.get(host.id)?.includes(key))
           reasons.add("host-port-taken");
       }
+      if (constraints.addressFault && host.features.includes("networks"))
+        reasons.add(constraints.addressFault);
       const isHere = ({ id }: HostSnapshot) => id === host.id;
       for (const other of services) {
         // Each of the two services may state the rule.

@@ -1,16 +1,30 @@
 import { sql } from "drizzle-orm";
+import type { SetAddresses } from "../../../src/contracts/agent-protocol/host-addresses.ts";
+import type { PlacementSpec } from "../../../src/contracts/api/services.ts";
+import type { Sync, SyncResult } from "../../../src/contracts/agent-protocol/sync.ts";
+import { syncAgent } from "../../../src/control/hosts/admit-agent.ts";
+import { endQuarantines } from "../../../src/control/networks/end-quarantines.ts";
+import { findHostLease } from "../../../src/db/queries/hosts/write-hosts.ts";
+import { assert } from "../../../src/lib/assert.ts";
+import { stripPrefixLength } from "../../../src/lib/ip/ip-address.ts";
 import { expect, test } from "vitest";
 import { createNetworkBody } from "../../../src/contracts/api/networks.ts";
 import { createNetwork } from "../../../src/control/networks/create-network.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { migrate } from "../../../src/db/migrate.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
-import { type FleetContext, serviceBody, smallHost } from "../../support/fleet/fleet-context.ts";
+import {
+  emptySync,
+  type FleetContext,
+  serviceBody,
+  smallHost,
+} from "../../support/fleet/fleet-context.ts";
 import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
 import {
   enrollNetworked,
   findAddressFaults,
   listAddresses,
+  setFeatures,
 } from "../../support/fleet/network-hosts.ts";
 
 /**
@@ -26,11 +40,46 @@ async function addNetwork(f: FleetContext, name: string, pools?: string[]): Prom
   return (await createNetwork(f.ctx, f.tenantId, body)).vni;
 }
 
-async function addSets(f: FleetContext, service: string, replicas: number): Promise<string[]> {
-  const known = new Set((await listAddresses(f)).map(({ address }) => address));
+/** One sync of the host's agent, also with its addresses. */
+async function syncOf(
+  { ctx }: FleetContext,
+  hostId: string,
+  report: Partial<Sync>,
+): Promise<SyncResult> {
+  const caller = await findHostLease(ctx.db, { hostId });
+  assert(caller, "the host is enrolled");
+  const sync = { body: emptySync(report), agent: undefined, capabilitiesVersion: "unknown" };
+  return syncAgent(ctx, caller, sync, AbortSignal.timeout(10_000));
+}
+
+/** The addresses of the sets of a host, as an agent reports them. */
+async function readOwnAddresses(f: FleetContext, hostId: string): Promise<SetAddresses[]> {
+  const { sets } = await f.sync(hostId, { full: true });
+  return sets.map(({ setId, attachments = [] }) => ({
+    setId,
+    networks: attachments.map(({ networkId, mac, addresses }) => ({
+      networkId,
+      mac,
+      addresses: addresses.map(stripPrefixLength),
+    })),
+  }));
+}
+
+function inNetwork(service: string, replicas: number) {
   const { template, ...body } = serviceBody(service, { replicas });
-  const networks = [{ network: "net" }];
-  await createService(f.ctx, f.tenantId, { ...body, template: { ...template, networks } });
+  return { ...body, template: { ...template, networks: [{ network: "net" }] } };
+}
+
+async function addSets(
+  f: FleetContext,
+  service: string,
+  replicas: number,
+  spread: PlacementSpec["spread"] = [],
+): Promise<string[]> {
+  const known = new Set((await listAddresses(f)).map(({ address }) => address));
+  const body = inNetwork(service, replicas);
+  const placement = { ...body.placement, spread };
+  await createService(f.ctx, f.tenantId, { ...body, placement });
   expect(await f.placer.placeSets()).toMatchObject({ placed: replicas });
   const addresses = (await listAddresses(f)).map(({ address }) => address);
   return addresses.filter((address) => !known.has(address));
@@ -81,6 +130,114 @@ test.each([
     expect(next.filter((address) => taken.has(address))).toEqual([]);
     expect(await findAddressFaults(f)).toEqual([]);
   }
+});
+
+test("I18: after a restore, no set gets an address that an unknown set has, even in a small subnet", async () => {
+  const f = await start();
+  const hosts = [await enrollNetworked(f, "h1"), await enrollNetworked(f, "h2")];
+  for (const hostId of hosts) await setFeatures(f, hostId, ["networks", "attachments"]);
+  await addNetwork(f, "net", ["10.1.0.2-10.1.0.6"]);
+  await addSets(f, "old", 1);
+  const spread = { by: "host" as const, maxSkew: 1 };
+  const { lost, reports } = await loseMinutes(f, false, async () => ({
+    lost: await addSets(f, "lost", 3, [spread]),
+    reports: await Promise.all(hosts.map((hostId) => readOwnAddresses(f, hostId))),
+  }));
+  await migrate(f.databaseUrl, { isRestored: true });
+  const expectWaiting = async () => {
+    const outcome = await f.placer.placeSets();
+    expect(outcome).toMatchObject({ placed: 0, rejected: 1 });
+    const [reason] = await queryRows<{ codes: string }>(
+      f.ctx.db,
+      sql`select reasons::text as codes from rejections`,
+    );
+    expect(reason?.codes).toContain("addresses-unknown");
+    await f.ctx.db.execute(sql`update sets set plan_after = now() where host_id is null`);
+  };
+  await createService(f.ctx, f.tenantId, inNetwork("next", 1));
+  await expectWaiting();
+  for (const [position, hostId] of hosts.entries()) {
+    expect(await syncOf(f, hostId, { full: true })).toMatchObject({ sendAddresses: true });
+    await expectWaiting();
+    const addresses = reports[position] ?? [];
+    const answer = await syncOf(f, hostId, { full: true, addresses });
+    expect(answer.sendAddresses).toBeUndefined();
+    expect((await syncOf(f, hostId, { full: true })).sendAddresses).toBeUndefined();
+  }
+  // Four of the five addresses have a set: the others get the last one.
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 1, rejected: 0 });
+  await createService(f.ctx, f.tenantId, inNetwork("more", 1));
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 0, rejected: 1 });
+  const rows = await listAddresses(f);
+  expect(rows.map(({ address }) => address)).toEqual(
+    [2, 3, 4, 5, 6].map((number) => `10.1.0.${number}`),
+  );
+  expect(await findAddressFaults(f)).toEqual([]);
+  const unknown = new Set(reports.flat().map(({ setId }) => setId));
+  const claimed = rows.filter(({ setId, address }) => unknown.has(setId) && lost.includes(address));
+  expect(claimed).toHaveLength(3);
+  const events = await queryRows<{ sets: number }>(
+    f.ctx.db,
+    sql`select (data->>'sets')::int as sets from events where kind = 'host-unknown-sets'`,
+  );
+  expect(events.reduce((sum, { sets }) => sum + sets, 0)).toBe(3);
+
+  // Their addresses stay assigned until their hosts no longer report the sets.
+  for (const hostId of hosts) await f.sync(hostId, { full: true, unlistedSets: [] });
+  const after = await listAddresses(f);
+  expect(
+    after.filter(({ state }) => state === "quarantined").map(({ address }) => address),
+  ).toEqual(lost.toSorted());
+  expect(await findAddressFaults(f)).toEqual([]);
+  await f.ctx.db.execute(
+    sql`update addresses set quarantined_at = quarantined_at - interval '601 s' where state = 'quarantined'`,
+  );
+  expect(await endQuarantines(f.ctx)).toBe(3);
+});
+
+test("I18: an agent reports the addresses of sets that a failover lost, and the conflicts are an event", async () => {
+  const f = await start();
+  const hostId = await enrollNetworked(f, "h1");
+  await setFeatures(f, hostId, ["networks", "attachments"]);
+  await addNetwork(f, "net");
+  const { lost, reported } = await loseMinutes(f, false, async () => ({
+    lost: await addSets(f, "lost", 2),
+    reported: await readOwnAddresses(f, hostId),
+  }));
+  // Nothing says that the database has lost commits, so the next set gets one of the addresses.
+  const [taken] = await addSets(f, "next", 1);
+  expect(lost).toContain(taken);
+  const unlistedSets = reported.map(({ setId }) => setId).toSorted();
+  await syncOf(f, hostId, { full: true, unlistedSets });
+  expect(await syncOf(f, hostId, {})).toMatchObject({ sendAddresses: true });
+  await syncOf(f, hostId, { full: true, unlistedSets, addresses: reported });
+  const events = await queryRows<{ data: unknown }>(
+    f.ctx.db,
+    sql`select data from events where kind = 'host-addresses-conflicting'`,
+  );
+  expect(events).toEqual([{ data: { addresses: [taken] } }]);
+  const [next] = await addSets(f, "again", 1);
+  expect(lost).not.toContain(next);
+  expect(await findAddressFaults(f)).toEqual([]);
+});
+
+test("a lost host and a silent one stop the placements only for a while", async () => {
+  const f = await start();
+  const [lost] = [await enrollNetworked(f, "h1"), await enrollNetworked(f, "h2")];
+  await setFeatures(f, lost, ["networks", "attachments"]);
+  await addNetwork(f, "net");
+  await migrate(f.databaseUrl, { isRestored: true });
+  await createService(f.ctx, f.tenantId, inNetwork("web", 1));
+  const place = async (state: string, minutes: number) => {
+    await f.ctx.db.execute(
+      sql`update hosts set state = ${state}, addresses_unknown_since = now() - make_interval(mins => ${minutes}) where id = ${lost}`,
+    );
+    await f.ctx.db.execute(sql`update sets set plan_after = now()`);
+    return (await f.placer.placeSets()).placed;
+  };
+  expect(await place("lost", 1)).toBe(0);
+  expect(await place("ready", 9)).toBe(0);
+  expect(await place("lost", 3)).toBe(1);
 });
 
 test("I18: new networks do not get the VNIs of unknown networks", async () => {

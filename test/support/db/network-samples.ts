@@ -7,6 +7,7 @@ import * as connectionEnds from "../../../src/db/queries/rules/connection-ends.t
 import * as hostRules from "../../../src/db/queries/rules/host-rules.ts";
 import * as readRules from "../../../src/db/queries/rules/read-rules.ts";
 import * as writeRules from "../../../src/db/queries/rules/write-rules.ts";
+import * as unknownAddresses from "../../../src/db/queries/networks/unknown-addresses.ts";
 import * as networks from "../../../src/db/queries/networks/networks.ts";
 import * as hostPorts from "../../../src/db/queries/placement/host-ports.ts";
 import type { Samples } from "./volume-samples.ts";
@@ -52,7 +53,31 @@ const chosen = {
   isReused: false,
 };
 
+const unknownAddress = {
+  setId: "set",
+  networkId: "net",
+  networkIndex: 0,
+  mac: "0a:00:0a:00:00:02",
+  address: "10.0.0.2",
+};
+const reportedNetwork = { networkId: "net", mac: unknownAddress.mac, addresses: ["10.0.0.2"] };
+
 export const networkSamples: Samples = {
+  areAddressesUnknown: (q) => [unknownAddresses.areAddressesUnknown(q)],
+  noteUnknownAddresses: (q) => [
+    unknownAddresses.noteUnknownAddresses(q, ids),
+    unknownAddresses.noteUnknownAddresses(q, "all"),
+  ],
+  noteKnownAddresses: (q) => [unknownAddresses.noteKnownAddresses(q, "host")],
+  listUnknownAddresses: (q) => [
+    unknownAddresses.listUnknownAddresses(q, "host", [
+      { setId: "set", networks: [reportedNetwork] },
+    ]),
+  ],
+  lockSubnetsOfNetworks: (q) => [unknownAddresses.lockSubnetsOfNetworks(q, ids)],
+  claimUnknownAddresses: (q) => [
+    unknownAddresses.claimUnknownAddresses(q, "host", [unknownAddress], 1),
+  ],
   insertNetworks: (q) => [networks.insertNetworks(q, [network])],
   lockNetwork: (q) => [
     networks.lockNetwork(q, "tnt", "web"),

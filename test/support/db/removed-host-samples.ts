@@ -20,6 +20,7 @@ export const removedHostSamples: Samples = {
   deleteHostRow: (q) => [removeHosts.deleteHostRow(q, "host")],
   readUnlistedSets: (q) => [unknownSets.readUnlistedSets(q, "host", ids)],
   storeUnknownSets: (q) => [unknownSets.storeUnknownSets(q, "host", ids)],
+  addUnknownSets: (q) => [unknownSets.addUnknownSets(q, "host", ids)],
   noteReplacements: (q) => [unknownSets.noteReplacements(q, "host", ids)],
   orderUnknownSetsDeleted: (q) => [unknownSets.orderUnknownSetsDeleted(q, "host")],
 };

@@ -36,7 +36,7 @@ export interface StoredAddress {
 export function listAddresses({ ctx }: FleetContext): Promise<StoredAddress[]> {
   return queryRows(
     ctx.db,
-    sql`select n.name as network, host(a.address) as address, a.set_id as "setId", a.mac, a.network_index as "networkIndex", a.state
+    sql`select n.name as network, host(a.address) as address, coalesce(a.set_id, a.unknown_set_id) as "setId", a.mac, a.network_index as "networkIndex", a.state
         from addresses a join subnets b on b.id = a.subnet_id join networks n on n.id = b.network_id order by a.address`,
   );
 }
@@ -55,6 +55,7 @@ export function findAddressFaults({ ctx }: FleetContext): Promise<{ fault: strin
         union all
         select 'assigned without a booking', a.set_id from addresses a
           where a.state = 'assigned' and not exists (select 1 from sets s where s.id = a.set_id and s.host_id is not null)
+            and not exists (select 1 from unknown_sets u where u.set_id = a.unknown_set_id and u.host_id = a.unknown_host_id)
         union all
         select 'quarantined before the end of the booking', a.set_id from addresses a join sets s on s.id = a.set_id
           where a.state = 'quarantined' and s.host_id is not null

@@ -62,6 +62,22 @@ export async function storeUnknownSets(
   return rows.length;
 }
 
+/** Adds unknown sets of a host. Returns the number of those that were not stored before. */
+export async function addUnknownSets(
+  q: Queryable,
+  hostId: string,
+  setIds: readonly string[],
+): Promise<number> {
+  const rows = await queryRows<{ setId: string }>(
+    q,
+    sql`insert into unknown_sets (host_id, set_id)
+        select h.id, value from json_array_elements_text(${JSON.stringify(setIds)}::json) join hosts h on h.id = ${hostId} order by value
+        on conflict do nothing
+        returning set_id as "setId"`,
+  );
+  return rows.length;
+}
+
 /** True if another host has the set `s` as an unknown set, until `noteReplacements` names it. */
 export const unconfirmedCopySql = sql`exists (select 1 from unknown_sets x where x.set_id = s.id and x.host_id <> s.host_id and x.replaced_at is null)`;
 

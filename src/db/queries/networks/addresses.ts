@@ -16,7 +16,7 @@ export async function listNetworkAddresses(
 ): Promise<NetworkAddress[]> {
   const rows = await queryRows<AddressReadRow>(
     q,
-    sql`select host(a.address) as address, a.mac, a.set_id as "setId", v.name as service, a.network_index as "networkIndex", a.state, a.quarantined_at as "quarantinedAt"
+    sql`select host(a.address) as address, a.mac, coalesce(a.set_id, a.unknown_set_id) as "setId", v.name as service, a.network_index as "networkIndex", a.state, a.quarantined_at as "quarantinedAt"
         from subnets b join addresses a on a.subnet_id = b.id
           left join sets s on s.id = a.set_id left join services v on v.id = s.service_id
         where b.network_id = ${networkId} and a.address > ${afterAddress ?? "0.0.0.0"}::inet
@@ -46,7 +46,7 @@ export async function dropAddressesOutside(
   );
   const rows = await queryRows<{ address: string; setId: string }>(
     q,
-    sql`select host(a.address) as address, a.set_id as "setId" from addresses a join subnets b on b.id = a.subnet_id
+    sql`select host(a.address) as address, coalesce(a.set_id, a.unknown_set_id) as "setId" from addresses a join subnets b on b.id = a.subnet_id
         where a.state = 'assigned' and ${isOutside} order by a.address limit 1`,
   );
   return rows[0];
@@ -59,7 +59,7 @@ export async function findSetOfNetwork(
 ): Promise<string | undefined> {
   const rows = await queryRows<{ setId: string }>(
     q,
-    sql`select a.set_id as "setId" from subnets b join addresses a on a.subnet_id = b.id and a.state = 'assigned'
+    sql`select coalesce(a.set_id, a.unknown_set_id) as "setId" from subnets b join addresses a on a.subnet_id = b.id and a.state = 'assigned'
         where b.network_id = ${networkId} order by a.address limit 1`,
   );
   return rows[0]?.setId;

@@ -3,6 +3,8 @@ import type { SetTemplate } from "../../../contracts/api/set-template.ts";
 import type { Attachment } from "../../../contracts/agent-protocol/attachment.ts";
 import { NETWORKS_FEATURE } from "../../../contracts/agent-protocol/agent-features.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
+import type { AddressFault } from "../../../contracts/api/networks.ts";
+import { addressesUnknownSql } from "./unknown-addresses.ts";
 import { anyOf, queryRows, readByKey } from "../runtime/query.ts";
 
 /** A network of a template, as the tenant has it. */
@@ -11,6 +13,8 @@ export interface TemplateNetwork {
   /** Null if the tenant has no network of this name. */
   networkId: string | null;
   subnets: { id: string; family: 4 | 6; free: number }[];
+  /** Why no set can get an address of the network now. Null if nothing prevents it. */
+  fault: AddressFault | null;
 }
 
 const features = sql.raw(`'["${NETWORKS_FEATURE}"]'`);
@@ -23,7 +27,8 @@ export const hasNetworkedHostSql = sql`exists (select 1 from hosts where capabil
 
 /** A list of TemplateNetwork, in the order of the template's networks. */
 export function selectTemplateNetworks(tenantId: SQL, networks: SQL): SQL {
-  return sql`(select coalesce(json_agg(json_build_object('network', named.entry->>'network', 'networkId', n.id, 'subnets',
+  return sql`(select coalesce(json_agg(json_build_object('network', named.entry->>'network', 'networkId', n.id,
+      'fault', case when ${addressesUnknownSql} then 'addresses-unknown' end, 'subnets',
       (select coalesce(json_agg(json_build_object('id', b.id, 'family', b.family, 'free', b.usable - b.unavailable) order by b.family), '[]')
         from subnets b where b.network_id = n.id)) order by named.place), '[]')
     from jsonb_array_elements(${networks}) with ordinality named(entry, place)

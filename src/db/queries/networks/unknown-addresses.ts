@@ -1,0 +1,142 @@
+import { sql } from "drizzle-orm";
+import { ATTACHMENTS_FEATURE } from "../../../contracts/agent-protocol/agent-features.ts";
+import type { SetAddresses } from "../../../contracts/agent-protocol/host-addresses.ts";
+import type { Queryable } from "../../postgres/open-postgres.ts";
+import { queryRows } from "../runtime/query.ts";
+
+/**
+ * Agents report within a minute of a restore. Berth waits this long for a lost host, which may
+ * still run: its state is that of the backup.
+ */
+const LOST_HOST_WAIT = sql.raw("interval '2 minutes'");
+/** A bound, so that one faulty agent does not stop the placements of the fleet. */
+const HOST_WAIT_MAX = sql.raw("interval '10 minutes'");
+
+/**
+ * SQL condition: Berth assigns no address now, because hosts have not reported yet which addresses
+ * their sets have. Postgres evaluates it once in a statement. Uses hosts_addresses_unknown.
+ */
+export const addressesUnknownSql = sql`exists (select 1 from hosts u
+  where u.addresses_unknown_since > now() - case when u.state = 'lost' then ${LOST_HOST_WAIT} else ${HOST_WAIT_MAX} end)`;
+
+export async function areAddressesUnknown(q: Queryable): Promise<boolean> {
+  const [row] = await queryRows<{ isUnknown: boolean }>(
+    q,
+    sql`select ${addressesUnknownSql} as "isUnknown"`,
+  );
+  return row?.isUnknown ?? false;
+}
+
+/** SQL condition: the agent of a host connects sets to networks, so it reports their addresses. */
+const connectsSetsSql = sql.raw(`capabilities->'features' ? '${ATTACHMENTS_FEATURE}'`);
+
+/** Records that the database may lack addresses of these hosts, or of all hosts. */
+export async function noteUnknownAddresses(
+  q: Queryable,
+  hostIds: readonly string[] | "all",
+): Promise<void> {
+  const isNamed =
+    hostIds === "all"
+      ? sql`true`
+      : sql`id in (select value from json_array_elements_text(${JSON.stringify(hostIds)}::json))`;
+  await q.execute(
+    sql`update hosts set addresses_unknown_since = now() where ${connectsSetsSql} and ${isNamed}`,
+  );
+}
+
+/** Records that the database has the addresses of all sets of the host. */
+export async function noteKnownAddresses(q: Queryable, hostId: string): Promise<void> {
+  await q.execute(
+    sql`update hosts set addresses_unknown_since = null where id = ${hostId} and addresses_unknown_since is not null`,
+  );
+}
+
+/** An address of a set on a host that the database does not know. */
+export interface UnknownAddress {
+  setId: string;
+  networkId: string;
+  networkIndex: number;
+  mac: string;
+  address: string;
+}
+
+/** Selects the addresses of those sets that the database does not have on this host. */
+export async function listUnknownAddresses(
+  q: Queryable,
+  hostId: string,
+  reported: readonly SetAddresses[],
+): Promise<UnknownAddress[]> {
+  const rows = await queryRows<{ setId: string }>(
+    q,
+    sql`select u.id as "setId" from json_array_elements_text(${JSON.stringify(reported.map(({ setId }) => setId))}::json) u(id)
+          left join sets s on s.id = u.id
+        where s.deleted_at is null and s.host_id is distinct from ${hostId}`,
+  );
+  const unknown = new Set(rows.map(({ setId }) => setId));
+  return reported
+    .filter(({ setId }) => unknown.has(setId))
+    .flatMap(({ setId, networks }) =>
+      networks.flatMap(({ networkId, mac, addresses }, networkIndex) =>
+        addresses.map((address) => ({ setId, networkId, networkIndex, mac, address })),
+      ),
+    );
+}
+
+/**
+ * Locks the subnets of these networks, after the host and before sets. No other transaction assigns
+ * their addresses meanwhile.
+ */
+export async function lockSubnetsOfNetworks(
+  q: Queryable,
+  networkIds: readonly string[],
+): Promise<void> {
+  await q.execute(
+    sql`select id from subnets where network_id in (select value from json_array_elements_text(${JSON.stringify(networkIds)}::json))
+        order by id for no key update`,
+  );
+}
+
+/** An address that an unknown set has, and that Berth has assigned to another set. */
+export interface AddressConflict {
+  address: string;
+  networkId: string;
+  setId: string;
+  otherSetId: string;
+}
+
+/**
+ * Claims addresses in locked subnets for unknown sets of a host: Berth gives them to no other set
+ * while the host reports these sets. It omits addresses that a subnet no longer has or excludes,
+ * because no set can get them. Returns at most `limit` of those that another set has.
+ */
+export async function claimUnknownAddresses(
+  q: Queryable,
+  hostId: string,
+  addresses: readonly UnknownAddress[],
+  limit: number,
+): Promise<AddressConflict[]> {
+  const wanted = sql`json_to_recordset(${JSON.stringify(addresses)}::json)
+    as w("setId" text, "networkId" text, "networkIndex" smallint, mac text, address inet)`;
+  await q.execute(
+    sql`with claimed as (
+          insert into addresses as a (subnet_id, address, unknown_set_id, unknown_host_id, network_index, mac)
+          select b.id, w.address, w."setId", ${hostId}, w."networkIndex", w.mac
+          from ${wanted} join subnets b on b.network_id = w."networkId" and w.address << b.cidr
+          where exists (select 1 from jsonb_array_elements(b.ranges) r
+            where w.address between host(b.cidr)::inet + (r->>0)::bigint and host(b.cidr)::inet + (r->>1)::bigint)
+          on conflict (subnet_id, address) do update set state = 'assigned', quarantined_at = null, set_id = null,
+            unknown_set_id = excluded.unknown_set_id, unknown_host_id = excluded.unknown_host_id,
+            network_index = excluded.network_index, mac = excluded.mac
+          where a.state = 'quarantined'
+          returning subnet_id, xmax = 0 as is_new
+        )
+        update subnets s set unavailable = s.unavailable + c.count
+        from (select subnet_id, count(*) from claimed where is_new group by subnet_id) c where s.id = c.subnet_id`,
+  );
+  return queryRows(
+    q,
+    sql`select host(a.address) as address, w."networkId", w."setId", coalesce(a.set_id, a.unknown_set_id) as "otherSetId"
+        from ${wanted} join subnets b on b.network_id = w."networkId" join addresses a on a.subnet_id = b.id and a.address = w.address
+        where a.state = 'assigned' and coalesce(a.set_id, a.unknown_set_id) <> w."setId" order by a.address limit ${limit}`,
+  );
+}
