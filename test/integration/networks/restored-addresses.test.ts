@@ -4,6 +4,10 @@ import type { PlacementSpec } from "../../../src/contracts/api/services.ts";
 import type { Sync, SyncResult } from "../../../src/contracts/agent-protocol/sync.ts";
 import { syncAgent } from "../../../src/control/hosts/admit-agent.ts";
 import { endQuarantines } from "../../../src/control/networks/end-quarantines.ts";
+import {
+  findFleetNetwork,
+  listNetworksOnHost,
+} from "../../../src/db/queries/networks/host-networks.ts";
 import { findHostLease } from "../../../src/db/queries/hosts/write-hosts.ts";
 import { assert } from "../../../src/lib/assert.ts";
 import { stripPrefixLength } from "../../../src/lib/ip/ip-address.ts";
@@ -181,6 +185,15 @@ test("I18: after a restore, no set gets an address that an unknown set has, even
     sql`select (data->>'sets')::int as sets from events where kind = 'host-unknown-sets'`,
   );
   expect(events.reduce((sum, { sets }) => sum + sets, 0)).toBe(3);
+
+  // Other hosts reach the unknown sets.
+  const networkId = reports.flat()[0]?.networks[0]?.networkId ?? "";
+  const network = await findFleetNetwork(f.ctx.db, networkId);
+  expect(network?.ports.flatMap(({ addresses }) => addresses).toSorted()).toEqual(
+    rows.map(({ address }) => address),
+  );
+  for (const hostId of hosts)
+    expect(await listNetworksOnHost(f.ctx.db, hostId)).toEqual([networkId]);
 
   // Their addresses stay assigned until their hosts no longer report the sets.
   for (const hostId of hosts) await f.sync(hostId, { full: true, unlistedSets: [] });

@@ -11,13 +11,19 @@ import { queryRows } from "../runtime/query.ts";
 import { rulesKeySql } from "../rules/host-rules.ts";
 import { isEndpointSql } from "../services/endpoints.ts";
 
-/** Lists the networks that have a set on a host, at most 8,000. Uses sets_host. */
+/**
+ * Lists the networks that have a set on a host, known or unknown, at most 8,000. Uses sets_host and
+ * addresses_unknown.
+ */
 export async function listNetworksOnHost(q: Queryable, hostId: string): Promise<string[]> {
   const rows = await queryRows<{ id: string }>(
     q,
-    sql`select distinct b.network_id as id
+    sql`select b.network_id as id
         from sets s join addresses a on a.set_id = s.id and a.state = 'assigned' join subnets b on b.id = a.subnet_id
-        where s.host_id = ${hostId} order by 1 limit ${NETWORKS_PER_HOST_MAX}`,
+        where s.host_id = ${hostId}
+        union select b.network_id from addresses a join subnets b on b.id = a.subnet_id
+        where a.unknown_host_id = ${hostId} and a.unknown_set_id is not null and a.state = 'assigned'
+        order by 1 limit ${NETWORKS_PER_HOST_MAX}`,
   );
   return rows.map(({ id }) => id);
 }
@@ -46,6 +52,7 @@ export interface FleetNetwork extends Pick<
 
 /**
  * Finds a network with the first 58,000 sets that have an address in it, and with their services.
+ * Its ports include those of unknown sets, which other hosts must reach after a restore.
  * The ports of a service are those of its current revision. A deleted service has no entry: its
  * remaining sets are on lost hosts, and its name is free. Uses subnets_family_unique,
  * addresses_pkey and sets_pkey.
@@ -62,6 +69,12 @@ export async function findFleetNetwork(
           from subnets b join addresses a on a.subnet_id = b.id and a.state = 'assigned' join sets s on s.id = a.set_id
           where b.network_id = ${networkId} group by s.id order by s.id limit ${SERVICE_MEMBERS_MAX}
         ), replaced as materialized (${replacedSetsSql(sql`o.set_id in (select id from attached)`)}),
+        unknown as (
+          select a.unknown_set_id as id, a.unknown_host_id as host_id, min(a.mac) as mac, json_agg(host(a.address) order by b.family) as list
+          from addresses a join subnets b on b.id = a.subnet_id
+          where a.unknown_set_id is not null and a.state = 'assigned' and b.network_id = ${networkId}
+          group by a.unknown_set_id, a.unknown_host_id order by a.unknown_set_id limit ${SERVICE_MEMBERS_MAX}
+        ),
         members as (
           select s.service_id, json_agg(json_build_object('setId', s.id, 'addresses', s.list, 'isEndpoint', ${isEndpointSql}) order by s.id) as list
           from attached s group by s.service_id
@@ -72,7 +85,7 @@ export async function findFleetNetwork(
           (select coalesce(json_agg(host(b.gateway) order by b.family), '[]') from subnets b where b.network_id = n.id) as gateways,
           (select coalesce(json_agg(json_build_object('hostId', s.host_id, 'mac', s.mac, 'addresses', s.list,
               'tunnelAddress', h.capabilities->>'tunnelAddress') order by s.id), '[]')
-            from attached s join hosts h on h.id = s.host_id) as ports,
+            from (select id, host_id, mac, list from attached union all select * from unknown) s join hosts h on h.id = s.host_id) as ports,
           (select coalesce(json_agg(json_build_object('serviceId', v.id, 'name', v.name, 'addresses', '[]'::json, 'members', m.list,
               'ports', (select coalesce(json_agg(json_build_object('name', p->'name', 'protocol', p->'protocol', 'port', p->'port') order by p->>'name'), '[]')
                 from jsonb_array_elements(r.template->'ports') p)) order by v.name), '[]')
