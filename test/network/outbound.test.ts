@@ -4,7 +4,7 @@ import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { setCommandRunner } from "../../src/host-adapters/exec.ts";
 import { createHostUplink } from "../../src/host-adapters/ovs/host-uplink.ts";
-import { GATEWAY_MAC, UPLINK_MAC } from "../../src/network-driver/flows/compile-flows.ts";
+import { GATEWAY_MAC, UPLINK_MAC } from "../../src/network-driver/flows/flow.ts";
 import { createNamespaceRunner } from "../support/network/namespace-runner.ts";
 import { type FakeSet, startFakeSet } from "../support/ovs/fake-set.ts";
 import { udpFrame } from "../support/ovs/frames.ts";
@@ -26,6 +26,8 @@ const protocols = ["tcp", "udp", "icmp"] as const;
 const silenceMs = 1_000;
 const outsideAddress = "203.0.113.9";
 const hostAddress = "203.0.113.1";
+/** The address of a service in the network red. */
+const serviceAddress = "10.64.1.1";
 /** A container on Docker's bridge. */
 const bridgedAddress = "172.17.0.9";
 const end = { interfaceName: "bu-host", gatewayMac: GATEWAY_MAC };
@@ -66,7 +68,10 @@ beforeAll(async () => {
   red1 = await hosts.addSet(hosts.first, red, 1);
   red3 = await hosts.addSet(hosts.first, red, 3);
   blue1 = await hosts.addSet(hosts.first, blue, 1);
-  await hosts.addSet(hosts.second, red, 2);
+  const red2 = await hosts.addSet(hosts.second, red, 2);
+  const members = [red2, red3].map(({ ipv4 }) => ({ addresses: [ipv4], isEndpoint: true }));
+  const service = { serviceId: "svc_red", addresses: [serviceAddress], members };
+  hosts.services.set(red.vni, [service]);
   outside = await addNeighbor("wan", outsideAddress, hostAddress);
   bridged = await addNeighbor("docker0", bridgedAddress, "172.17.0.1");
   await onHost("ip", "route", "add", "default", "via", outsideAddress);
@@ -96,6 +101,16 @@ describe("sets", () => {
           protocol,
           protocol === "icmp" ? "hello" : "wan:hello",
         ]);
+  });
+
+  it("reach addresses outside and a service address from the same port", async () => {
+    for (const protocol of ["tcp", "udp"] as const)
+      for (let sourcePort = 9_000; sourcePort < 9_004; sourcePort += 1) {
+        const probe = (address: string) => red1.probe(protocol, address, { sourcePort });
+        expect(await probe(outsideAddress)).toBe("wan:hello");
+        expect(await probe(serviceAddress)).toMatch(/^red-[23]:hello$/);
+        expect(await probe(red3.ipv4)).toBe("red-3:hello");
+      }
   });
 
   it("have the address of the host outside", async () => {

@@ -1,4 +1,4 @@
-import { GATEWAY_MAC, UPLINK_MAC } from "../flows/compile-flows.ts";
+import { GATEWAY_MAC, UPLINK_MAC } from "../flows/flow.ts";
 import { DriverError } from "../model/driver-error.ts";
 import type { Endpoint } from "../model/driver-records.ts";
 import { readExternalIds } from "../model/external-ids.ts";

@@ -1,37 +1,30 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { type FlowFrame, interpretFlows } from "../../../test/support/ovs/flow-interpreter.ts";
+import {
+  isIpv6,
+  type Member,
+  member,
+  ownAddresses,
+  packet,
+  request,
+  tunneled,
+} from "../../../test/support/ovs/flow-samples.ts";
 import { seededRandom } from "../../../test/support/seeded-random.ts";
 import {
   compileFlows,
   type FlowInput,
   type FlowNetwork,
-  GATEWAY_MAC,
   type LocalPort,
   type RemotePort,
-  UPLINK_MAC,
 } from "./compile-flows.ts";
 import { compileConstantFlows } from "./constant-flows.ts";
-import { linkLocalOf } from "./flow-addresses.ts";
-import { type Datapath, renderFlow } from "./flow.ts";
+import { type Datapath, GATEWAY_MAC, renderFlow, UPLINK_MAC } from "./flow.ts";
 
 const TUNNEL = 1;
 const UPLINK = 90;
 const GATEWAY = "10.64.255.254";
 const hosts = ["172.31.0.2", "172.31.0.3"];
-
-interface Member {
-  mac: string;
-  addresses: readonly string[];
-}
-
-/** The interface with this number, which has the same addresses in every network. */
-function member(number: number, families: number): Member {
-  const hex = number.toString(16).padStart(2, "0");
-  const ipv4 = families === 6 ? [] : [`10.64.0.${number}`];
-  const ipv6 = families === 4 ? [] : [`fd00::${number.toString(16)}`];
-  return { mac: `0a:00:0a:40:00:${hex}`, addresses: [...ipv4, ...ipv6] };
-}
 
 const membersArbitrary = fc.uniqueArray(
   fc.record({
@@ -65,35 +58,6 @@ const inputArbitrary = fc
     const uplink = hasUplink ? { ofPort: UPLINK, firstAddress: "198.19.0.0" } : undefined;
     return { datapath, localPorts, networks, tunnelPort: TUNNEL, uplink };
   });
-
-const isIpv6 = (address: string) => address.includes(":");
-const ownAddresses = ({ mac, addresses }: Member) =>
-  addresses.some(isIpv6) ? [...addresses, linkLocalOf(mac)] : addresses;
-
-function packet(inPort: number, from: string, address: string, to: string): FlowFrame {
-  const family = isIpv6(address) ? "ipv6" : "ip";
-  const source = isIpv6(address) ? "ipv6_src" : "nw_src";
-  return {
-    protocols: [family, isIpv6(address) ? "udp6" : "udp"],
-    fields: { in_port: String(inPort), dl_src: from, dl_dst: to, [source]: address },
-  };
-}
-
-function tunneled(frame: FlowFrame, vni: number, host: string): FlowFrame {
-  return { ...frame, fields: { ...frame.fields, tun_id: String(vni), tun_src: host } };
-}
-
-/** A request of the port for the neighbor with address `target`. */
-function request(inPort: number, from: string, address: string, target: string): FlowFrame {
-  const fields = { in_port: String(inPort), dl_src: from, dl_dst: "ff:ff:ff:ff:ff:ff" };
-  if (!isIpv6(target))
-    return {
-      protocols: ["arp"],
-      fields: { ...fields, arp_op: "1", arp_sha: from, arp_spa: address, arp_tpa: target },
-    };
-  const nd = { icmpv6_type: "135", icmpv6_code: "0", nd_target: target, nd_sll: from };
-  return { protocols: ["ipv6", "icmp6"], fields: { ...fields, ...nd, ipv6_src: address } };
-}
 
 describe("the compiled flows", () => {
   const check = (property: (input: FlowInput & { networks: FlowNetwork[] }) => void) =>

@@ -1,22 +1,19 @@
 import { assert } from "../../lib/assert.ts";
 import { formatAddress, parseAddress } from "../../lib/ip/ip-address.ts";
 import { compileConstantFlows } from "./constant-flows.ts";
-import { checkMac, familyOf, linkLocalOf } from "./flow-addresses.ts";
+import { compileServices, type FlowService } from "./compile-services.ts";
+import { checkMac, familyOf, linkLocalOf, requestFor } from "./flow-addresses.ts";
 import {
   compareFlows,
   type Datapath,
   type Flow,
   flowRegisters as register,
   flowTables as table,
+  GATEWAY_MAC,
+  load,
+  toNetworkFlow,
+  UPLINK_MAC,
 } from "./flow.ts";
-
-/**
- * The MAC address of all gateways, with which the bridge answers requests for them. IPv4 packets to
- * it leave through the uplink. Other frames to it are dropped.
- */
-export const GATEWAY_MAC = "0a:07:00:00:00:01";
-/** The MAC address of the host's end of the uplink. */
-export const UPLINK_MAC = "0a:07:00:00:00:02";
 
 /** An interface of a set on this host. */
 export interface LocalPort {
@@ -44,6 +41,8 @@ export interface FlowNetwork {
   conntrackZone: number;
   gateways: readonly string[];
   remotePorts: readonly RemotePort[];
+  /** The services with sets in the network, on any host. */
+  services?: readonly FlowService[];
   /** True if a network has rules, which this release cannot enforce. Open connections continue. */
   deniesNew?: boolean;
 }
@@ -111,6 +110,8 @@ export function compileFlows({
     flows.push(...compileNeighbors(network, [...local, ...remote], forwardsDiscovery));
     flows.push(...compileRules(network));
     flows.push(...compileReceivers(network, { local, remote, tunnelPort }));
+    const reachable = tunnelPort === undefined ? [] : remote;
+    flows.push(...compileServices(network, { local, remote: reachable, forwardsDiscovery }));
     if (tunnelPort !== undefined)
       flows.push(...compileTunnel(network, { tunnelPort, forwardsDiscovery }));
     if (uplink && local.length > 0) flows.push(...compileUplink(network, local, uplink));
@@ -130,9 +131,9 @@ function compileSender(network: FlowNetwork, { ofPort, mac, addresses }: LocalPo
         ? [`ip,${sender},nw_src=${address}`, `arp,${sender},arp_sha=${mac},arp_spa=${address}`]
         : [`ipv6,${sender},ipv6_src=${address}`];
     return [
-      ...matches.map((match) => toFlow(network, table.classify, 100, match, accept)),
+      ...matches.map((match) => toNetworkFlow(network, table.classify, 100, match, accept)),
       // The kernel would treat an answer for the port's own address as a duplicate address.
-      toFlow(network, table.neighbors, 110, requestOwn, "drop"),
+      toNetworkFlow(network, table.neighbors, 110, requestOwn, "drop"),
     ];
   });
 }
@@ -152,8 +153,14 @@ function compileDiscovery(network: FlowNetwork, { ofPort, mac, addresses }: Loca
         const request = `icmp6,icmpv6_type=135,${source},nd_sll=${option}`;
         const advertisement = `icmp6,icmpv6_type=136,${source},nd_target=${address},nd_tll=${option}`;
         return [
-          toFlow(network, table.classify, 215, request, `${load},goto_table:${table.neighbors}`),
-          toFlow(
+          toNetworkFlow(
+            network,
+            table.classify,
+            215,
+            request,
+            `${load},goto_table:${table.neighbors}`,
+          ),
+          toNetworkFlow(
             network,
             table.classify,
             215,
@@ -185,7 +192,7 @@ function compileNeighbors(
       forwardsDiscovery && familyOf(address) === 6
         ? `set_field:${mac}->eth_dst,goto_table:${table.forward}`
         : `move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[],set_field:${mac}->eth_src,goto_table:${table.answer}`;
-    return toFlow(network, table.neighbors, 100, match, actions);
+    return toNetworkFlow(network, table.neighbors, 100, match, actions);
   });
 }
 
@@ -194,8 +201,8 @@ function compileRules(network: FlowNetwork): Flow[] {
   if (network.deniesNew) return [];
   const match = `ct_state=+trk+new,${register.network}=${network.vni}`;
   return [
-    toFlow(network, table.egress, 50, match, `goto_table:${table.forward}`),
-    toFlow(network, table.ingress, 50, match, `goto_table:${table.output}`),
+    toNetworkFlow(network, table.egress, 50, match, `goto_table:${table.forward}`),
+    toNetworkFlow(network, table.ingress, 50, match, `goto_table:${table.output}`),
   ];
 }
 
@@ -214,7 +221,7 @@ function compileReceivers(
   const add = (mac: string, origin: string, actions: string) => {
     if (flows.has(mac)) return;
     const match = `${register.network}=${network.vni}${origin},dl_dst=${checkMac(mac)}`;
-    flows.set(mac, toFlow(network, table.forward, 100, match, actions));
+    flows.set(mac, toNetworkFlow(network, table.forward, 100, match, actions));
   };
   for (const { mac, ofPort } of local)
     add(mac, "", `${load(ofPort, register.port)},goto_table:${table.ingress}`);
@@ -239,17 +246,23 @@ function compileTunnel(
 ): Flow[] {
   const hosts = new Set(network.remotePorts.map(({ tunnelAddress }) => tunnelAddress));
   const accept = `${loadNetwork(network)},${load(1, register.isRemote)}`;
-  const track = `${accept},ct(table=${table.forward},zone=${network.conntrackZone})`;
+  const track = `${accept},ct(table=${table.forward},zone=${network.conntrackZone},nat)`;
   return [...hosts].flatMap((host) => {
     const source = familyOf(host) === 4 ? "tun_src" : "tun_ipv6_src";
     const from = `in_port=${tunnelPort},tun_id=${network.vni},${source}=${host}`;
     const packets = ["ip", "ipv6"].map((protocol) =>
-      toFlow(network, table.classify, 100, `${protocol},${from}`, track),
+      toNetworkFlow(network, table.classify, 100, `${protocol},${from}`, track),
     );
     if (!forwardsDiscovery) return packets;
     const discovery = [135, 136].map((type) => {
       const match = `icmp6,icmpv6_type=${type},${from}`;
-      return toFlow(network, table.classify, 215, match, `${accept},goto_table:${table.forward}`);
+      return toNetworkFlow(
+        network,
+        table.classify,
+        215,
+        match,
+        `${accept},goto_table:${table.forward}`,
+      );
     });
     return [...packets, ...discovery];
   });
@@ -273,19 +286,25 @@ function compileUplink(
   const translate = `ct(commit,zone=${conntrackZone},nat(src=${source})),output:${ofPort}`;
   const untranslate = `${loadNetwork(network)},ct(table=${table.inbound},zone=${conntrackZone},nat)`;
   const flows = [
-    toFlow(
+    toNetworkFlow(
       network,
       table.forward,
       100,
       `${own},${register.isRemote}=0,dl_dst=${GATEWAY_MAC}`,
       toUplink,
     ),
-    toFlow(network, table.outbound, 100, `${own},ct_state=+trk+new`, translate),
-    toFlow(network, table.classify, 100, `ip,in_port=${ofPort},nw_dst=${source}`, untranslate),
+    toNetworkFlow(network, table.outbound, 100, `${own},ct_state=+trk+new`, translate),
+    toNetworkFlow(
+      network,
+      table.classify,
+      100,
+      `ip,in_port=${ofPort},nw_dst=${source}`,
+      untranslate,
+    ),
   ];
   // A gateway is only an address, so a packet for it must not leave.
   for (const address of gateways.filter((gateway) => familyOf(gateway) === 4))
-    flows.push(toFlow(network, table.protect, 110, `${own},nw_dst=${address}`, "drop"));
+    flows.push(toNetworkFlow(network, table.protect, 110, `${own},nw_dst=${address}`, "drop"));
   const receivers = new Map<string, Flow>();
   for (const { ofPort: port, mac, addresses } of local) {
     const actions = `set_field:${GATEWAY_MAC}->eth_src,set_field:${mac}->eth_dst,output:${port}`;
@@ -293,7 +312,7 @@ function compileUplink(
       if (familyOf(address) === 4 && !receivers.has(address))
         receivers.set(
           address,
-          toFlow(network, table.inbound, 100, `${own},nw_dst=${address}`, actions),
+          toNetworkFlow(network, table.inbound, 100, `${own},nw_dst=${address}`, actions),
         );
   }
   return [...flows, ...receivers.values()];
@@ -306,13 +325,6 @@ export function uplinkAddress(firstAddress: string, conntrackZone: number): stri
   return formatAddress({ family: 4, value: first.value + BigInt(conntrackZone) });
 }
 
-/** Matches a request for the neighbor with `address`. */
-function requestFor(address: string): string {
-  return familyOf(address) === 4
-    ? `arp,arp_op=1,arp_tpa=${address}`
-    : `icmp6,icmpv6_type=135,icmpv6_code=0,nd_target=${address}`;
-}
-
 /** The kernel gives a link-local address to each interface with an IPv6 address. */
 function withLinkLocal(mac: string, addresses: readonly string[]): string[] {
   const hasIpv6 = addresses.some((address) => familyOf(address) === 6);
@@ -321,20 +333,6 @@ function withLinkLocal(mac: string, addresses: readonly string[]): string[] {
 
 function loadNetwork({ vni, conntrackZone }: FlowNetwork): string {
   return `${load(vni, register.network)},${load(conntrackZone, register.zone)}`;
-}
-
-function load(value: number, into: string): string {
-  return `set_field:${value}->${into}`;
-}
-
-function toFlow(
-  network: FlowNetwork,
-  tableId: number,
-  priority: number,
-  match: string,
-  actions: string,
-): Flow {
-  return { table: tableId, priority, cookie: network.vni, match, actions };
 }
 
 function compareRemotePorts(a: RemotePort, b: RemotePort): number {

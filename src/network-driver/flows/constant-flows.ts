@@ -1,12 +1,13 @@
 import {
   type Datapath,
   type Flow,
-  flowRegisters as register,
   flowTables as table,
+  GATEWAY_MAC,
+  portInRegister,
+  zoneInRegister as zone,
 } from "./flow.ts";
 
-const zone = `zone=NXM_NX_${register.zone.toUpperCase()}[0..15]`;
-const ports = `output:NXM_NX_${register.port.toUpperCase()}[]`;
+const ports = `output:${portInRegister}`;
 
 /**
  * ICMPv6 types that a set may not send: those of routers, and advertisements of neighbors. In the
@@ -47,9 +48,20 @@ const commonFlows: readonly Flow[] = [
   // A request for an unknown neighbor, and every other frame of ARP, reaches no port.
   drop(table.neighbors, 90, "arp"),
   drop(table.neighbors, 90, "icmp6,icmpv6_type=135"),
-  ...["ip", "ipv6"].map((protocol) =>
-    flow(table.neighbors, 80, protocol, `ct(table=${table.egress},${zone})`),
-  ),
+  ...["ip", "ipv6"].flatMap((protocol) => [
+    // The table outbound translates packets to external addresses, after the rules.
+    flow(
+      table.neighbors,
+      85,
+      `${protocol},dl_dst=${GATEWAY_MAC}`,
+      `ct(table=${table.egress},${zone})`,
+    ),
+    // Packets of a connection to a service address get its translation, in both directions.
+    flow(table.neighbors, 80, protocol, `ct(table=${table.service},${zone},nat)`),
+  ]),
+
+  // Packets that do not open a connection to a service address. See compileServices.
+  flow(table.service, 10, "", `resubmit(,${table.egress})`),
 
   ...compileStates(table.egress, table.forward),
   ...compileStates(table.ingress, table.output),

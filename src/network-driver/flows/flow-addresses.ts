@@ -30,3 +30,10 @@ export function linkLocalOf(mac: string): string {
   const groups = [((a ^ 2) << 8) | b, (c << 8) | 0xff, 0xfe00 | d, (e << 8) | f];
   return `fe80::${groups.map((group) => group.toString(16)).join(":")}`;
 }
+
+/** Matches a request for the neighbor with `address`. */
+export function requestFor(address: string): string {
+  return familyOf(address) === 4
+    ? `arp,arp_op=1,arp_tpa=${address}`
+    : `icmp6,icmpv6_type=135,icmpv6_code=0,nd_target=${address}`;
+}

@@ -25,6 +25,10 @@ export const flowTables = {
   outbound: 9,
   /** Delivers the answers from external addresses. */
   inbound: 10,
+  /** Chooses a set for a new connection to a service address. */
+  service: 11,
+  /** Addresses the packet to the chosen set. */
+  backend: 12,
 } as const;
 
 /** The registers that carry the facts of a frame from table to table. */
@@ -37,7 +41,25 @@ export const flowRegisters = {
   port: "reg2",
   /** 1 if the frame arrived through the tunnel, and 0 otherwise. */
   isRemote: "reg3",
+  /** The number of the endpoint that the bridge chose for a connection to a service address. */
+  choice: "reg5",
+  /** 1 if the packet opens a connection to a service address, and 0 otherwise. */
+  isToService: "reg6",
 } as const;
+
+/**
+ * The MAC address of all gateways, with which the bridge answers requests for them. IPv4 packets to
+ * it leave through the uplink. Other frames to it are dropped.
+ */
+export const GATEWAY_MAC = "0a:07:00:00:00:01";
+/** The MAC address of the host's end of the uplink. */
+export const UPLINK_MAC = "0a:07:00:00:00:02";
+/** The MAC address of all service addresses, with which the bridge answers requests for them. */
+export const SERVICE_MAC = "0a:07:00:00:00:03";
+
+/** Arguments of actions: the conntrack zone of the frame's network, and the port of `output`. */
+export const zoneInRegister = `zone=NXM_NX_${flowRegisters.zone.toUpperCase()}[0..15]`;
+export const portInRegister = `NXM_NX_${flowRegisters.port.toUpperCase()}[]`;
 
 /** The datapath of the kernel module, or the one in the daemon of Open vSwitch. */
 export type Datapath = "system" | "netdev";
@@ -51,6 +73,22 @@ export interface Flow {
   /** Empty for a flow that matches every frame. */
   match: string;
   actions: string;
+}
+
+/** Returns a flow of one network, which has the cookie of that network. */
+export function toNetworkFlow(
+  { vni }: { vni: number },
+  table: number,
+  priority: number,
+  match: string,
+  actions: string,
+): Flow {
+  return { table, priority, cookie: vni, match, actions };
+}
+
+/** The action that loads a number into a register. */
+export function load(value: number, register: string): string {
+  return `set_field:${value}->${register}`;
 }
 
 /** Renders one line for `ovs-ofctl replace-flows`. */

@@ -19,6 +19,7 @@ OUTGOING = 4
 
 write_lock = threading.Lock()
 connections = {}
+loads = {}
 
 
 def write(value):
@@ -85,7 +86,15 @@ def receive_bytes(connection, count):
 
 
 def probe_tcp(command):
-    with socket.create_connection((command["address"], PORT), command["timeout"]) as connection:
+    family = socket.AF_INET6 if ":" in command["address"] else socket.AF_INET
+    # The resolver splits the address and the interface of a link-local address.
+    target = socket.getaddrinfo(command["address"], PORT, family, socket.SOCK_STREAM)[0][4]
+    with socket.socket(family, socket.SOCK_STREAM) as connection:
+        connection.settimeout(command["timeout"])
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if "sourcePort" in command:
+            connection.bind(("", command["sourcePort"]))
+        connection.connect(target)
         send_text(connection, command["text"])
         return receive_text(connection)
 
@@ -94,8 +103,35 @@ def probe_udp(command):
     family = socket.AF_INET6 if ":" in command["address"] else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as client:
         client.settimeout(command["timeout"])
+        client.bind(("", command.get("sourcePort", 0)))
         client.sendto(command["text"].encode(), (command["address"], PORT))
         return client.recv(65536).decode()
+
+
+def start_load(command):
+    """Opens one connection after another, until stop_load counts the answers and the errors."""
+    load = {"isRunning": True, "answers": {}}
+    loads[command["id"]] = load
+    probe = {"tcp": probe_tcp, "udp": probe_udp}[command["protocol"]]
+
+    def run():
+        while load["isRunning"]:
+            try:
+                answer = probe({**command, "text": ""})[:-1]
+            except (OSError, EOFError) as error:
+                answer = "error: " + (str(error) or type(error).__name__)
+            load["answers"][answer] = load["answers"].get(answer, 0) + 1
+
+    load["thread"] = threading.Thread(target=run, daemon=True)
+    load["thread"].start()
+    return str(command["id"])
+
+
+def stop_load(command):
+    load = loads.pop(int(command["load"]))
+    load["isRunning"] = False
+    load["thread"].join()
+    return json.dumps(load["answers"])
 
 
 def probe_icmp(command):
@@ -150,6 +186,8 @@ commands = {
     "icmp": probe_icmp,
     "connect": connect,
     "talk": talk,
+    "startLoad": start_load,
+    "stopLoad": stop_load,
     "send": send_frame,
 }
 

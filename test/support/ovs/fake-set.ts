@@ -36,6 +36,15 @@ export interface FakeSet {
   probe(protocol: Protocol, address: string, options?: ProbeOptions): Promise<string>;
   /** Opens a TCP connection, and returns a function that sends a text on it. */
   connect(address: string): Promise<(text: string) => Promise<string>>;
+  /**
+   * Opens one connection after another, each with one answer. Returns a function that stops and
+   * counts the answers by the name of the set, and errors by "error: …".
+   */
+  startLoad(
+    protocol: "tcp" | "udp",
+    address: string,
+    options?: { timeoutMs?: number },
+  ): Promise<() => Promise<Record<string, number>>>;
   sendFrame(frame: Buffer): Promise<void>;
   /** Runs a program in the namespace of the set. */
   run(program: string, ...args: string[]): Promise<void>;
@@ -45,6 +54,8 @@ export interface FakeSet {
 interface ProbeOptions {
   text?: string;
   timeoutMs?: number;
+  /** For TCP and UDP. */
+  sourcePort?: number;
 }
 
 const answerTimeoutMs = 30_000;
@@ -152,8 +163,15 @@ async function startProcess(name: string, namespace: string): Promise<Omit<FakeS
   return {
     name,
     received,
-    probe: (protocol, address, { text = "hello", timeoutMs = answerTimeoutMs } = {}) =>
-      call({ do: protocol, address, text, timeout: timeoutMs / 1_000 }),
+    probe: (protocol, address, { text = "hello", timeoutMs = answerTimeoutMs, ...more } = {}) =>
+      call({ do: protocol, address, text, timeout: timeoutMs / 1_000, ...more }),
+    startLoad: async (protocol, address, { timeoutMs = answerTimeoutMs } = {}) => {
+      const load = await call({ do: "startLoad", protocol, address, timeout: timeoutMs / 1_000 });
+      return async () => {
+        const answers = await call({ do: "stopLoad", load });
+        return JSON.parse(answers) as Record<string, number>;
+      };
+    },
     connect: async (address) => {
       const timeout = answerTimeoutMs / 1_000;
       const connection = await call({ do: "connect", address, timeout });

@@ -1,4 +1,4 @@
-import type { Flow } from "../../../src/network-driver/flows/flow.ts";
+import { type Flow, flowTables } from "../../../src/network-driver/flows/flow.ts";
 
 /** A frame as flows see it: the words of its protocols, and its fields by the names of matches. */
 export interface FlowFrame {
@@ -8,6 +8,12 @@ export interface FlowFrame {
   connection?: "new" | "est" | "inv";
   /** The destination that a translation of the connection restores. */
   translatedTo?: string;
+  /** The source that a translation of the connection restores. */
+  translatedFrom?: string;
+  /** The label of the connection, which is 0x0 unless a commit has set it. */
+  label?: string;
+  /** The hash of the frame's addresses and ports: 0 by default. */
+  hash?: number;
 }
 
 export interface FlowOutput {
@@ -22,6 +28,17 @@ export interface FlowResult {
   returns: number;
   zonesTracked: string[];
   zonesCommitted: string[];
+  commits: FlowCommit[];
+  /** The fields of the frame in the table egress, as rules see them. */
+  atEgress?: Readonly<Record<string, string>>;
+}
+
+export interface FlowCommit {
+  /** The destination before a translation. */
+  destination: string | undefined;
+  /** Such as "dst=10.64.0.3". */
+  translation: string | undefined;
+  label: string | undefined;
 }
 
 /** Names of fields in actions that differ from the name in matches. */
@@ -40,7 +57,7 @@ const fieldNames: Readonly<Record<string, string>> = {
   NXM_NX_ND_TLL: "nd_tll",
 };
 const settable = new Set(
-  "arp_op icmpv6_type nd_options_type nd_reserved tun_id tun_dst reg0 reg1 reg2 reg3 dl_src".split(
+  "arp_op icmpv6_type nd_options_type nd_reserved nd_sll tun_id tun_dst nw_dst reg0 reg1 reg2 reg3 reg4 reg5 reg6".split(
     " ",
   ),
 );
@@ -61,6 +78,7 @@ export function interpretFlows(flows: readonly Flow[]): (frame: FlowFrame) => Fl
     const state = new FrameState(frame);
     let next: number | undefined = 0;
     for (let step = 0; next !== undefined; step += 1) {
+      state.visit(next);
       if (step === STEPS_MAX) throw new Error("the frame does not leave the tables");
       const flow: Flow | undefined = findFlow(tables.get(next), state);
       next = flow && state.perform(flow);
@@ -83,14 +101,25 @@ function findFlow(
 }
 
 class FrameState {
-  readonly result: FlowResult = { outputs: [], returns: 0, zonesTracked: [], zonesCommitted: [] };
+  readonly result: FlowResult = {
+    outputs: [],
+    returns: 0,
+    zonesTracked: [],
+    zonesCommitted: [],
+    commits: [],
+  };
   readonly #frame: FlowFrame;
   readonly #fields: Record<string, string>;
   #isTracked = false;
 
   constructor(frame: FlowFrame) {
     this.#frame = frame;
-    this.#fields = { reg0: "0", reg1: "0", reg2: "0", reg3: "0", vlan_tci: "0x0", ...frame.fields };
+    const registers = Array.from({ length: 7 }, (_, index) => [`reg${index}`, "0"]);
+    this.#fields = { ...Object.fromEntries(registers), vlan_tci: "0x0", ...frame.fields };
+  }
+
+  visit(table: number): void {
+    if (table === flowTables.egress) this.result.atEgress = { ...this.#fields };
   }
 
   matches(match: string): boolean {
@@ -100,6 +129,7 @@ class FrameState {
       if (value === undefined) return this.#frame.protocols.includes(name);
       if (name === "ct_state")
         return this.#isTracked && value === `+trk+${this.#frame.connection ?? "new"}`;
+      if (name === "ct_label") return this.#isTracked && value === (this.#frame.label ?? "0x0");
       const [wanted, mask] = value.split("/");
       return this.#fields[name] === wanted || (mask !== undefined && this.#fields[name] === mask);
     });
@@ -120,6 +150,8 @@ class FrameState {
       else if (direct !== undefined) this.#output(direct);
       else if (action === "in_port") this.#output("in_port");
       else if (action.startsWith("goto_table:")) next = Number(action.slice(11));
+      else if (action.startsWith("resubmit(,")) next = Number.parseInt(action.slice(10), 10);
+      else if (action.startsWith("multipath(")) this.#choose(action);
       else if (tracking !== undefined) next = this.#track(tracking);
       else if (action !== "drop") throw new Error(`unknown action ${action}`);
     }
@@ -128,20 +160,35 @@ class FrameState {
 
   #set(name: string, value: string): void {
     const field = nameField(name);
-    if (!settable.has(field) && !Object.values(fieldNames).includes(field) && field !== "reg4")
+    if (!settable.has(field) && !Object.values(fieldNames).includes(field))
       throw new Error(`unknown field ${name}`);
     this.#fields[field] = value;
   }
 
+  #choose(action: string): void {
+    const parts = /^multipath\(symmetric_l3l4\+udp,0,modulo_n,(\d+),0,(\w+)\[\]\)$/.exec(action);
+    if (!parts) throw new Error(`unknown action ${action}`);
+    this.#set(nameField(parts[2]), String((this.#frame.hash ?? 0) % Number(parts[1])));
+  }
+
   #track(text: string): number | undefined {
     const zone = /zone=(\d+)/.exec(text)?.[1] ?? this.#fields["reg1"] ?? "";
-    if (text.startsWith("commit")) this.result.zonesCommitted.push(zone);
-    else this.result.zonesTracked.push(zone);
     this.#isTracked = true;
-    const source = /nat\(src=([\d.]+)\)/.exec(text)?.[1];
-    if (source !== undefined) this.#fields["nw_src"] = source;
-    if (text.endsWith(",nat") && this.#frame.translatedTo !== undefined)
-      this.#fields["nw_dst"] = this.#frame.translatedTo;
+    const isIpv6 = this.#frame.protocols.includes("ipv6");
+    const [source, destination] = isIpv6 ? ["ipv6_src", "ipv6_dst"] : ["nw_src", "nw_dst"];
+    const translation = /nat\((\w+=[\da-f.:]+)\)/.exec(text)?.[1];
+    if (text.startsWith("commit")) {
+      this.result.zonesCommitted.push(zone);
+      const label = /set_field:(\w+)->ct_label/.exec(text)?.[1];
+      this.result.commits.push({ destination: this.#fields[destination], translation, label });
+    } else this.result.zonesTracked.push(zone);
+    const [direction, address = ""] = translation?.split("=") ?? [];
+    if (direction !== undefined) this.#fields[direction === "src" ? source : destination] = address;
+    const { translatedTo, translatedFrom } = this.#frame;
+    if (text.endsWith(",nat") && translatedTo !== undefined)
+      this.#fields[destination] = translatedTo;
+    if (text.endsWith(",nat") && translatedFrom !== undefined)
+      this.#fields[source] = translatedFrom;
     const table = /table=(\d+)/.exec(text)?.[1];
     return table === undefined ? undefined : Number(table);
   }

@@ -7,7 +7,8 @@ import {
   type FlowUplink,
   type RemotePort,
 } from "../../../src/network-driver/flows/compile-flows.ts";
-import { type Flow, renderFlow } from "../../../src/network-driver/flows/flow.ts";
+import type { FlowService } from "../../../src/network-driver/flows/compile-services.ts";
+import { type Datapath, type Flow, renderFlow } from "../../../src/network-driver/flows/flow.ts";
 import {
   type ListedPort,
   type SwitchPort,
@@ -57,6 +58,8 @@ export class TestHosts {
   readonly first: TestHost;
   readonly second: TestHost;
   readonly sets: TestSet[] = [];
+  /** The services of each network, by VNI. They apply with the next `apply`. */
+  readonly services = new Map<number, readonly FlowService[]>();
 
   private constructor(first: TestHost, second: TestHost) {
     this.first = first;
@@ -101,20 +104,27 @@ export class TestHosts {
   }
 
   /** Compiles and replaces the flows of all hosts. */
-  async apply(): Promise<void> {
+  async apply(options: { datapath?: Datapath } = {}): Promise<void> {
     for (const host of [this.first, this.second])
-      await host.switchPort.replaceFlows((await this.compile(host)).map(renderFlow), signal);
+      await host.switchPort.replaceFlows(
+        (await this.compile(host, [], options)).map(renderFlow),
+        signal,
+      );
   }
 
   /** Compiles the flows of a host, with more remote ports in the network of the first set. */
-  async compile(host: TestHost, moreRemotePorts: readonly RemotePort[] = []): Promise<Flow[]> {
+  async compile(
+    host: TestHost,
+    moreRemotePorts: readonly RemotePort[] = [],
+    { datapath: flowsFor = datapath }: { datapath?: Datapath } = {},
+  ): Promise<Flow[]> {
     const ports = await host.switchPort.listPorts(signal);
     const portNumber = (id: string) =>
       ports.find(({ externalIds }) => externalIds["berth-set"] === id)?.ofPort;
     const networks = new Map(this.sets.map(({ network }) => [network.vni, network]));
     const zones = assignConntrackZones([...networks.keys()]);
     return compileFlows({
-      datapath,
+      datapath: flowsFor,
       tunnelPort: ports.find(({ name }) => name === TUNNEL_PORT)?.ofPort,
       ...findUplink(ports),
       localPorts: this.sets.flatMap((set) => {
@@ -128,6 +138,7 @@ export class TestHosts {
         vni,
         conntrackZone: zones.get(vni) ?? 0,
         gateways: [gateway, "fd00::ffff"],
+        services: this.services.get(vni) ?? [],
         remotePorts: this.sets
           .filter((set) => set.host !== host && set.network.vni === vni)
           .map(({ mac, ipv4, ipv6, host: { tunnelAddress } }): RemotePort => ({
