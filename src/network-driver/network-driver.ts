@@ -81,6 +81,7 @@ export async function createNetworkDriver(options: NetworkDriverOptions): Promis
     networkState: state,
     uplinkFirstAddress: options.uplink?.firstAddress,
     hasAllRecords: stored.kind === "valid",
+    log,
   });
   const limit = createConcurrencyLimit(CHANGES_MAX);
   const correctionLimit = createConcurrencyLimit(CORRECTIONS_MAX);
@@ -186,6 +187,7 @@ export class NetworkDriver {
       const count = await switchPort.countFlows(signal);
       if (count !== flows.appliedFlowCount) flows.markOutdated();
       if (flows.isOutdated) await flows.apply(signal);
+      else await flows.endStaleConnections(signal);
     });
   }
 

@@ -6,6 +6,7 @@ import {
   type ListedPort,
   SwitchError,
   type SwitchPort,
+  type TrackedConnections,
   TUNNEL_PORT,
 } from "../../network-driver/ports/switch-port.ts";
 import { isAborted, toAbortError } from "../../lib/async/abort.ts";
@@ -31,6 +32,11 @@ const pingTimeoutMs = 2_000;
 const kernelConnectionsFile = "/proc/sys/net/netfilter/nf_conntrack_max";
 /** A network may use an eighth of the host's tracked connections. */
 const connectionShares = 8;
+
+/** One connection in a line of `dpctl/dump-conntrack`. */
+const connectionPattern = /\borig=\(src=[^,]+,dst=([\da-f.:]+),[^)]*\),reply=\(src=([\da-f.:]+),/g;
+const endPassesMax = 8;
+const endsPerPassMax = 64;
 
 export interface OvsSwitchOptions {
   /** The name of the integration bridge. */
@@ -235,6 +241,29 @@ class OvsSwitch implements SwitchPort {
     await this.#ofctl(args, { timeoutMs: flowsTimeoutMs, signal, input });
   }
 
+  async endConnections(
+    { zone, addresses }: TrackedConnections,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const dpctl = (command: string, ...args: string[]) => {
+      // Open vSwitch 3.1 accepts no datapath together with a zone.
+      const all = ["--target=ovs-vswitchd", `dpctl/${command}`, `zone=${zone}`, ...args];
+      return this.#run(appctl, all, { timeoutMs: listTimeoutMs, signal });
+    };
+    if (!addresses) {
+      await dpctl("flush-conntrack");
+      return;
+    }
+    // The daemon lists connections while it removes some, and misses others.
+    for (let pass = 1; pass <= endPassesMax; pass++) {
+      const filters = listTranslations(await dpctl("dump-conntrack"), addresses);
+      if (filters.length === 0) return;
+      for (const filter of filters.slice(0, endsPerPassMax))
+        await dpctl("flush-conntrack", ...filter);
+    }
+    throw new SwitchError(`Some connections in the conntrack zone ${zone} are left.`);
+  }
+
   async countFlows(signal: AbortSignal): Promise<number> {
     const args = ["dump-aggregate", this.#management];
     const output = await this.#ofctl(args, { timeoutMs: listTimeoutMs, signal });
@@ -284,6 +313,23 @@ class OvsSwitch implements SwitchPort {
       throw new SwitchError(`Open vSwitch failed: ${error.message}`, { cause: error });
     }
   }
+}
+
+/**
+ * Returns the filters of `flush-conntrack` for the translated connections to these addresses: the
+ * original destination, and the source of the answers.
+ */
+function listTranslations(dump: string, addresses: ReadonlySet<string>): [string, string][] {
+  const filters = new Map<string, [string, string]>();
+  for (const [, original = "", answering = ""] of dump.matchAll(connectionPattern)) {
+    if (original === answering || !addresses.has(answering)) continue;
+    const field = answering.includes(":") ? "ct_ipv6" : "ct_nw";
+    filters.set(`${original} ${answering}`, [
+      `${field}_dst=${original}`,
+      `${field}_src=${answering}`,
+    ]);
+  }
+  return [...filters.values()];
 }
 
 interface CallOptions {

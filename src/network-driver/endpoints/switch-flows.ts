@@ -11,7 +11,9 @@ import { type Datapath, renderFlow } from "../flows/flow.ts";
 import { DriverError } from "../model/driver-error.ts";
 import type { LinkNames } from "../model/link-names.ts";
 import { type ListedPort, type SwitchPort, TUNNEL_PORT } from "../ports/switch-port.ts";
+import type { Log } from "../../lib/log.ts";
 import type { EndpointRecords } from "./endpoint-records.ts";
+import { StaleConnections } from "./stale-connections.ts";
 import type { StoredNetworkState } from "./stored-network-state.ts";
 
 interface FlowSources {
@@ -24,6 +26,7 @@ interface FlowSources {
   uplinkFirstAddress: string | undefined;
   /** False if records of running containers may be missing until `completeRecords` is called. */
   hasAllRecords: boolean;
+  log: Log;
 }
 
 /**
@@ -43,9 +46,11 @@ export class SwitchFlows {
   #isOutdated = true;
   #hasAllRecords: boolean;
   #isUplinkOpen = false;
+  readonly #staleConnections: StaleConnections;
 
   constructor(sources: FlowSources) {
     this.#sources = sources;
+    this.#staleConnections = new StaleConnections(sources);
     this.#hasAllRecords = sources.hasAllRecords;
     this.#apply = coalesce((signal) => this.#replace(signal));
   }
@@ -89,6 +94,14 @@ export class SwitchFlows {
     await this.#apply(signal);
   }
 
+  /**
+   * Ends tracked connections to deleted sets. `apply` does so for a bounded number of sets,
+   * and the caller repeats this for the others, or after a failure.
+   */
+  async endStaleConnections(signal: AbortSignal): Promise<void> {
+    await this.#staleConnections.end(signal);
+  }
+
   async #replace(signal: AbortSignal = new AbortController().signal): Promise<void> {
     this.#isOutdated = false;
     try {
@@ -101,10 +114,13 @@ export class SwitchFlows {
           "The driver's records are missing. It changes no flow until it has compared links and ports.",
         );
       const ports = await this.#sources.switchPort.listPorts(signal);
-      const flows = this.#compile(ports);
+      const networks = this.#assignZones();
+      const flows = this.#compile(networks, ports);
       await this.#sources.switchPort.replaceFlows(flows, signal);
       this.#appliedFlowCount = flows.length;
       this.#appliedPorts = this.#describePorts(ports);
+      this.#staleConnections.update(networks);
+      await this.#staleConnections.end(signal);
     } catch (error) {
       this.#isOutdated = true;
       throw error;
@@ -123,17 +139,23 @@ export class SwitchFlows {
     return name === TUNNEL_PORT || name === names.uplink.switchEnd || names.isHostEnd(name);
   }
 
-  #compile(ports: readonly ListedPort[]): string[] {
-    const networks = this.#listNetworks();
-    const vnis = [...networks.values()].map(({ vni }) => vni);
-    this.#zones = assignConntrackZones(vnis, this.#zones);
+  #assignZones(): FlowNetwork[] {
+    const networks = [...this.#listNetworks().values()];
+    this.#zones = assignConntrackZones(
+      networks.map(({ vni }) => vni),
+      this.#zones,
+    );
+    return networks.map((network) => ({
+      ...network,
+      conntrackZone: this.#zones.get(network.vni) ?? 0,
+    }));
+  }
+
+  #compile(networks: readonly FlowNetwork[], ports: readonly ListedPort[]): string[] {
     return compileFlows({
       datapath: this.#sources.datapath,
       localPorts: this.#listLocalPorts(ports),
-      networks: [...networks.values()].map((network) => ({
-        ...network,
-        conntrackZone: this.#zones.get(network.vni) ?? 0,
-      })),
+      networks,
       tunnelPort: ports.find(({ name }) => name === TUNNEL_PORT)?.ofPort,
       uplink: this.#findUplink(ports),
     }).map(renderFlow);

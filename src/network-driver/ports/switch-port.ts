@@ -40,6 +40,12 @@ export interface SwitchPort {
    */
   replaceFlows(flows: readonly string[], signal: AbortSignal): Promise<void>;
   /**
+   * Removes the tracked connections that a translation leads to these addresses, so that the next
+   * packet of each is new. Without addresses, removes all connections of the zone. It resolves when
+   * none is left. It needs Open vSwitch 3.1, and fails on a host with bridges of both datapaths.
+   */
+  endConnections(connections: TrackedConnections, signal: AbortSignal): Promise<void>;
+  /**
    * Counts the flows of the bridge. It is cheap at any number of flows, and shows whether Open
    * vSwitch has lost them, for example by a restart.
    */
@@ -56,6 +62,13 @@ export interface BridgePort {
   name: string;
   /** Keys begin with `berth-`. Values are printable ASCII of at most 1,024 characters. */
   externalIds: Readonly<Record<string, string>>;
+}
+
+export interface TrackedConnections {
+  /** The conntrack zone of one network. */
+  zone: number;
+  /** The addresses after the translation, in canonical form. */
+  addresses?: ReadonlySet<string> | undefined;
 }
 
 export interface ListedPort extends BridgePort {

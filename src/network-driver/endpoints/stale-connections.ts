@@ -1,0 +1,79 @@
+import { isAborted } from "../../lib/async/abort.ts";
+import type { Log } from "../../lib/log.ts";
+import type { FlowNetwork } from "../flows/compile-flows.ts";
+import type { SwitchPort } from "../ports/switch-port.ts";
+
+/** Each has one network, and one listing of its connections at least. */
+const ZONES_MAX = 32;
+
+/**
+ * The addresses of sets that have left their services, until the switch has forgotten their tracked
+ * connections. Otherwise a client that uses the port of an old connection again would reach the
+ * address of a deleted set, above all by UDP.
+ *
+ * It knows only the changes since this process started.
+ */
+export class StaleConnections {
+  readonly #switchPort: SwitchPort;
+  readonly #log: Log;
+  /** The networks of the last flows, by zone. */
+  #networks = new Map<number, { vni: number; addresses: ReadonlySet<string> }>();
+  /** The addresses that have left, by zone. Undefined if the network has left the host. */
+  readonly #stale = new Map<number, ReadonlySet<string> | undefined>();
+  #hasFailed = false;
+
+  constructor({ switchPort, log }: { switchPort: SwitchPort; log: Log }) {
+    this.#switchPort = switchPort;
+    this.#log = log;
+  }
+
+  /** Call it when the flows of these networks are in force, so that no other address is reached. */
+  update(networks: readonly FlowNetwork[]): void {
+    const current = new Map(
+      networks.map((network) => [
+        network.conntrackZone,
+        { vni: network.vni, addresses: listAddresses(network) },
+      ]),
+    );
+    for (const [zone, { vni, addresses }] of this.#networks) {
+      const now = current.get(zone);
+      // A zone with a new network has few connections yet.
+      if (now?.vni !== vni) this.#stale.set(zone, undefined);
+      else if (!this.#stale.has(zone) || this.#stale.get(zone))
+        this.#stale.set(zone, new Set([...(this.#stale.get(zone) ?? []), ...addresses]));
+    }
+    for (const [zone, stale] of this.#stale) {
+      const now = current.get(zone)?.addresses;
+      if (!stale || !now) continue;
+      const left = [...stale].filter((address) => !now.has(address));
+      if (left.length === 0) this.#stale.delete(zone);
+      else this.#stale.set(zone, new Set(left));
+    }
+    this.#networks = current;
+  }
+
+  /**
+   * Ends the connections of at most ZONES_MAX networks. The caller repeats it. A failure is only
+   * logged, because it interrupts no connection of a running set.
+   */
+  async end(signal: AbortSignal): Promise<void> {
+    for (const [zone, addresses] of [...this.#stale].slice(0, ZONES_MAX))
+      try {
+        await this.#switchPort.endConnections({ zone, addresses }, signal);
+        if (this.#stale.get(zone) === addresses) this.#stale.delete(zone);
+        this.#hasFailed = false;
+      } catch (error) {
+        if (isAborted(signal)) return;
+        if (!this.#hasFailed)
+          this.#log.warn({ err: error }, "cannot end the connections of deleted sets");
+        this.#hasFailed = true;
+        return;
+      }
+  }
+}
+
+/** The addresses of sets to which service addresses may have led. */
+function listAddresses({ services = [] }: FlowNetwork): Set<string> {
+  const reached = services.filter(({ addresses }) => addresses.length > 0);
+  return new Set(reached.flatMap(({ members }) => members.flatMap(({ addresses }) => addresses)));
+}

@@ -1,0 +1,112 @@
+import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
+import { newId } from "../../src/lib/ids.ts";
+import { startSwitchDriver, stateOf, type SwitchDriver } from "../support/network/switch-driver.ts";
+import { type FakeSet, startFakeSet } from "../support/ovs/fake-set.ts";
+
+const { signal } = new AbortController();
+const serviceAddress = "10.64.1.1";
+const numbers = [1, 2, 3];
+const setIds = numbers.map(() => newId("set"));
+const serviceId = newId("svc");
+
+/** A driver with three containers. The test puts network states, as the agent does. */
+let host: SwitchDriver;
+let client: FakeSet;
+const sets: FakeSet[] = [];
+let version = 0;
+
+beforeAll(async () => {
+  host = await startSwitchDriver();
+  for (const number of numbers) {
+    const { id } = await host.createEndpoint(`10.64.0.${number}/16`);
+    await host.join(id);
+    sets.push(
+      await startFakeSet({
+        name: `set-${number}`,
+        namespace: `berth-service-${process.pid}-${number}`,
+        hostEnd: host.names.nameEnds(id).hostEnd,
+        containerEnd: host.names.nameEnds(id).containerEnd,
+        mac: `0a:00:0a:40:00:0${number}`,
+        addresses: [`10.64.0.${number}/16`],
+        mtu: 1_450,
+        disablesChecksumOffload: true,
+      }),
+    );
+  }
+  client = sets[0] as FakeSet;
+});
+afterAll(async () => {
+  for (const set of sets) await set.close();
+  await host.close();
+});
+beforeEach(() => putMembers(2, 3));
+
+/** Puts a network state whose service has the sets with these numbers. */
+async function putMembers(...members: number[]): Promise<void> {
+  version += 1;
+  const service = {
+    serviceId,
+    name: "web",
+    addresses: [serviceAddress],
+    members: members.map((number) => ({
+      setId: setIds[number - 1],
+      addresses: [`10.64.0.${number}`],
+      isEndpoint: true,
+    })),
+    ports: [],
+  };
+  const answer = await host.put(stateOf(host, version, { services: [service] }));
+  expect(answer).toMatchObject({ body: { isApplied: true } });
+}
+
+/** Sends a datagram from this port of the client, and returns the name of the set that answers. */
+async function askFrom(sourcePort: number, timeoutMs = 10_000): Promise<string> {
+  const answer = await client.probe("udp", serviceAddress, { sourcePort, timeoutMs });
+  return answer.replace(":hello", "");
+}
+
+it("reaches the sets of the network state through the service address", async () => {
+  const ports = Array.from({ length: 20 }, (_, index) => 9_000 + index);
+  const names = new Set<string>();
+  for (const port of ports) names.add(await askFrom(port));
+  expect([...names].toSorted()).toEqual(["set-2", "set-3"]);
+});
+
+it("ends the connections to a deleted set, so that a port is usable again", async () => {
+  await putMembers(2);
+  for (let port = 9_100; port < 9_120; port += 1) expect(await askFrom(port)).toBe("set-2");
+  await putMembers(3);
+  for (let port = 9_100; port < 9_120; port += 1) expect(await askFrom(port)).toBe("set-3");
+  // A set that returns retains its connections.
+  await putMembers(2, 3);
+  expect(await askFrom(9_100)).toBe("set-3");
+});
+
+it("ends them later if the switch refuses at first, and is ready meanwhile", async () => {
+  await putMembers(2);
+  expect(await askFrom(9_101)).toBe("set-2");
+  const endConnections = host.switchPort.endConnections.bind(host.switchPort);
+  let calls = 0;
+  host.switchPort.endConnections = async () => {
+    calls += 1;
+    throw new Error("Open vSwitch has two datapaths.");
+  };
+  await putMembers(3);
+  await host.driver.checkFlows(signal);
+  expect(calls).toBe(2);
+  expect(await askFrom(9_101, 1_000)).toMatch(/^error: /);
+  host.switchPort.endConnections = endConnections;
+  await host.driver.checkFlows(signal);
+  expect(await askFrom(9_101)).toBe("set-3");
+});
+
+it("has the same connections after a restart of the driver", async () => {
+  await putMembers(2);
+  expect(await askFrom(9_102)).toBe("set-2");
+  await putMembers(2, 3);
+  await host.restart();
+  await host.driver.converge(signal);
+  expect(await askFrom(9_102)).toBe("set-2");
+  await putMembers(3);
+  expect(await askFrom(9_102)).toBe("set-3");
+});
