@@ -96,11 +96,13 @@ test("addresses lists the addresses of a network", async () => {
     state: "assigned",
     quarantinedAt: null,
   };
+  const ofService = { ...address, address: "10.64.0.9", setId: null, networkIndex: null };
   const run = await berth(
     ["network", "addresses", "web"],
-    options(() => page([address])),
+    options(() => page([address, ofService])),
   );
   expect(run.stdout).toMatch(/10\.64\.0\.2 +assigned +set_01jd0000000000000000000001 +menu-web/);
+  expect(run.stdout).toMatch(/10\.64\.0\.9 +assigned +-? *menu-web/);
 });
 
 test("get shows one network, and delete deletes it", async () => {

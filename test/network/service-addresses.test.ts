@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { assignConntrackZones } from "../../src/network-driver/flows/assign-conntrack-zones.ts";
-import { SERVICE_MAC } from "../../src/network-driver/flows/flow.ts";
+import { SERVICE_MAC } from "../../src/contracts/common/mac-address.ts";
 import { udpFrame } from "../support/ovs/frames.ts";
 import { datapath, TestHosts, type TestNetwork, type TestSet } from "../support/ovs/test-hosts.ts";
 

@@ -56,6 +56,11 @@ export const serviceColumns: readonly Column<Service>[] = [
     head: "AUTOSCALE",
     cell: ({ autoscale }) => (autoscale ? `${autoscale.min}-${autoscale.max}` : ""),
   },
+  {
+    head: "ADDRESSES",
+    wide: true,
+    cell: ({ addresses }) => addresses.flatMap((each) => each.addresses).join(" "),
+  },
   { head: "AGE", cell: (service, nowMs) => formatAge(service.createdAt, nowMs) },
   { head: "REASON", cell: (service) => plainText(service.reason?.text ?? "") },
 ];

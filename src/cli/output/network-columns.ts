@@ -36,7 +36,7 @@ export const networkAddressColumns: readonly Column<NetworkAddress>[] = [
     cell: ({ state }) => state,
     tone: ({ state }) => (state === "assigned" ? "good" : "warn"),
   },
-  { head: "SET", cell: ({ setId }) => setId },
+  { head: "SET", cell: ({ setId }) => setId ?? "" },
   { head: "SERVICE", cell: ({ service }) => service ?? "" },
   { head: "MAC", wide: true, cell: ({ mac }) => mac },
   {

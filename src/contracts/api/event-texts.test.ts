@@ -122,6 +122,7 @@ const samples: { [K in keyof typeof eventTexts]: readonly EventFacts<K>[] } = {
   "network-created": [{ network: "web", subnets: ["10.64.0.0/16", "fd00:64::/64"] }],
   "network-changed": [{ network: "web", subnets: ["10.64.0.0/16"] }],
   "network-deleted": [{ network: "web" }],
+  "service-address-missing": [{ service, networks: ["default", "web"] }],
   "rules-created": [
     { network: "web", rules: ["no-web (deny ingress to db from any, priority 1000)"], count: 1 },
     { network: "web", rules: ["a", "b"], count: 500 },

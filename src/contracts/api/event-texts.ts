@@ -296,6 +296,8 @@ export const eventTexts = {
   "network-changed": (facts: NetworkFacts) =>
     `Network ${facts.network} changed. Its subnets are ${facts.subnets.join(" and ")}.`,
   "network-deleted": (facts: { network: string }) => `Network ${facts.network} deleted.`,
+  "service-address-missing": (facts: Named & { networks: readonly string[] }) =>
+    `Service ${facts.service} has no service address in ${facts.networks.join(", ")}, because a subnet has no free address. Berth tries again.`,
   "rules-created": (facts: RulesFacts) => rulesText(facts, "created"),
   "rule-changed": (facts: {
     network: string;

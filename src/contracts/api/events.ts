@@ -72,6 +72,7 @@ export const eventKinds = [
   "network-created",
   "network-changed",
   "network-deleted",
+  "service-address-missing",
   "rules-created",
   "rule-changed",
   "rules-deleted",

@@ -114,21 +114,26 @@ export type AddressFault = "addresses-unknown" | "address-taken";
 export const addressStates = ["assigned", "quarantined"] as const;
 export type AddressState = (typeof addressStates)[number];
 
-/** An address of a network that a set has, or had until recently. */
+/** An address of a network that a set or a service has, or had until recently. */
 export const networkAddressSchema = z
   .strictObject({
     address: z.string(),
     mac: z.string(),
-    setId: idSchema("set"),
-    service: nameSchema.nullable(),
-    /** The position of the network in the template of the set, from 0. */
-    networkIndex: z.number().int(),
+    setId: idSchema("set").nullable().describe("Null if it is a service address."),
+    service: nameSchema.nullable().describe("The service, or that of the set."),
+    networkIndex: z
+      .number()
+      .int()
+      .nullable()
+      .describe(
+        "The position of the network in the template of the set, from 0. Null for a service address.",
+      ),
     state: z
       .enum(addressStates)
       .describe(
-        "`assigned`: a set has the address. `quarantined`: its set left recently, and only that set can get it again.",
+        "`assigned`: a set or a service has the address. `quarantined`: it left the network recently, and no other one can get the address.",
       ),
-    /** When the set left its host. */
+    /** When the set left its host, or the service the network. */
     quarantinedAt: timestamp.nullable(),
   })
   .meta({ id: "NetworkAddress" });

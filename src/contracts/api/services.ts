@@ -261,6 +261,11 @@ export const serviceCountsSchema = z.strictObject({
 });
 export type ServiceCounts = z.infer<typeof serviceCountsSchema>;
 
+/** The stable addresses of a service in a network: at most one of each family. */
+const serviceAddressesSchema = z
+  .strictObject({ network: nameSchema, addresses: z.array(z.string()).min(1).max(2) })
+  .meta({ id: "ServiceAddresses" });
+
 export const serviceSchema = z
   .strictObject({
     id: idSchema("svc"),
@@ -311,6 +316,11 @@ export const serviceSchema = z
     reason: reasonSchema
       .nullable()
       .describe("The most frequent reason of sets that are not in their desired state."),
+    addresses: z
+      .array(serviceAddressesSchema)
+      .describe(
+        "The service addresses, by network. Berth assigns them within seconds. Empty without a host that has the feature `networks`. A network is missing if its subnets have no free address.",
+      ),
     deleting: z.boolean(),
     createdAt: timestamp,
     updatedAt: timestamp,

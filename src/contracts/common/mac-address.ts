@@ -1,5 +1,8 @@
 import { parseAddress, toBytes } from "../../lib/ip/ip-address.ts";
 
+/** The MAC address of all service addresses, with which bridges answer requests for them. */
+export const SERVICE_MAC = "0a:07:00:00:00:03";
+
 /**
  * The MAC address of an interface with these addresses: 0a:00 and the IPv4 address, or 0a:06 and
  * the last four bytes of the IPv6 address. It is unique in a network, because Berth assigns

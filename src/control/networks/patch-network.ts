@@ -1,7 +1,11 @@
 import { DEFAULT_NETWORK, type Network, type PatchNetwork } from "../../contracts/api/networks.ts";
 import type { CheckedSubnet } from "../../contracts/api/check-subnets.ts";
 import { AppError, notFound } from "../../contracts/common/app-error.ts";
-import { dropAddressesOutside, findSetOfNetwork } from "../../db/queries/networks/addresses.ts";
+import {
+  dropAddressesOutside,
+  findSetOfNetwork,
+  type HeldAddress,
+} from "../../db/queries/networks/addresses.ts";
 import {
   findNetwork,
   lockNetwork,
@@ -17,12 +21,16 @@ import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { ensureDefaultNetwork } from "./default-network.ts";
 import { toNewSubnet } from "./new-subnet.ts";
 
+const ALL_OFFSETS = [[0, Number.MAX_SAFE_INTEGER]] as const;
+
 /**
  * Replaces the subnets of a network at the given generation. A subnet with the same `cidr` keeps
  * its id and the addresses of its sets.
  *
- * Throws not-found and generation-mismatch. Throws state-conflict if a set has an address that the
- * change excludes, or if the change gives a subnet with sets another gateway.
+ * Services of a removed subnet lose their addresses, and get new ones.
+ *
+ * Throws not-found and generation-mismatch. Throws state-conflict if the change excludes an address
+ * of a set or of a service, or gives a subnet with sets another gateway.
  */
 export async function patchNetwork(
   ctx: ControlContext,
@@ -43,7 +51,9 @@ export async function patchNetwork(
       const after = stored[position];
       const hasNewGateway = after !== undefined && after.gateway !== subnet.gateway;
       const ranges = hasNewGateway ? [] : (after?.ranges ?? []);
-      const assigned = await dropAddressesOutside(tx, subnet.id, ranges);
+      // A removed subnet has no sets, and its service addresses go with it.
+      const serviceRanges = after?.ranges ?? ALL_OFFSETS;
+      const assigned = await dropAddressesOutside(tx, subnet.id, ranges, serviceRanges);
       if (!assigned) continue;
       const detail = describeConflict(assigned, subnet.cidr, hasNewGateway);
       const pointer = toPointer(position, hasNewGateway);
@@ -53,6 +63,7 @@ export async function patchNetwork(
     await replaceSubnets(tx, before.id, stored);
     const data = { network: name, subnets: subnets.map(({ cidr }) => cidr) };
     tx.emit({ kind: "network-changed", tenantId, data });
+    tx.signal(`network:${before.id}`);
     const network = await findNetwork(tx, tenantId, name);
     assert(network, "a locked network exists");
     return network;
@@ -92,10 +103,12 @@ function toPointer(position: number, hasNewGateway: boolean): string {
 }
 
 function describeConflict(
-  { setId, address }: { setId: string; address: string },
+  { setId, service, address }: HeldAddress,
   cidr: string,
   hasNewGateway: boolean,
 ): string {
+  if (setId === null)
+    return `Service ${service} has the service address ${address} of subnet ${cidr}, which this change excludes. Delete the service first, or keep the address in the pools and out of the reservations.`;
   return hasNewGateway
     ? `Subnet ${cidr} has sets, so its gateway cannot change. Delete its sets first: set ${setId} has the address ${address}.`
     : `Set ${setId} has the address ${address} of subnet ${cidr}, which this change excludes. Delete the set first, or keep the address in the pools and out of the reservations.`;

@@ -140,6 +140,7 @@ function asCreated(
     },
     settled: row.replicas === 0,
     reason: null,
+    addresses: [],
     createdAt: stored.createdAt,
     updatedAt: stored.createdAt,
   };

@@ -89,9 +89,10 @@ export const subnets = pgTable(
 );
 
 /**
- * The addresses that sets have, or had until recently. The transaction that books a set on a host
- * inserts them. The trigger sets_quarantine_addresses quarantines them at the end of the booking,
- * and a sweep deletes them later.
+ * The addresses that sets and services have, or had until recently. The transaction that books a
+ * set on a host inserts those of the set. A sweep inserts those of services. The triggers
+ * sets_quarantine_addresses and services_quarantine_addresses quarantine them at the end of the
+ * booking and with the deletion of the service. A sweep deletes them later.
  */
 export const addresses = pgTable(
   "addresses",
@@ -102,7 +103,7 @@ export const addresses = pgTable(
     address: inet("address").notNull(),
     /**
      * The set that has it, or that had it last. A trigger quarantines it when the set leaves. Null
-     * for an unknown set.
+     * for an unknown set, and for a service.
      */
     setId: text("set_id"),
     /**
@@ -111,17 +112,23 @@ export const addresses = pgTable(
      */
     unknownSetId: text("unknown_set_id"),
     unknownHostId: text("unknown_host_id"),
-    /** The position of the network in the template of the set, from 0. */
-    networkIndex: smallint("network_index").notNull(),
+    /** The service whose address it is or was. A trigger quarantines it with its deletion. */
+    serviceId: text("service_id"),
+    /** The position of the network in the template of the set, from 0. Null for a service. */
+    networkIndex: smallint("network_index"),
     mac: text("mac").notNull(),
     state: text("state").$type<AddressState>().notNull().default("assigned"),
-    /** When the set left its host. Null for an assigned address. */
+    /** When the set left its host, or the service the network. Null for an assigned address. */
     quarantinedAt: timestamptz("quarantined_at"),
   },
   (table) => [
     primaryKey({ name: "addresses_pkey", columns: [table.subnetId, table.address] }),
     // A set that is placed again gets its own quarantined address, so it has one in each subnet.
     uniqueIndex("addresses_set_subnet_unique").on(table.setId, table.subnetId),
+    // A service gets its own quarantined address again, too.
+    uniqueIndex("addresses_service_subnet_unique")
+      .on(table.serviceId, table.subnetId)
+      .where(sql`service_id is not null`),
     index("addresses_quarantined")
       .on(table.subnetId, table.quarantinedAt)
       .where(sql`state = 'quarantined'`),
@@ -132,7 +139,14 @@ export const addresses = pgTable(
       "addresses_unknown_complete",
       sql`(${table.unknownSetId} is null) = (${table.unknownHostId} is null)`,
     ),
-    check("addresses_one_owner", sql`num_nonnulls(${table.setId}, ${table.unknownSetId}) < 2`),
+    check(
+      "addresses_one_holder",
+      sql`num_nonnulls(${table.setId}, ${table.unknownSetId}, ${table.serviceId}) < 2`,
+    ),
+    check(
+      "addresses_index_unless_service",
+      sql`(${table.serviceId} is null) = (${table.networkIndex} is not null)`,
+    ),
     check("addresses_state_known", sql`${table.state} in (${quoted(addressStates)})`),
     check(
       "addresses_time_if_quarantined",

@@ -47,6 +47,10 @@ export const services = pgTable(
     /** Null for the defaults of the contract. */
     disruption: jsonb("disruption").$type<DisruptionBudget>(),
     deleting: boolean("deleting").notNull().default(false),
+    /** The revision for whose networks the service has all its addresses. */
+    addressedRevision: integer("addressed_revision"),
+    /** The revision for which an event has reported that a network had no free address. */
+    unaddressedRevision: integer("unaddressed_revision"),
     createdAt: timestamptz("created_at").notNull().defaultNow(),
     updatedAt: timestamptz("updated_at").notNull().defaultNow(),
     deletedAt: timestamptz("deleted_at"),
@@ -64,6 +68,12 @@ export const services = pgTable(
       .using("gin", sql`repelled_names(tenant_id, placement)`)
       .with({ fastupdate: false })
       .where(sql`deleted_at is null and placement->'antiAffinity' <> '[]'::jsonb`),
+    // Services that may need an address. See listUnaddressedServices.
+    index("services_unaddressed")
+      .on(table.id)
+      .where(
+        sql`deleted_at is null and not deleting and addressed_revision is distinct from revision`,
+      ),
     index("services_deleted")
       .on(table.deletedAt)
       .where(sql`deleted_at is not null`),

@@ -8,6 +8,7 @@ import {
   replaceSetsOfLostHosts,
   watchFleet,
 } from "../../control/hosts/replace-sets-of-lost-hosts.ts";
+import { ServiceAddresses } from "../../control/networks/assign-service-addresses.ts";
 import { endQuarantines } from "../../control/networks/end-quarantines.ts";
 import { claimLease } from "../../control/runtime/leases.ts";
 import { continueResizes } from "../../control/services/resize-round.ts";
@@ -53,6 +54,7 @@ export function startSweeps(deps: SweepDeps): { stop(): Promise<void> } {
 function listSweeps(deps: SweepDeps): Sweep[] {
   const { ctx } = deps;
   const retention = createRetention(ctx);
+  const serviceAddresses = new ServiceAddresses(ctx);
   return [
     ...listRelays(deps),
     sweep("placement", PLACEMENT_SWEEP_MS, (signal) => sweepPlacements(deps, signal)),
@@ -64,6 +66,8 @@ function listSweeps(deps: SweepDeps): Sweep[] {
     sweep("service-deletion", 5_000, () => closeServices(ctx)),
     sweep("replicas", 30_000, (signal) => auditReplicas(ctx, signal)),
     sweep("addresses", 10_000, (signal) => endQuarantines(ctx, signal)),
+    sweep("service-addresses", 1_000, (signal) => serviceAddresses.assign(signal)),
+    sweep("address-audit", 10_000, (signal) => serviceAddresses.audit(signal)),
     sweep("event-lag", 30_000, () => watchEventStreamLag(ctx)),
     sweep("retention", 60_000, (signal) => retention.run(signal)),
   ];

@@ -1,3 +1,4 @@
+import { SERVICE_MAC } from "../../contracts/common/mac-address.ts";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {
@@ -21,7 +22,7 @@ import {
   type RemotePort,
 } from "./compile-flows.ts";
 import type { FlowService } from "./compile-services.ts";
-import { type Datapath, GATEWAY_MAC, renderFlow, SERVICE_MAC } from "./flow.ts";
+import { type Datapath, GATEWAY_MAC, renderFlow } from "./flow.ts";
 
 const TUNNEL = 1;
 const TUNNEL_ADDRESS = "172.31.0.2";

@@ -1,3 +1,4 @@
+import { SERVICE_MAC } from "../../contracts/common/mac-address.ts";
 import { parseAddress } from "../../lib/ip/ip-address.ts";
 import { assert } from "../../lib/assert.ts";
 import { familyOf, requestFor } from "./flow-addresses.ts";
@@ -7,7 +8,6 @@ import {
   flowTables as table,
   load,
   portInRegister,
-  SERVICE_MAC,
   toNetworkFlow,
   zoneInRegister as zone,
 } from "./flow.ts";

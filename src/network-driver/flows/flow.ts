@@ -54,8 +54,6 @@ export const flowRegisters = {
 export const GATEWAY_MAC = "0a:07:00:00:00:01";
 /** The MAC address of the host's end of the uplink. */
 export const UPLINK_MAC = "0a:07:00:00:00:02";
-/** The MAC address of all service addresses, with which the bridge answers requests for them. */
-export const SERVICE_MAC = "0a:07:00:00:00:03";
 
 /** Arguments of actions: the conntrack zone of the frame's network, and the port of `output`. */
 export const zoneInRegister = `zone=NXM_NX_${flowRegisters.zone.toUpperCase()}[0..15]`;

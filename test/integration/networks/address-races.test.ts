@@ -125,7 +125,7 @@ test("job workers, removals and expiring quarantines together never give an addr
     await f.placer.placeSets();
     expect(await findAddressFaults(f)).toEqual([]);
     for (const { address, setId, state } of await listAddresses(f))
-      if (state === "assigned") holders.set(`${address} ${setId}`, setId);
+      if (state === "assigned") holders.set(`${address} ${setId}`, setId ?? "");
   }
   // The load has used addresses again for other sets.
   expect(holders.size).toBeGreaterThan(29 + 12);

@@ -92,6 +92,7 @@ test("the first set on a host with networks creates the default network, and get
       setId: set?.id,
       mac: "0a:00:0a:40:00:02",
       networkIndex: 0,
+      service: null,
       state: "assigned",
     },
   ]);

@@ -139,6 +139,7 @@ test("a change of a subnet compares each address once, whatever the number of it
   expect(await dropAddressesOutside(f.ctx.db, subnet?.id ?? "", [[2, 18_999]])).toEqual({
     address: "10.1.74.56",
     setId: "set_19000",
+    service: null,
   });
   expect(await dropAddressesOutside(f.ctx.db, subnet?.id ?? "", [])).toMatchObject({
     setId: "set_2",

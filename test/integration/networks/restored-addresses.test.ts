@@ -14,7 +14,9 @@ import { stripPrefixLength } from "../../../src/lib/ip/ip-address.ts";
 import { expect, test } from "vitest";
 import { createNetworkBody } from "../../../src/contracts/api/networks.ts";
 import { createNetwork } from "../../../src/control/networks/create-network.ts";
+import { ServiceAddresses } from "../../../src/control/networks/assign-service-addresses.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
+import { getService } from "../../../src/control/services/get-service.ts";
 import { migrate } from "../../../src/db/migrate.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import {
@@ -92,9 +94,9 @@ async function addSets(
 /** Runs `work`, and then restores a backup from before it. Its rows have ids of another server. */
 async function loseMinutes<T>(f: FleetContext, isOtherServer: boolean, work: () => Promise<T>) {
   const { db } = f.ctx;
-  const before = await queryRows<{ setId: string }>(
+  const before = await queryRows<{ address: string }>(
     db,
-    sql`select set_id as "setId" from addresses`,
+    sql`select subnet_id || ' ' || host(address) as address from addresses`,
   );
   const positions = await queryRows(db, sql`select id, last_offset from subnets`);
   const [vnis] = await queryRows<{ last: number }>(
@@ -102,10 +104,13 @@ async function loseMinutes<T>(f: FleetContext, isOtherServer: boolean, work: () 
     sql`select last_value::int as last from network_vnis`,
   );
   const lost = await work();
-  const idsBefore = JSON.stringify(before.map(({ setId }) => setId));
-  await db.execute(sql`delete from addresses where not ${idsBefore}::jsonb ? set_id`);
+  const known = JSON.stringify(before.map(({ address }) => address));
   await db.execute(
-    sql`delete from sets where host_id is not null and not ${idsBefore}::jsonb ? id`,
+    sql`delete from sets where host_id is not null and id in (
+          select set_id from addresses where not ${known}::jsonb ? (subnet_id || ' ' || host(address)))`,
+  );
+  await db.execute(
+    sql`delete from addresses where not ${known}::jsonb ? (subnet_id || ' ' || host(address))`,
   );
   await db.execute(
     sql`update subnets s set last_offset = p.last_offset, unavailable = (select count(*) from addresses where subnet_id = s.id)
@@ -156,6 +161,7 @@ test("I18: after a restore, no set gets an address that an unknown set has, even
       sql`select reasons::text as codes from rejections`,
     );
     expect(reason?.codes).toContain("addresses-unknown");
+    expect(await new ServiceAddresses(f.ctx).assign()).toBe(0);
     await f.ctx.db.execute(sql`update sets set plan_after = now() where host_id is null`);
   };
   await createService(f.ctx, f.tenantId, inNetwork("next", 1));
@@ -178,7 +184,9 @@ test("I18: after a restore, no set gets an address that an unknown set has, even
   );
   expect(await findAddressFaults(f)).toEqual([]);
   const unknown = new Set(reports.flat().map(({ setId }) => setId));
-  const claimed = rows.filter(({ setId, address }) => unknown.has(setId) && lost.includes(address));
+  const claimed = rows.filter(
+    ({ setId, address }) => unknown.has(setId ?? "") && lost.includes(address),
+  );
   expect(claimed).toHaveLength(3);
   const events = await queryRows<{ sets: number }>(
     f.ctx.db,
@@ -251,6 +259,28 @@ test("a lost host and a silent one stop the placements only for a while", async 
   expect(await place("lost", 1)).toBe(0);
   expect(await place("ready", 9)).toBe(0);
   expect(await place("lost", 3)).toBe(1);
+});
+
+test("I18: services and sets do not get the service addresses that a restore has lost", async () => {
+  const f = await start();
+  await enrollNetworked(f, "h1", { allocatable: largeHost });
+  await addNetwork(f, "net");
+  await addSets(f, "old", 2);
+  const sweep = new ServiceAddresses(f.ctx);
+  const addressOfOld = async () => (await getService(f.ctx, f.tenantId, "old")).addresses[0];
+  const lost = await loseMinutes(f, true, async () => {
+    await sweep.assign();
+    return (await addressOfOld())?.addresses ?? [];
+  });
+  await f.ctx.db.execute(sql`update services set addressed_revision = null`);
+  expect(lost).toEqual(["10.1.0.4"]);
+  expect(await addressOfOld()).toBeUndefined();
+  await migrate(f.databaseUrl);
+  await sweep.assign();
+  const next = [...(await addSets(f, "next", 5)), ...((await addressOfOld())?.addresses ?? [])];
+  expect(next).toHaveLength(6);
+  expect(next).not.toContain(lost[0]);
+  expect(await findAddressFaults(f)).toEqual([]);
 });
 
 test("I18: new networks do not get the VNIs of unknown networks", async () => {

@@ -31,6 +31,7 @@ export function sampleService(changes: Partial<Service> = {}): Service {
     revision: 1,
     targetRevision: 1,
     updatedSets: 3,
+    addresses: [{ network: "default", addresses: ["10.64.0.9"] }],
     size: { cpuMillis: 500, memoryBytes: 512 * 2 ** 20, volumeBytes: 0 },
     replicas: 3,
     desiredReplicas: 3,

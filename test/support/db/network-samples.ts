@@ -7,6 +7,7 @@ import * as connectionEnds from "../../../src/db/queries/rules/connection-ends.t
 import * as hostRules from "../../../src/db/queries/rules/host-rules.ts";
 import * as readRules from "../../../src/db/queries/rules/read-rules.ts";
 import * as writeRules from "../../../src/db/queries/rules/write-rules.ts";
+import * as serviceAddresses from "../../../src/db/queries/networks/service-addresses.ts";
 import * as unknownAddresses from "../../../src/db/queries/networks/unknown-addresses.ts";
 import * as networks from "../../../src/db/queries/networks/networks.ts";
 import * as hostPorts from "../../../src/db/queries/placement/host-ports.ts";
@@ -30,6 +31,7 @@ const network = {
 };
 
 const ids = ["a", "b"];
+const unwanted = { serviceId: "svc", subnetId: "sub" };
 const rule = {
   direction: "ingress",
   action: "deny",
@@ -122,6 +124,27 @@ export const networkSamples: Samples = {
     assignAddresses.listSubnetsOfSets(q, ["set"]),
     assignAddresses.listSubnetsOfSets(q, ids),
   ],
+  listUnaddressedServices: (q) => [
+    serviceAddresses.listUnaddressedServices(q, { after: "", isLacking: false, limit: 1 }),
+    serviceAddresses.listUnaddressedServices(q, { after: "svc", isLacking: true, limit: 1 }),
+  ],
+  claimServicesToAddress: (q) => [
+    serviceAddresses.claimServicesToAddress(q, ["svc"]),
+    serviceAddresses.claimServicesToAddress(q, ids),
+  ],
+  findPreviousServiceAddresses: (q) => [
+    serviceAddresses.findPreviousServiceAddresses(q, ids, ["sub"]),
+  ],
+  insertServiceAddresses: (q) => [
+    serviceAddresses.insertServiceAddresses(
+      q,
+      [{ ...unwanted, networkId: "net", address: "10.0.0.2", isReused: false }],
+      [{ subnetId: "sub", lastOffset: 2 }],
+    ),
+  ],
+  quarantineServiceAddresses: (q) => [serviceAddresses.quarantineServiceAddresses(q, [unwanted])],
+  markAddressed: (q) => [serviceAddresses.markAddressed(q, { complete: ids, lacking: ["svc"] })],
+  auditServiceAddresses: (q) => [serviceAddresses.auditServiceAddresses(q, "", 10)],
   findFleetNetwork: (q) => [hostNetworks.findFleetNetwork(q, "net")],
   listNetworksOnHost: (q) => [hostNetworks.listNetworksOnHost(q, "host")],
   insertAddresses: (q) => [

@@ -27,17 +27,20 @@ export async function setFeatures(
 export interface StoredAddress {
   network: string;
   address: string;
-  setId: string;
+  setId: string | null;
+  service: string | null;
   mac: string;
-  networkIndex: number;
+  networkIndex: number | null;
   state: "assigned" | "quarantined";
 }
 
 export function listAddresses({ ctx }: FleetContext): Promise<StoredAddress[]> {
   return queryRows(
     ctx.db,
-    sql`select n.name as network, host(a.address) as address, coalesce(a.set_id, a.unknown_set_id) as "setId", a.mac, a.network_index as "networkIndex", a.state
-        from addresses a join subnets b on b.id = a.subnet_id join networks n on n.id = b.network_id order by a.address`,
+    sql`select n.name as network, host(a.address) as address, coalesce(a.set_id, a.unknown_set_id) as "setId", v.name as service, a.mac,
+          a.network_index as "networkIndex", a.state
+        from addresses a join subnets b on b.id = a.subnet_id join networks n on n.id = b.network_id
+          left join services v on v.id = a.service_id order by a.address`,
   );
 }
 
@@ -54,11 +57,16 @@ export function findAddressFaults({ ctx }: FleetContext): Promise<{ fault: strin
             or a.address = b.gateway or a.address = host(b.cidr)::inet or a.address = host(broadcast(b.cidr))::inet
         union all
         select 'assigned without a booking', a.set_id from addresses a
-          where a.state = 'assigned' and not exists (select 1 from sets s where s.id = a.set_id and s.host_id is not null)
+          where a.state = 'assigned' and a.service_id is null
+            and not exists (select 1 from sets s where s.id = a.set_id and s.host_id is not null)
             and not exists (select 1 from unknown_sets u where u.set_id = a.unknown_set_id and u.host_id = a.unknown_host_id)
         union all
         select 'quarantined before the end of the booking', a.set_id from addresses a join sets s on s.id = a.set_id
           where a.state = 'quarantined' and s.host_id is not null
+        union all
+        select 'assigned to a deleted service', a.service_id from addresses a
+          where a.state = 'assigned' and a.service_id is not null
+            and not exists (select 1 from services v where v.id = a.service_id and v.deleted_at is null)
         union all
         select 'set without an address', s.id from sets s join hosts h on h.id = s.host_id
           where h.capabilities->'features' @> '["networks"]' and not exists (select 1 from addresses a where a.set_id = s.id)`,

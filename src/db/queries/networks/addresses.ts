@@ -1,4 +1,5 @@
 import { sql } from "drizzle-orm";
+import type { OffsetRange } from "../../../contracts/common/subnet-addresses.ts";
 import type { NetworkAddress } from "../../../contracts/api/networks.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { isoTimeOrNull, queryRows } from "../runtime/query.ts";
@@ -18,38 +19,56 @@ export async function listNetworkAddresses(
     q,
     sql`select host(a.address) as address, a.mac, coalesce(a.set_id, a.unknown_set_id) as "setId", v.name as service, a.network_index as "networkIndex", a.state, a.quarantined_at as "quarantinedAt"
         from subnets b join addresses a on a.subnet_id = b.id
-          left join sets s on s.id = a.set_id left join services v on v.id = s.service_id
+          left join sets s on s.id = a.set_id left join services v on v.id = coalesce(a.service_id, s.service_id)
         where b.network_id = ${networkId} and a.address > ${afterAddress ?? "0.0.0.0"}::inet
         order by a.address limit ${limit}`,
   );
   return rows.map((row) => ({ ...row, quarantinedAt: isoTimeOrNull(row.quarantinedAt) }));
 }
 
+/** An address and its holder. */
+export interface HeldAddress {
+  address: string;
+  /** Null for the address of a service. */
+  setId: string | null;
+  /** The name of the service, or of the service of the set. */
+  service: string | null;
+}
+
 /**
  * Deletes the quarantined addresses of a locked subnet outside of these ranges of offsets, because
- * no set can get them again. Returns an assigned one outside of them, if any.
+ * no one can get them again. Returns an assigned one, if any: one of a set outside of `ranges`, or
+ * one of a service outside of `serviceRanges`.
  */
 export async function dropAddressesOutside(
   q: Queryable,
   subnetId: string,
-  ranges: readonly (readonly [first: number, last: number])[],
-): Promise<{ address: string; setId: string } | undefined> {
-  // Postgres searches a multirange by bisection. The lock is held until the last address.
-  const usable = `{${ranges.map(([first, last]) => `[${first},${last}]`).join(",")}}`;
-  const isOutside = sql`a.subnet_id = ${subnetId}
-    and not ${usable}::int8multirange @> (a.address - host(b.cidr)::inet)`;
+  ranges: readonly OffsetRange[],
+  serviceRanges = ranges,
+): Promise<HeldAddress | undefined> {
+  const isOutside = (some: readonly OffsetRange[]) => sql`a.subnet_id = ${subnetId}
+    and not ${toMultirange(some)}::int8multirange @> (a.address - host(b.cidr)::inet)`;
   await q.execute(
     sql`with gone as (
-          delete from addresses a using subnets b where b.id = a.subnet_id and a.state = 'quarantined' and ${isOutside} returning 1
+          delete from addresses a using subnets b where b.id = a.subnet_id and a.state = 'quarantined' and ${isOutside(ranges)} returning 1
         )
         update subnets set unavailable = unavailable - (select count(*) from gone) where id = ${subnetId}`,
   );
-  const rows = await queryRows<{ address: string; setId: string }>(
+  const rows = await queryRows<HeldAddress>(
     q,
-    sql`select host(a.address) as address, coalesce(a.set_id, a.unknown_set_id) as "setId" from addresses a join subnets b on b.id = a.subnet_id
-        where a.state = 'assigned' and ${isOutside} order by a.address limit 1`,
+    sql`select host(a.address) as address, coalesce(a.set_id, a.unknown_set_id) as "setId", v.name as service
+        from addresses a join subnets b on b.id = a.subnet_id
+          left join sets s on s.id = a.set_id left join services v on v.id = coalesce(a.service_id, s.service_id)
+        where a.state = 'assigned'
+          and ((a.service_id is null and ${isOutside(ranges)}) or (a.service_id is not null and ${isOutside(serviceRanges)}))
+        order by a.address limit 1`,
   );
   return rows[0];
+}
+
+/** Postgres searches a multirange by bisection. The lock is held until the last address. */
+function toMultirange(ranges: readonly OffsetRange[]): string {
+  return `{${ranges.map(([first, last]) => `[${first},${last}]`).join(",")}}`;
 }
 
 /** Names one set with an address of a network, or undefined. */
@@ -60,7 +79,7 @@ export async function findSetOfNetwork(
   const rows = await queryRows<{ setId: string }>(
     q,
     sql`select coalesce(a.set_id, a.unknown_set_id) as "setId" from subnets b join addresses a on a.subnet_id = b.id and a.state = 'assigned'
-        where b.network_id = ${networkId} order by a.address limit 1`,
+        where b.network_id = ${networkId} and a.service_id is null order by a.address limit 1`,
   );
   return rows[0]?.setId;
 }

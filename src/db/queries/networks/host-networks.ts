@@ -75,6 +75,11 @@ export async function findFleetNetwork(
           where a.unknown_set_id is not null and a.state = 'assigned' and b.network_id = ${networkId}
           group by a.unknown_set_id, a.unknown_host_id order by a.unknown_set_id limit ${SERVICE_MEMBERS_MAX}
         ),
+        claimed as (
+          select a.service_id, json_agg(host(a.address) order by b.family) as list
+          from subnets b join addresses a on a.subnet_id = b.id and a.state = 'assigned'
+          where b.network_id = ${networkId} and a.service_id is not null group by a.service_id
+        ),
         members as (
           select s.service_id, json_agg(json_build_object('setId', s.id, 'addresses', s.list, 'isEndpoint', ${isEndpointSql}) order by s.id) as list
           from attached s group by s.service_id
@@ -86,10 +91,11 @@ export async function findFleetNetwork(
           (select coalesce(json_agg(json_build_object('hostId', s.host_id, 'mac', s.mac, 'addresses', s.list,
               'tunnelAddress', h.capabilities->>'tunnelAddress') order by s.id), '[]')
             from (select id, host_id, mac, list from attached union all select * from unknown) s join hosts h on h.id = s.host_id) as ports,
-          (select coalesce(json_agg(json_build_object('serviceId', v.id, 'name', v.name, 'addresses', '[]'::json, 'members', m.list,
+          (select coalesce(json_agg(json_build_object('serviceId', v.id, 'name', v.name, 'addresses', coalesce(c.list, '[]'), 'members', coalesce(m.list, '[]'),
               'ports', (select coalesce(json_agg(json_build_object('name', p->'name', 'protocol', p->'protocol', 'port', p->'port') order by p->>'name'), '[]')
                 from jsonb_array_elements(r.template->'ports') p)) order by v.name), '[]')
-            from members m join services v on v.id = m.service_id and v.deleted_at is null
+            from members m full join claimed c on c.service_id = m.service_id
+              join services v on v.id = coalesce(m.service_id, c.service_id) and v.deleted_at is null
               join revisions r on r.service_id = v.id and r.number = v.revision) as services
         from networks n where n.id = ${networkId}`,
   );

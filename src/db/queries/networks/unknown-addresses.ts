@@ -96,18 +96,19 @@ export async function lockSubnetsOfNetworks(
   );
 }
 
-/** An address that an unknown set has, and that Berth has assigned to another set. */
+/** An address that an unknown set has, and that Berth has assigned to another set or a service. */
 export interface AddressConflict {
   address: string;
   networkId: string;
   setId: string;
-  otherSetId: string;
+  /** The id of the other set, or of the service. */
+  otherId: string;
 }
 
 /**
  * Claims addresses in locked subnets for unknown sets of a host: Berth gives them to no other set
  * while the host reports these sets. It omits addresses that a subnet no longer has or excludes,
- * because no set can get them. Returns at most `limit` of those that another set has.
+ * because no set can get them. Returns at most `limit` of those that another set or a service has.
  */
 export async function claimUnknownAddresses(
   q: Queryable,
@@ -124,7 +125,7 @@ export async function claimUnknownAddresses(
           from ${wanted} join subnets b on b.network_id = w."networkId" and w.address << b.cidr
           where exists (select 1 from jsonb_array_elements(b.ranges) r
             where w.address between host(b.cidr)::inet + (r->>0)::bigint and host(b.cidr)::inet + (r->>1)::bigint)
-          on conflict (subnet_id, address) do update set state = 'assigned', quarantined_at = null, set_id = null,
+          on conflict (subnet_id, address) do update set state = 'assigned', quarantined_at = null, set_id = null, service_id = null,
             unknown_set_id = excluded.unknown_set_id, unknown_host_id = excluded.unknown_host_id,
             network_index = excluded.network_index, mac = excluded.mac
           where a.state = 'quarantined'
@@ -135,8 +136,8 @@ export async function claimUnknownAddresses(
   );
   return queryRows(
     q,
-    sql`select host(a.address) as address, w."networkId", w."setId", coalesce(a.set_id, a.unknown_set_id) as "otherSetId"
+    sql`select host(a.address) as address, w."networkId", w."setId", coalesce(a.set_id, a.unknown_set_id, a.service_id) as "otherId"
         from ${wanted} join subnets b on b.network_id = w."networkId" join addresses a on a.subnet_id = b.id and a.address = w.address
-        where a.state = 'assigned' and coalesce(a.set_id, a.unknown_set_id) <> w."setId" order by a.address limit ${limit}`,
+        where a.state = 'assigned' and coalesce(a.set_id, a.unknown_set_id, a.service_id) <> w."setId" order by a.address limit ${limit}`,
   );
 }

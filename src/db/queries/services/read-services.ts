@@ -31,12 +31,18 @@ function servicesWhere(condition: SQL): SQL {
   return sql`${serviceColumns} ${fromServicesSql(sql`services s`, liveSets)} and ${condition}`;
 }
 
+/** The addresses of service `s`, by network. Uses addresses_service_subnet_unique. */
+const serviceAddressesSql = sql`(select coalesce(json_agg(json_build_object('network', network, 'addresses', list) order by network), '[]')
+  from (select n.name as network, json_agg(host(a.address) order by b.family) as list
+    from addresses a join subnets b on b.id = a.subnet_id join networks n on n.id = b.network_id
+    where a.service_id = s.id and a.state = 'assigned' group by n.name) each)`;
+
 const serviceColumns = sql`select s.id, t.name as tenant, s.name, s.generation::float8 as generation, s.revision,
       greatest(s.revision, coalesce(s.target_revision, 0)) as "targetRevision", c."updatedSets", s.replicas,
       json_build_object('cpuMillis', s.set_cpu_millis, 'memoryBytes', s.set_memory_bytes, 'volumeBytes', s.set_volume_bytes) as size,
       s.disruption,
       s.desired_replicas as "desiredReplicas", s.priority, r.template, s.placement, s.on_host_lost as "onHostLost",
-      s.autoscale, s.deleting, s.created_at as "createdAt", s.updated_at as "updatedAt", c.counts, c.reason,
+      s.autoscale, ${serviceAddressesSql} as addresses, s.deleting, s.created_at as "createdAt", s.updated_at as "updatedAt", c.counts, c.reason,
       not s.deleting and s.revision >= coalesce(s.target_revision, 0)
         and c.in_place = s.desired_replicas and c.live = c.in_place as settled`;
 
