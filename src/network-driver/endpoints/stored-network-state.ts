@@ -31,7 +31,7 @@ export class StoredNetworkState {
   listUnenforced(): string[] {
     const networks = this.#current?.networks ?? [];
     return networks
-      .filter(({ rules, hasUnknownRules }) => rules.length > 0 || hasUnknownRules)
+      .filter(({ hasUnknownRules }) => hasUnknownRules)
       .map(({ networkId }) => networkId);
   }
 

@@ -183,8 +183,8 @@ export class SwitchFlows {
       networks.set(network.networkId, network);
       vnis.add(network.vni);
     };
-    for (const { rules, hasUnknownRules, ...network } of networkState.current?.networks ?? [])
-      add({ ...network, deniesNew: rules.length > 0 || hasUnknownRules === true });
+    for (const { hasUnknownRules, ...network } of networkState.current?.networks ?? [])
+      add({ ...network, deniesNew: hasUnknownRules === true });
     for (const local of [...records.networks.values(), ...records.endpoints.values()])
       add({
         networkId: local.networkId,

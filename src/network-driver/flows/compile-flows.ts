@@ -1,6 +1,8 @@
 import { assert } from "../../lib/assert.ts";
 import { formatAddress, parseAddress } from "../../lib/ip/ip-address.ts";
+import type { HostRule } from "../../contracts/network-driver/host-rule.ts";
 import { compileConstantFlows } from "./constant-flows.ts";
+import { compileRules } from "./compile-rules.ts";
 import { compileServices, type FlowService } from "./compile-services.ts";
 import { checkMac, familyOf, linkLocalOf, requestFor } from "./flow-addresses.ts";
 import {
@@ -14,6 +16,7 @@ import {
   toNetworkFlow,
   UPLINK_MAC,
 } from "./flow.ts";
+import { numberServices, type ServiceNumbers } from "./service-numbers.ts";
 
 /** An interface of a set on this host. */
 export interface LocalPort {
@@ -41,9 +44,11 @@ export interface FlowNetwork {
   conntrackZone: number;
   gateways: readonly string[];
   remotePorts: readonly RemotePort[];
+  /** The firewall rules, in any order. */
+  rules?: readonly HostRule[];
   /** The services with sets in the network, on any host. */
   services?: readonly FlowService[];
-  /** True if a network has rules, which this release cannot enforce. Open connections continue. */
+  /** True if the network has rules that this release does not know. Open connections continue. */
   deniesNew?: boolean;
 }
 
@@ -75,7 +80,7 @@ export interface FlowUplink {
 
 /**
  * Compiles the flows of a host. Equal inputs in any order give equal flows. Their number is linear
- * in ports and addresses.
+ * in ports, addresses and rules.
  *
  * A local port whose network is missing neither sends nor receives, because its rules are unknown.
  * If several ports of a network have the same address or MAC address, only one of them receives. A
@@ -103,13 +108,21 @@ export function compileFlows({
   for (const network of networks) {
     const local = portsByNetwork.get(network.networkId) ?? [];
     const remote = network.remotePorts.toSorted(compareRemotePorts);
+    const numbers = numberServices(network.services ?? []);
     for (const port of local) {
-      flows.push(...compileSender(network, port));
+      flows.push(...compileSender(network, port, numbers));
       if (forwardsDiscovery) flows.push(...compileDiscovery(network, port));
     }
     flows.push(...compileNeighbors(network, [...local, ...remote], forwardsDiscovery));
-    flows.push(...compileRules(network));
-    flows.push(...compileReceivers(network, { local, remote, tunnelPort }));
+    flows.push(
+      ...compileRules(network, {
+        local: local.map(withAllAddresses),
+        remote: remote.map(withAllAddresses),
+        numbers,
+        seesFragments: datapath === "netdev",
+      }),
+      ...compileReceivers(network, { local, remote, tunnelPort, numbers }),
+    );
     const reachable = tunnelPort === undefined ? [] : remote;
     flows.push(...compileServices(network, { local, remote: reachable, forwardsDiscovery }));
     if (tunnelPort !== undefined)
@@ -120,10 +133,15 @@ export function compileFlows({
 }
 
 /** A port sends only from its own MAC address and addresses. It gets no answer about these. */
-function compileSender(network: FlowNetwork, { ofPort, mac, addresses }: LocalPort): Flow[] {
+function compileSender(
+  network: FlowNetwork,
+  { ofPort, mac, addresses }: LocalPort,
+  numbers: ServiceNumbers,
+): Flow[] {
   const sender = `in_port=${ofPort},dl_src=${checkMac(mac)}`;
   const own = `${register.network}=${network.vni},in_port=${ofPort}`;
-  const accept = `${loadNetwork(network)},goto_table:${table.neighbors}`;
+  const service = load(numbers.ofAddresses(addresses), register.fromService);
+  const accept = `${loadNetwork(network)},${service},goto_table:${table.neighbors}`;
   return withLinkLocal(mac, addresses).flatMap((address) => {
     const requestOwn = `${requestFor(address)},${own}`;
     const matches =
@@ -196,16 +214,6 @@ function compileNeighbors(
   });
 }
 
-/** New connections inside of a network are permitted. No flow leads to a different network. */
-function compileRules(network: FlowNetwork): Flow[] {
-  if (network.deniesNew) return [];
-  const match = `ct_state=+trk+new,${register.network}=${network.vni}`;
-  return [
-    toNetworkFlow(network, table.egress, 50, match, `goto_table:${table.forward}`),
-    toNetworkFlow(network, table.ingress, 50, match, `goto_table:${table.output}`),
-  ];
-}
-
 /** Each MAC address leads to one local port or, only for frames of local ports, to one host. */
 function compileReceivers(
   network: FlowNetwork,
@@ -213,8 +221,10 @@ function compileReceivers(
     local,
     remote,
     tunnelPort,
+    numbers,
   }: { local: readonly LocalPort[]; remote: readonly RemotePort[] } & {
     tunnelPort: number | undefined;
+    numbers: ServiceNumbers;
   },
 ): Flow[] {
   const flows = new Map<string, Flow>();
@@ -223,8 +233,10 @@ function compileReceivers(
     const match = `${register.network}=${network.vni}${origin},dl_dst=${checkMac(mac)}`;
     flows.set(mac, toNetworkFlow(network, table.forward, 100, match, actions));
   };
-  for (const { mac, ofPort } of local)
-    add(mac, "", `${load(ofPort, register.port)},goto_table:${table.ingress}`);
+  for (const { mac, ofPort, addresses } of local) {
+    const service = load(numbers.ofAddresses(addresses), register.toService);
+    add(mac, "", `${load(ofPort, register.port)},${service},goto_table:${table.ingress}`);
+  }
   if (tunnelPort === undefined) return [...flows.values()];
   for (const { mac, tunnelAddress } of remote) {
     const destination = familyOf(tunnelAddress) === 4 ? "tun_dst" : "tun_ipv6_dst";
@@ -329,6 +341,11 @@ export function uplinkAddress(firstAddress: string, conntrackZone: number): stri
 function withLinkLocal(mac: string, addresses: readonly string[]): string[] {
   const hasIpv6 = addresses.some((address) => familyOf(address) === 6);
   return [...new Set(hasIpv6 ? [...addresses, linkLocalOf(mac)] : addresses)];
+}
+
+/** The port with all addresses that it may use. */
+function withAllAddresses({ mac, addresses }: { mac: string; addresses: readonly string[] }) {
+  return { addresses: withLinkLocal(mac, addresses) };
 }
 
 function loadNetwork({ vni, conntrackZone }: FlowNetwork): string {

@@ -7,11 +7,11 @@ export const flowTables = {
   classify: 0,
   /** Answers ARP and neighbor discovery, and passes packets to connection tracking. */
   neighbors: 1,
-  /** Decides whether the sender may send the packet. */
+  /** Passes permitted connections, and finds the facts of new ones for the rules of senders. */
   egress: 2,
   /** Finds the port of the packet's destination. */
   forward: 3,
-  /** Decides whether the receiver may receive the packet. */
+  /** Passes permitted connections, and finds the facts of new ones for the rules of receivers. */
   ingress: 4,
   /** Commits new connections, and outputs the packet. */
   output: 5,
@@ -29,6 +29,10 @@ export const flowTables = {
   service: 11,
   /** Addresses the packet to the chosen set. */
   backend: 12,
+  /** Decides about a new connection by the rules for its sender. */
+  egressRules: 13,
+  /** Decides about a new connection by the rules for its receiver. */
+  ingressRules: 14,
 } as const;
 
 /** The registers that carry the facts of a frame from table to table. */
@@ -45,6 +49,12 @@ export const flowRegisters = {
   choice: "reg5",
   /** 1 if the packet opens a connection to a service address, and 0 otherwise. */
   isToService: "reg6",
+  /** The number of the sender's service, or 0. */
+  fromService: "reg8",
+  /** The number of the receiver's service, or 0. */
+  toService: "reg9",
+  /** 1 if one end of the connection is outside of the network, and 0 otherwise. */
+  isExternal: "reg10",
 } as const;
 
 /**

@@ -1,4 +1,5 @@
 import { type Flow, flowTables } from "../../../src/network-driver/flows/flow.ts";
+import { matchesField } from "./match-field.ts";
 
 /** A frame as flows see it: the words of its protocols, and its fields by the names of matches. */
 export interface FlowFrame {
@@ -57,7 +58,7 @@ const fieldNames: Readonly<Record<string, string>> = {
   NXM_NX_ND_TLL: "nd_tll",
 };
 const settable = new Set(
-  "arp_op icmpv6_type nd_options_type nd_reserved nd_sll tun_id tun_dst nw_dst reg0 reg1 reg2 reg3 reg4 reg5 reg6".split(
+  "arp_op icmpv6_type nd_options_type nd_reserved nd_sll tun_id tun_dst nw_dst reg0 reg1 reg2 reg3 reg4 reg5 reg6 reg8 reg9 reg10".split(
     " ",
   ),
 );
@@ -114,7 +115,7 @@ class FrameState {
 
   constructor(frame: FlowFrame) {
     this.#frame = frame;
-    const registers = Array.from({ length: 7 }, (_, index) => [`reg${index}`, "0"]);
+    const registers = Array.from({ length: 11 }, (_, index) => [`reg${index}`, "0"]);
     this.#fields = { ...Object.fromEntries(registers), vlan_tci: "0x0", ...frame.fields };
   }
 
@@ -130,13 +131,12 @@ class FrameState {
       if (name === "ct_state")
         return this.#isTracked && value === `+trk+${this.#frame.connection ?? "new"}`;
       if (name === "ct_label") return this.#isTracked && value === (this.#frame.label ?? "0x0");
-      const [wanted, mask] = value.split("/");
-      return this.#fields[name] === wanted || (mask !== undefined && this.#fields[name] === mask);
+      return matchesField(this.#fields[name], value);
     });
   }
 
   /** Performs the actions of a flow and returns the next table. */
-  perform({ actions }: Flow): number | undefined {
+  perform({ table, actions }: Flow): number | undefined {
     let next: number | undefined;
     for (const action of actions.match(/[a-z_]+\((?:[^()]|\([^()]*\))*\)|[^,]+/g) ?? []) {
       const set = /^set_field:(.+)->(\w+)$/.exec(action);
@@ -149,7 +149,7 @@ class FrameState {
       else if (output) this.#output(this.#fields[`reg${output[1]}`] ?? "");
       else if (direct !== undefined) this.#output(direct);
       else if (action === "in_port") this.#output("in_port");
-      else if (action.startsWith("goto_table:")) next = Number(action.slice(11));
+      else if (action.startsWith("goto_table:")) next = goForward(table, Number(action.slice(11)));
       else if (action.startsWith("resubmit(,")) next = Number.parseInt(action.slice(10), 10);
       else if (action.startsWith("multipath(")) this.#choose(action);
       else if (tracking !== undefined) next = this.#track(tracking);
@@ -197,6 +197,12 @@ class FrameState {
     if (port === this.#fields["in_port"]) this.result.returns += 1;
     else this.result.outputs.push({ port, fields: { ...this.#fields } });
   }
+}
+
+/** OpenFlow refuses a goto_table to a lower table. */
+function goForward(table: number, next: number): number {
+  if (next <= table) throw new Error(`goto_table from ${table} to ${next}`);
+  return next;
 }
 
 function nameField(name = ""): string {

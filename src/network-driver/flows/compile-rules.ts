@@ -1,0 +1,251 @@
+import type { HostRule, RuleDirection } from "../../contracts/network-driver/host-rule.ts";
+import { familyOf } from "./flow-addresses.ts";
+import {
+  type Flow,
+  flowRegisters as register,
+  flowTables as table,
+  GATEWAY_MAC,
+  load,
+  toNetworkFlow,
+} from "./flow.ts";
+import { matchPorts } from "./match-ports.ts";
+import type { ServiceNumbers } from "./service-numbers.ts";
+
+/** The part of a network on which its rules depend. */
+export interface RuleNetwork {
+  vni: number;
+  gateways: readonly string[];
+  rules?: readonly HostRule[];
+  /** True if the network has rules that this release does not know. Open connections continue. */
+  deniesNew?: boolean;
+}
+
+export interface RuleInput {
+  local: readonly RulePort[];
+  remote: readonly RulePort[];
+  numbers: ServiceNumbers;
+  /**
+   * True in the netdev datapath: after tracking, a datagram is in fragments again, and only the
+   * first one has ports. Tracking has seen all of them.
+   */
+  seesFragments: boolean;
+}
+
+interface RulePort {
+  /** All addresses that the port may use, with its link-local one. */
+  addresses: readonly string[];
+}
+
+/** Priorities of flows for new connections. The states of other connections have higher ones. */
+const priority = {
+  unknownPort: 70,
+  ownGateway: 60,
+  gateway: 58,
+  peer: 55,
+  anyPeer: 50,
+  /** Of the rules with the lowest precedence. */
+  lastRule: 1_000,
+  permitted: 10,
+} as const;
+
+const directions = {
+  egress: {
+    table: table.egress,
+    rules: table.egressRules,
+    next: table.forward,
+    target: register.fromService,
+    peer: register.toService,
+    peerAddress: "dst",
+  },
+  ingress: {
+    table: table.ingress,
+    rules: table.ingressRules,
+    next: table.output,
+    target: register.toService,
+    peer: register.fromService,
+    peerAddress: "src",
+  },
+} as const;
+
+/**
+ * Compiles the rules of a network into the flows that decide about new connections. Their number is
+ * linear in rules, port matches and addresses. `createConnectionDecider` is the same decision as a
+ * function, and a test compares both.
+ *
+ * The tables `egress` and `ingress` find the service of the peer, and load its number into a
+ * register. The number of the local port's service is there already. So the flow of a rule matches
+ * services by their numbers: the start of a set changes only flows with its own addresses. This
+ * also needs no conjunctive matches, which would repeat the members of a service for each rule.
+ *
+ * The priority of a rule's flow follows from the rule alone, so a change of one rule changes only
+ * its own flows. Rules for services without a local set have no flows.
+ *
+ * If a rule names a service, a local port of no known service opens and accepts no connection. It
+ * may be a new set, of whose service the host's agent learns later.
+ */
+export function compileRules(network: RuleNetwork, input: RuleInput): Flow[] {
+  if (network.deniesNew === true) return [];
+  const rules = network.rules ?? [];
+  const namesService = rules.some(
+    ({ serviceId, peer }) => serviceId !== null || peer.kind === "service",
+  );
+  const opened = `ct_state=+trk+new,${register.network}=${network.vni}`;
+  const flows: Flow[] = [];
+  for (const direction of ["egress", "ingress"] as const) {
+    const { table: first, rules: rulesTable, next, target } = directions[direction];
+    const own = rules.filter((rule) => rule.direction === direction);
+    const goto = `goto_table:${own.length === 0 ? next : rulesTable}`;
+    flows.push(toNetworkFlow(network, first, priority.anyPeer, opened, goto));
+    if (namesService)
+      flows.push(
+        toNetworkFlow(network, first, priority.unknownPort, `${opened},${target}=0`, "drop"),
+      );
+    if (own.length === 0) continue;
+    if (direction === "egress") flows.push(...compileGateways(network, opened, goto));
+    flows.push(...compilePeers(network, own, { direction, opened, goto, ...input }));
+    flows.push(...compileDecisions(network, own, { direction, ...input }));
+  }
+  return flows;
+}
+
+/** Packets to the gateway's MAC address leave the network, except those for the gateway itself. */
+function compileGateways(network: RuleNetwork, opened: string, goto: string): Flow[] {
+  const match = `${opened},dl_dst=${GATEWAY_MAC}`;
+  const leave = `${load(1, register.isExternal)},${goto}`;
+  return [
+    toNetworkFlow(network, table.egress, priority.gateway, match, leave),
+    ...[...new Set(network.gateways)].map((gateway) =>
+      toNetworkFlow(
+        network,
+        table.egress,
+        priority.ownGateway,
+        `${matchAddress(gateway, "dst")},${match}`,
+        goto,
+      ),
+    ),
+  ];
+}
+
+/** Finds the services that the rules name as peers, by the addresses of their ports. */
+function compilePeers(
+  network: RuleNetwork,
+  rules: readonly HostRule[],
+  {
+    direction,
+    opened,
+    goto,
+    local,
+    remote,
+    numbers,
+  }: RuleInput & { direction: RuleDirection; opened: string; goto: string },
+): Flow[] {
+  const { table: first, peer, peerAddress } = directions[direction];
+  const named = new Set<number>();
+  for (const rule of rules)
+    if (rule.peer.kind === "service") named.add(numbers.ofService(rule.peer.serviceId));
+  // The number of a local sender is in the register already.
+  const isEgress = direction === "egress";
+  const origin = isEgress ? "" : `,${register.isRemote}=1`;
+  const services = new Map<string, number>();
+  for (const { addresses } of isEgress ? [...local, ...remote] : remote) {
+    const number = numbers.ofAddresses(addresses);
+    if (number === 0 || !named.has(number)) continue;
+    for (const address of addresses) if (!services.has(address)) services.set(address, number);
+  }
+  return [...services].map(([address, number]) =>
+    toNetworkFlow(
+      network,
+      first,
+      priority.peer,
+      `${matchAddress(address, peerAddress)},${opened}${origin}`,
+      `${load(number, peer)},${goto}`,
+    ),
+  );
+}
+
+/** The flows of the rules themselves, and the default: a connection without a rule is permitted. */
+function compileDecisions(
+  network: RuleNetwork,
+  rules: readonly HostRule[],
+  { direction, local, remote, numbers, seesFragments }: RuleInput & { direction: RuleDirection },
+): Flow[] {
+  const { rules: rulesTable, next, target, peer, peerAddress } = directions[direction];
+  const own = `${register.network}=${network.vni}`;
+  // Unlike goto_table, this leads to a table with a lower number.
+  const permit = `resubmit(,${next})`;
+  const targets = new Set(local.map(({ addresses }) => numbers.ofAddresses(addresses)));
+  const families = listFamilies([...local, ...remote]);
+  const flows = new Map<string, Flow>();
+  for (const rule of rules) {
+    const ends = [own];
+    if (rule.serviceId !== null) {
+      const number = numbers.ofService(rule.serviceId);
+      if (number === 0 || !targets.has(number)) continue;
+      ends.push(`${target}=${number}`);
+    }
+    if (rule.peer.kind === "service") {
+      const number = numbers.ofService(rule.peer.serviceId);
+      if (number === 0) continue;
+      ends.push(`${peer}=${number}`);
+    } else if (rule.peer.kind === "network") ends.push(`${register.isExternal}=0`);
+    const isDeny = rule.action === "deny";
+    const rulePriority = priority.lastRule + 2 * rule.priority + (isDeny ? 1 : 0);
+    for (const traffic of matchTraffic(rule, { families, peerAddress, seesFragments })) {
+      const match = [...traffic, ...ends].join(",");
+      // Rules of one priority have the same action, so one flow serves equal matches.
+      const key = `${rulePriority} ${match}`;
+      if (!flows.has(key))
+        flows.set(
+          key,
+          toNetworkFlow(network, rulesTable, rulePriority, match, isDeny ? "drop" : permit),
+        );
+    }
+  }
+  return [...flows.values(), toNetworkFlow(network, rulesTable, priority.permitted, own, permit)];
+}
+
+/**
+ * The matches of the rule's protocol, ports and subnet, for the families of the network. A rule
+ * that permits ports also permits later fragments. No receiver can use them without the first one.
+ */
+function matchTraffic(
+  { action, protocol, ports, peer }: HostRule,
+  {
+    families,
+    peerAddress,
+    seesFragments,
+  }: { families: ReadonlySet<4 | 6>; peerAddress: "src" | "dst"; seesFragments: boolean },
+): string[][] {
+  const subnet = peer.kind === "cidr" ? peer.cidr : undefined;
+  if (protocol === "any" && subnet === undefined) return [[]];
+  const destinations =
+    ports.length === 0 ? [[]] : matchPorts(ports).map((one) => [`tp_dst=${one}`]);
+  if (ports.length > 0 && action === "allow" && seesFragments) destinations.push(["nw_frag=later"]);
+  return [...families]
+    .filter((family) => subnet === undefined || subnet.includes(":") === (family === 6))
+    .flatMap((family) => {
+      const head: string[] = [protocolNames[protocol][family]];
+      if (subnet !== undefined && !subnet.endsWith("/0"))
+        head.push(`${family === 4 ? "nw" : "ipv6"}_${peerAddress}=${subnet}`);
+      return destinations.map((destination) => [...head, ...destination]);
+    });
+}
+
+const protocolNames = {
+  any: { 4: "ip", 6: "ipv6" },
+  tcp: { 4: "tcp", 6: "tcp6" },
+  udp: { 4: "udp", 6: "udp6" },
+  icmp: { 4: "icmp", 6: "icmp6" },
+} as const;
+
+/** A network without an IPv6 address has no IPv6 packets: see compileSender. */
+function listFamilies(ports: readonly RulePort[]): Set<4 | 6> {
+  const families = new Set<4 | 6>();
+  for (const { addresses } of ports)
+    for (const address of addresses) families.add(familyOf(address));
+  return families;
+}
+
+function matchAddress(address: string, end: "src" | "dst"): string {
+  return familyOf(address) === 4 ? `ip,nw_${end}=${address}` : `ipv6,ipv6_${end}=${address}`;
+}

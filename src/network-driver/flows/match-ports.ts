@@ -1,0 +1,32 @@
+const portBits = 16;
+const allBits = 2 ** portBits - 1;
+
+/**
+ * Returns matches of ports, with masks, that cover the ranges: a range of n ports has at most
+ * 2 * log2(n) of them. Equal sets of ports have equal matches, whatever their ranges are.
+ */
+export function matchPorts(ranges: readonly { first: number; last: number }[]): string[] {
+  return mergeRanges(ranges).flatMap(({ first, last }) => {
+    const matches: string[] = [];
+    for (let port = first; port <= last;) {
+      // The largest aligned block that begins with the port and ends in the range.
+      let size = port === 0 ? allBits + 1 : port & -port;
+      while (port + size - 1 > last) size /= 2;
+      const mask = allBits - (size - 1);
+      matches.push(size === 1 ? String(port) : `0x${port.toString(16)}/0x${mask.toString(16)}`);
+      port += size;
+    }
+    return matches;
+  });
+}
+
+/** Joins ranges that overlap or touch. */
+function mergeRanges(ranges: readonly { first: number; last: number }[]) {
+  const merged: { first: number; last: number }[] = [];
+  for (const { first, last } of ranges.toSorted((a, b) => a.first - b.first)) {
+    const previous = merged.at(-1);
+    if (previous && first <= previous.last + 1) previous.last = Math.max(previous.last, last);
+    else merged.push({ first, last });
+  }
+  return merged;
+}
