@@ -223,8 +223,20 @@ class OvsSwitch implements SwitchPort {
     this.#applied = undefined;
     if (before && (await this.countFlows(signal)) === before.length)
       await this.#changeFlows(diffFlows(before, flows), signal);
-    else await this.#writeFlows(["--bundle", "replace-flows"], flows, signal);
+    else {
+      await this.#exposePorts(signal);
+      await this.#writeFlows(["--bundle", "replace-flows"], flows, signal);
+    }
     this.#applied = [...flows];
+  }
+
+  /**
+   * Without this mode, flows see no ports in the first fragment of a datagram, so a fragmented one
+   * would bypass flows that drop ports. A restarted switch has lost the mode with all flows.
+   */
+  async #exposePorts(signal: AbortSignal): Promise<void> {
+    const args = ["set-frags", this.#management, "nx-match"];
+    await this.#ofctl(args, { timeoutMs: listTimeoutMs, signal });
   }
 
   async #changeFlows(changes: readonly string[], signal: AbortSignal): Promise<void> {

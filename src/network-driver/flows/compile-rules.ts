@@ -206,7 +206,7 @@ function compileDecisions(
 
 /**
  * The matches of the rule's protocol, ports and subnet, for the families of the network. A rule
- * that permits ports also permits later fragments. No receiver can use them without the first one.
+ * that permits a protocol also permits later fragments. They are useless without the first one.
  */
 function matchTraffic(
   { action, protocol, ports, peer }: HostRule,
@@ -220,14 +220,18 @@ function matchTraffic(
   if (protocol === "any" && subnet === undefined) return [[]];
   const destinations =
     ports.length === 0 ? [[]] : matchPorts(ports).map((one) => [`tp_dst=${one}`]);
-  if (ports.length > 0 && action === "allow" && seesFragments) destinations.push(["nw_frag=later"]);
+  const permitsFragments = action === "allow" && protocol !== "any" && seesFragments;
   return [...families]
     .filter((family) => subnet === undefined || subnet.includes(":") === (family === 6))
     .flatMap((family) => {
-      const head: string[] = [protocolNames[protocol][family]];
-      if (subnet !== undefined && !subnet.endsWith("/0"))
-        head.push(`${family === 4 ? "nw" : "ipv6"}_${peerAddress}=${subnet}`);
-      return destinations.map((destination) => [...head, ...destination]);
+      const field = `${family === 4 ? "nw" : "ipv6"}_${peerAddress}`;
+      const source = subnet === undefined || subnet.endsWith("/0") ? [] : [`${field}=${subnet}`];
+      const name = protocolNames[protocol][family];
+      const matches = destinations.map((destination) => [name, ...source, ...destination]);
+      // A later fragment of IPv6 does not even show its protocol.
+      if (permitsFragments)
+        matches.push([family === 6 ? "ipv6" : name, ...source, "nw_frag=later"]);
+      return matches;
     });
 }
 

@@ -386,9 +386,13 @@ describe("the flows of services", () => {
     }).map(renderFlow);
 
   it("do not exist for an address that a port or the gateway has", () => {
-    const members = [{ addresses: ["10.64.0.1"], isEndpoint: true }];
+    const service = {
+      serviceId: "svc_a",
+      addresses: [],
+      members: [{ addresses: ["10.64.0.1"], isEndpoint: true }],
+    };
     for (const address of ["10.64.0.1", "fd00::1", "10.64.0.254"])
-      expect(compile([{ serviceId: "svc_a", addresses: [address], members }])).toEqual(compile([]));
+      expect(compile([{ ...service, addresses: [address] }])).toEqual(compile([service]));
   });
 
   it("exist once for a set that two services name, and an address that two services have", () => {

@@ -6,7 +6,7 @@ JSON. Each received frame is a line, too. It serves echo on port 7000 by TCP and
 """
 
 import json
-import os
+import random
 import socket
 import struct
 import sys
@@ -140,7 +140,7 @@ def probe_icmp(command):
     family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
     protocol = socket.IPPROTO_ICMPV6 if is_ipv6 else socket.IPPROTO_ICMP
     request, reply = (128, 129) if is_ipv6 else (8, 0)
-    identifier = (os.getpid() ^ threading.get_ident()) & 0xFFFF
+    identifier = random.randrange(65536)  # another connection than that of earlier requests
     text = command["text"].encode()
     with socket.socket(family, socket.SOCK_RAW, protocol) as client:
         client.settimeout(command["timeout"])

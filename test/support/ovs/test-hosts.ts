@@ -1,6 +1,7 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { createOvsSwitch } from "../../../src/host-adapters/ovs/ovs-switch.ts";
+import type { HostRule } from "../../../src/contracts/network-driver/host-rule.ts";
 import { assignConntrackZones } from "../../../src/network-driver/flows/assign-conntrack-zones.ts";
 import {
   compileFlows,
@@ -60,6 +61,8 @@ export class TestHosts {
   readonly sets: TestSet[] = [];
   /** The services of each network, by VNI. They apply with the next `apply`. */
   readonly services = new Map<number, readonly FlowService[]>();
+  /** The rules of each network, by VNI. They apply with the next `apply`. */
+  readonly rules = new Map<number, readonly HostRule[]>();
 
   private constructor(first: TestHost, second: TestHost) {
     this.first = first;
@@ -104,8 +107,8 @@ export class TestHosts {
   }
 
   /** Compiles and replaces the flows of all hosts. */
-  async apply(options: { datapath?: Datapath } = {}): Promise<void> {
-    for (const host of [this.first, this.second])
+  async apply(options: { datapath?: Datapath; hosts?: readonly TestHost[] } = {}): Promise<void> {
+    for (const host of options.hosts ?? [this.first, this.second])
       await host.switchPort.replaceFlows(
         (await this.compile(host, [], options)).map(renderFlow),
         signal,
@@ -139,6 +142,7 @@ export class TestHosts {
         conntrackZone: zones.get(vni) ?? 0,
         gateways: [gateway, "fd00::ffff"],
         services: this.services.get(vni) ?? [],
+        rules: this.rules.get(vni) ?? [],
         remotePorts: this.sets
           .filter((set) => set.host !== host && set.network.vni === vni)
           .map(({ mac, ipv4, ipv6, host: { tunnelAddress } }): RemotePort => ({
