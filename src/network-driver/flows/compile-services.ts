@@ -66,14 +66,17 @@ interface Backend {
  * dropped. If a port or a gateway has the address of a service, the service has no flows.
  */
 export function compileServices(network: FlowNetworkServices, input: ServiceInput): Flow[] {
+  const { services = [] } = network;
+  if (services.every(({ addresses }) => addresses.length === 0)) return [];
   const macs = new Map<string, string>();
   for (const { mac, addresses } of [...input.local, ...input.remote])
     for (const address of addresses) if (!macs.has(address)) macs.set(address, mac);
   const taken = new Set([...macs.keys(), ...network.gateways]);
+  const own = new Set(input.local.flatMap(({ addresses }) => addresses));
   const families = new Set<4 | 6>();
   const backendsTaken = new Set<string>();
   const flows: Flow[] = [];
-  for (const service of (network.services ?? []).toSorted(compareServices))
+  for (const service of services.toSorted(compareServices))
     for (const address of service.addresses) {
       if (taken.has(address)) continue;
       taken.add(address);
@@ -85,11 +88,10 @@ export function compileServices(network: FlowNetworkServices, input: ServiceInpu
         return isNew;
       });
       flows.push(compileNeighbor(network, address, input.forwardsDiscovery));
-      flows.push(...compileChoice(network, address, { backends, local: input.local }));
+      flows.push(...compileChoice(network, address, { backends, own }));
       for (const backend of backends) flows.push(...compileBackend(network, address, backend));
     }
-  const sources = input.local.flatMap(({ addresses }) => addresses);
-  for (const source of new Set(sources))
+  for (const source of own)
     if (families.has(familyOf(source))) flows.push(compileSource(network, source));
   return flows;
 }
@@ -141,7 +143,7 @@ function compileNeighbor(
 function compileChoice(
   network: FlowNetworkServices,
   address: string,
-  { backends, local }: { backends: readonly Backend[]; local: readonly FlowPort[] },
+  { backends, own }: { backends: readonly Backend[]; own: ReadonlySet<string> },
 ): Flow[] {
   const { source } = fieldsOf(address);
   const endpoints = backends.filter(({ isEndpoint }) => isEndpoint);
@@ -150,7 +152,6 @@ function compileChoice(
   const count = endpoints.length;
   const choice = `NXM_NX_${register.choice.toUpperCase()}[]`;
   const choose = `multipath(symmetric_l3l4+udp,0,modulo_n,${count},0,${choice}),goto_table:${table.backend}`;
-  const own = new Set(local.flatMap(({ addresses }) => addresses));
   return [
     toNetworkFlow(network, table.service, 100, opens, count === 0 ? "drop" : choose),
     ...endpoints.flatMap((endpoint, index) => {

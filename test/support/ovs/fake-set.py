@@ -31,7 +31,8 @@ def write(value):
 def capture(raw):
     while True:
         frame, address = raw.recvfrom(65536)
-        if address[2] != OUTGOING:
+        # The frames of a load are too many.
+        if address[2] != OUTGOING and not loads:
             write({"frame": frame.hex()})
 
 

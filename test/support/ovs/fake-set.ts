@@ -38,7 +38,8 @@ export interface FakeSet {
   connect(address: string): Promise<(text: string) => Promise<string>>;
   /**
    * Opens one connection after another, each with one answer. Returns a function that stops and
-   * counts the answers by the name of the set, and errors by "error: …".
+   * counts the answers by the name of the set, and errors by "error: …". Meanwhile the set records
+   * no received frames.
    */
   startLoad(
     protocol: "tcp" | "udp",
