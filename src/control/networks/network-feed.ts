@@ -19,7 +19,12 @@ export interface NetworkFeedLimits {
 
 /** A slow read is repeated later, so that a feed uses at most a fifth of a connection. */
 const PAUSE_PER_READ = 5;
-const PAUSE_MS_MAX = 2_000;
+/** The answers to all hosts of a large network use at most half of the process. */
+const PAUSE_PER_ANSWERS = 2;
+const PAUSE_MS_MAX = 10_000;
+/** The speed at which an API process writes answers, measured on a slow machine. */
+const ANSWER_BYTES_PER_MS = 100_000;
+const BYTES_PER_RULE = 250;
 
 /** The newest read of one network, for the hosts that follow it. */
 export class NetworkFeed {
@@ -38,6 +43,8 @@ export class NetworkFeed {
   #network: NetworkWithRules | undefined;
   #hostIds: ReadonlySet<string> = new Set();
   #version = "";
+  /** The approximate size of an answer. */
+  #bytes = 0;
 
   constructor(
     ctx: Pick<ControlContext, "signals" | "log">,
@@ -106,7 +113,9 @@ export class NetworkFeed {
         // The signals of a new service are lost until the wait includes them, so read again.
         if (channels.some((channel) => !known.has(channel))) continue;
         await woken;
-        const gapMs = Math.max(readGapMs, Math.min(readMs * PAUSE_PER_READ, PAUSE_MS_MAX));
+        const answersMs = (this.followers * this.#bytes) / ANSWER_BYTES_PER_MS;
+        const pauseMs = Math.max(readMs * PAUSE_PER_READ, answersMs * PAUSE_PER_ANSWERS);
+        const gapMs = Math.max(readGapMs, Math.min(pauseMs, PAUSE_MS_MAX));
         await rest(Math.max(settleMs, gapMs - (performance.now() - startedAt)));
       } catch (error) {
         if (!isFailing)
@@ -129,9 +138,11 @@ export class NetworkFeed {
     const network = await this.#read();
     // The rules have a hash of their own, because they are many and change rarely.
     const { rules: _rules, ...hashed } = network ?? { rules: [] };
-    const version = hashSecret(JSON.stringify(network ? hashed : null));
+    const text = JSON.stringify(network ? hashed : null);
+    const version = hashSecret(text);
     if (version === this.#version) return;
     this.#network = network;
+    this.#bytes = text.length + (network?.rules.length ?? 0) * BYTES_PER_RULE;
     this.#hostIds = new Set(network?.ports.map(({ hostId }) => hostId));
     this.#version = version;
     this.#waiters.wakeAll();

@@ -173,3 +173,38 @@ it("a caller that expects a change gets a read that begins after its call", asyn
   await early;
   stop();
 });
+
+it("reads a large network with many hosts less often", async () => {
+  const { feeds, world, signals } = openFeeds();
+  const { feed, stop } = feeds.follow(NETWORK_ID);
+  await feed.started;
+  const countReads = async (): Promise<number> => {
+    const readsBefore = world.reads;
+    for (let wait = 0; wait < 30; wait++) {
+      await signals.publish([`network:${NETWORK_ID}`]);
+      await pause(10);
+    }
+    return world.reads - readsBefore;
+  };
+  const few = await countReads();
+  const more = Array.from({ length: 40_000 }, () => feeds.follow(NETWORK_ID));
+  await countReads();
+  expect(await countReads()).toBeLessThan(few / 2);
+  for (const each of more) each.stop();
+  stop();
+});
+
+it("each answer has a turn of the event loop, after those to other hosts", async () => {
+  const { feeds } = openFeeds();
+  let turn = 0;
+  let isDone = false;
+  const count = (): void => {
+    turn += 1;
+    if (!isDone) setImmediate(count);
+  };
+  setImmediate(count);
+  const turns = await Promise.all(Array.from({ length: 50 }, () => feeds.answer(() => turn)));
+  isDone = true;
+  expect(new Set(turns).size).toBe(50);
+  expect(turns).toEqual(turns.toSorted((a, b) => a - b));
+});

@@ -1,4 +1,6 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { findFleetNetwork } from "../../db/queries/networks/host-networks.ts";
+import { createConcurrencyLimit } from "../../lib/async/concurrency-limit.ts";
 import { bindWork } from "../runtime/bind-work.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { createNetworkReader } from "./read-fleet-network.ts";
@@ -22,7 +24,8 @@ const defaultLimits: NetworkFeedsLimits = {
  * reads it at the signals of the network and of its services. So a change in a network costs one
  * read in each API process, whatever the number of its hosts.
  *
- * The read of a change begins 50 ms after its signal, and 200 ms after the previous read. If the
+ * The read of a change begins 50 ms after its signal, and 200 ms after the previous read. This gap
+ * is longer, up to 10 s, while the answers to all hosts would use half of the process. If the
  * signal is lost, it begins within 20 s. A feed caches only the newest read, about 1 KB for each
  * set that has an address in the network. It ends 10 s after its last follower.
  */
@@ -31,6 +34,7 @@ export class NetworkFeeds {
   readonly #read: typeof findFleetNetwork;
   readonly #limits: NetworkFeedsLimits;
   readonly #feeds = new Map<string, NetworkFeed>();
+  readonly #takeTurn = createConcurrencyLimit(1);
 
   /** @param read a function that reads as `findFleetNetwork` does */
   constructor(
@@ -48,6 +52,17 @@ export class NetworkFeeds {
     const feed = this.#feeds.get(networkId) ?? this.#start(networkId);
     feed.followers += 1;
     return { feed, stop: () => this.#leave(networkId, feed) };
+  }
+
+  /**
+   * Builds an answer after those of other hosts, each in a turn of the event loop of its own. A
+   * change wakes all hosts of a network, and their answers would otherwise stop other requests.
+   */
+  answer<T>(build: () => T): Promise<T> {
+    return this.#takeTurn(async () => {
+      await nextTurn();
+      return build();
+    });
   }
 
   #start(networkId: string): NetworkFeed {

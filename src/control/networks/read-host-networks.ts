@@ -44,8 +44,7 @@ export async function readHostNetworks(
         });
         await followed.update(await listNetworksOnHost(ctx.db, hostId));
         for (;;) {
-          const current = followed.version;
-          if (current !== version) return { version: current, networks: followed.read(ctx.log) };
+          if (followed.version !== version) return await followed.answer(ctx.log);
           if (leftMs <= 0 || isAborted(waiting.signal)) break;
           await Promise.race([isOver, followed.waitForChange(leftMs, waiting.signal)]);
         }
@@ -97,9 +96,12 @@ class FollowedNetworks {
     return hashSecret([this.#hostId, ...versions].join(" ")).slice(0, VERSION_CHARACTERS);
   }
 
-  read(log: ControlContext["log"]): HostNetworks["networks"] {
-    const networks = this.#joined().flatMap(({ network }) => network ?? []);
-    return toHostNetworks(networks, this.#hostId, log);
+  /** The answer with the newest networks, in its turn after those to other hosts. */
+  answer(log: ControlContext["log"]): Promise<HostNetworks> {
+    return this.#feeds.answer(() => {
+      const networks = this.#joined().flatMap(({ network }) => network ?? []);
+      return { version: this.version, networks: toHostNetworks(networks, this.#hostId, log) };
+    });
   }
 
   async waitForChange(timeoutMs: number, signal: AbortSignal): Promise<void> {
