@@ -167,7 +167,7 @@ function listNotes(
   networks: readonly Network[],
   paths: readonly ExplainedPath[],
 ): string[] {
-  const notes: string[] = [];
+  const notes = [from, to].flatMap(({ note }) => note ?? []);
   for (const { description, isCut } of [from, to])
     if (isCut)
       notes.push(

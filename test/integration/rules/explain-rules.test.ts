@@ -5,7 +5,9 @@ import { createRulesBody } from "../../../src/contracts/api/rules.ts";
 import { createNetwork } from "../../../src/control/networks/create-network.ts";
 import { createRules } from "../../../src/control/rules/create-rules.ts";
 import { explainRules } from "../../../src/control/rules/explain-rules.ts";
+import { ServiceAddresses } from "../../../src/control/networks/assign-service-addresses.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
+import { getService } from "../../../src/control/services/get-service.ts";
 import { type FleetContext, serviceBody, smallHost } from "../../support/fleet/fleet-context.ts";
 import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
 import { enrollNetworked, listAddresses } from "../../support/fleet/network-hosts.ts";
@@ -124,6 +126,32 @@ test("decides external addresses by the rules of the set alone", async () => {
   expect(await explain(f, "192.168.7.9", "db")).toMatchObject({
     paths: [{ egress: null, ingress: { action: "allow", rule: null } }],
     notes: ["External addresses reach sets only through published ports."],
+  });
+});
+
+test("decides about the sets behind a service address", async () => {
+  const f = await startServices();
+  await new ServiceAddresses(f.ctx).assign();
+  const { addresses } = await getService(f.ctx, f.tenantId, "web");
+  const [address = ""] = addresses[0]?.addresses ?? [];
+  await addRules(f, { name: "closed", action: "deny", service: "web", peer: { any: true } });
+  const answer = await explain(f, "db", address);
+  expect(answer).toMatchObject({
+    verdict: "denied",
+    paths: [
+      {
+        to: { setId: expect.any(String) as string, service: "web" },
+        ingress: { rule: { name: "closed" } },
+        connections: 2,
+      },
+    ],
+    notes: [
+      `${address} is an address of service web. The rules decide about the set that a connection is led to.`,
+    ],
+  });
+  expect(await explain(f, address, "db")).toMatchObject({
+    verdict: "no-path",
+    notes: [`No set of network app has the address ${address}.`],
   });
 });
 

@@ -179,6 +179,7 @@ export const networkSamples: Samples = {
   listHostRules: (q) => [hostRules.listHostRules(q, ["net"]), hostRules.listHostRules(q, ids)],
   listInterfacesOfSet: (q) => [connectionEnds.listInterfacesOfSet(q, "tnt", "set")],
   listInterfacesOfService: (q) => [connectionEnds.listInterfacesOfService(q, "svc", 2)],
+  listServicesWithAddress: (q) => [connectionEnds.listServicesWithAddress(q, "tnt", "fd00::2")],
   listInterfacesWithAddress: (q) => [
     connectionEnds.listInterfacesWithAddress(q, "tnt", "10.0.0.2"),
   ],

@@ -40,6 +40,21 @@ export function listInterfacesWithAddress(
   return selectInterfaces(q, sql`n.tenant_id = ${tenantId} and a.address = ${address}::inet`);
 }
 
+/** Lists the services of a tenant that have a service address: at most one in each network. */
+export function listServicesWithAddress(
+  q: Queryable,
+  tenantId: string,
+  address: string,
+): Promise<{ serviceId: string; service: string; networkId: string }[]> {
+  return queryRows(
+    q,
+    sql`select v.id as "serviceId", v.name as service, n.id as "networkId"
+        from networks n join subnets b on b.network_id = n.id join addresses a on a.subnet_id = b.id
+          join services v on v.id = a.service_id
+        where n.tenant_id = ${tenantId} and a.address = ${address}::inet and a.state = 'assigned' order by n.id`,
+  );
+}
+
 function selectInterfaces(q: Queryable, condition: SQL): Promise<SetInterface[]> {
   return queryRows(
     q,
