@@ -105,11 +105,13 @@ export function listNeededFeatures(template: SetTemplate): string[] {
 }
 
 /**
- * Whether the default network is the only one of a template. Such a set can also run on hosts that
- * connect no sets to networks. There it has an address of Docker's bridge.
+ * Whether the default network is the only one of a template, without a static address. Such a set
+ * can also run on hosts that connect no sets to networks. There it has an address of Docker's
+ * bridge.
  */
 export function usesOnlyDefaultNetwork(networks: SetTemplate["networks"]): boolean {
-  return networks.length === 1 && networks[0]?.network === DEFAULT_NETWORK;
+  const [first, ...others] = networks;
+  return others.length === 0 && first?.network === DEFAULT_NETWORK && first.address === undefined;
 }
 
 /** The features that a template with these members needs, in alphabetical order. */

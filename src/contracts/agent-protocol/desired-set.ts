@@ -1,5 +1,6 @@
 import { z } from "zod";
-import { NETWORKS_PER_SET_MAX, setTemplateSchema } from "../api/set-template.ts";
+import { setTemplateSchema } from "../api/set-template.ts";
+import { NETWORKS_PER_SET_MAX } from "../api/template-networks.ts";
 import { desiredSetStates } from "../api/sets.ts";
 import { PUBLISHED_PORTS_PER_SET_MAX, portNumber, portProtocols } from "../api/template-ports.ts";
 import { attachmentSchema } from "./attachment.ts";

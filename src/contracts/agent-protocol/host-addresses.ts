@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { idSchema } from "../common/primitives.ts";
 import { addressSchema, macSchema, networkIdSchema } from "../network-driver/network-state.ts";
-import { NETWORKS_PER_SET_MAX } from "../api/set-template.ts";
+import { NETWORKS_PER_SET_MAX } from "../api/template-networks.ts";
 import { lenientArray } from "./lenient-array.ts";
 import { SETS_PER_HOST_MAX } from "./protocol.ts";
 

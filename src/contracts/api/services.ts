@@ -117,6 +117,9 @@ export function defaultHostLostPolicy(template: { volume: unknown }): HostLostPo
 export const REPLACE_WITH_VOLUME_TEXT =
   "A set with a volume cannot be replaced without losing its data. Use `wait`, or `replace-without-data` to start it elsewhere with an empty volume.";
 
+export const STATIC_ADDRESS_TEXT =
+  "The template has a static address, and two sets cannot have one address. Use at most one replica, or omit the address.";
+
 const percentage = z
   .string()
   .regex(/^(?:100|[1-9]?[0-9])%$/, 'expected a percentage such as "25%"');
@@ -187,6 +190,12 @@ export const createServiceBody = z
   })
   .superRefine((service, context) => {
     const { autoscale } = service;
+    if (service.template.networks.some(({ address }) => address !== undefined)) {
+      const message = STATIC_ADDRESS_TEXT;
+      if (service.replicas > 1) context.addIssue({ code: "custom", path: ["replicas"], message });
+      if (autoscale && autoscale.max > 1)
+        context.addIssue({ code: "custom", path: ["autoscale", "max"], message });
+    }
     if (service.onHostLost === "replace" && service.template.volume !== null) {
       context.addIssue({ code: "custom", path: ["onHostLost"], message: REPLACE_WITH_VOLUME_TEXT });
     }

@@ -1,3 +1,4 @@
+import { templateNetworks as networks } from "./template-networks.ts";
 import { z } from "zod";
 import { BYTES_MAX } from "../common/parse-bytes.ts";
 import { coresInput, sizeInput } from "../common/quantities.ts";
@@ -19,7 +20,6 @@ import {
 import { checkPorts, templatePorts } from "./template-ports.ts";
 
 export const CONTAINERS_PER_SET_MAX = 16;
-export const NETWORKS_PER_SET_MAX = 8;
 const ENV_ENTRIES_MAX = 128;
 const IMAGE_CHARS_MAX = 255;
 /**
@@ -177,11 +177,6 @@ const mountPath = absolutePath
     "must not contain . or ..",
   )
   .refine((path) => !/^\/(proc|sys|dev)(\/|$)/.test(path), "must not lie in /proc, /sys or /dev");
-
-const networks = z
-  .array(z.strictObject({ network: nameSchema }))
-  .min(1)
-  .max(NETWORKS_PER_SET_MAX);
 
 export const memoryInput = sizeInput.pipe(
   z.number().min(MEMORY_BYTES_MIN, "expected at least 16Mi"),

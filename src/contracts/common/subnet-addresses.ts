@@ -52,6 +52,15 @@ export function hasOffset(ranges: readonly OffsetRange[], offset: number): boole
   return ranges.some(([first, last]) => first <= offset && offset <= last);
 }
 
+/** Whether Berth may assign the address, which is in the subnet, to a set. */
+export function isAssignable(
+  { cidr, ranges }: { cidr: string; ranges: readonly OffsetRange[] },
+  address: bigint,
+): boolean {
+  const distance = address - readSubnet(cidr).first;
+  return distance < OFFSETS_PER_SUBNET_MAX && hasOffset(ranges, Number(distance));
+}
+
 /** Parses the stored text of a subnet. */
 export function readSubnet(cidr: string): IpSubnet {
   const subnet = parseSubnet(cidr);

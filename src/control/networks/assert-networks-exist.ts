@@ -2,11 +2,13 @@ import { usesOnlyDefaultNetwork } from "../../contracts/agent-protocol/agent-fea
 import { DEFAULT_NETWORK } from "../../contracts/api/networks.ts";
 import type { SetTemplate } from "../../contracts/api/set-template.ts";
 import { AppError } from "../../contracts/common/app-error.ts";
+import { assertStaticAddresses } from "./assert-static-addresses.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import { listNetworkNames } from "../../db/queries/networks/networks.ts";
 
 /**
- * Checks that the tenant has the networks that a template names. With `isLocking`, no other
+ * Checks that the tenant has the networks that a template names, and that sets can get its static
+ * addresses. With `isLocking`, no other
  * transaction can delete them before the end of this one. If the template names only the default
  * network, this runs no statement. Throws invalid-request with pointers.
  */
@@ -30,7 +32,7 @@ export async function assertNetworksExist(
           detail: `The tenant has no network ${name}. Create it with \`berth network create\`.`,
         },
   );
-  if (errors.length === 0) return;
+  if (errors.length === 0) return assertStaticAddresses(q, tenantId, { networks });
   throw new AppError("invalid-request", {
     detail: errors.map(({ detail }) => detail).join(" "),
     errors,

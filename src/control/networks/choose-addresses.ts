@@ -5,12 +5,17 @@ import {
   claimSubnets,
   findFreeAddresses,
   findPreviousAddresses,
+  findStaticAddresses,
   insertAddresses,
 } from "../../db/queries/networks/assign-addresses.ts";
-import { areAddressesUnknown } from "../../db/queries/networks/unknown-addresses.ts";
 import { type HostSnapshot, NETWORKS_FEATURE } from "../../scheduler/placement/model.ts";
 import type { SignalChannel, UnitOfWork } from "../runtime/context.ts";
-import { type AddressNeed, assignAddresses, type AssignedAddresses } from "./assign-addresses.ts";
+import {
+  type AddressNeed,
+  assignAddresses,
+  type AssignedAddresses,
+  listStatics,
+} from "./assign-addresses.ts";
 
 /**
  * The pauses before further attempts to lock subnets. Most holders of the locks end within a few
@@ -40,19 +45,19 @@ async function chooseAddresses(
   const ids = [...counts.keys()];
   const wanted = [...counts].map(([subnetId, count]) => ({ subnetId, count }));
   const setIds = needs.map(({ setId }) => setId);
+  const staticAddresses = listStatics(needs);
   for (let attempt = 0; ; attempt++) {
     // Postgres runs them in this order: the reads see all that earlier holders of the locks wrote.
-    const [isUnknown, subnets, previous, free] = await Promise.all([
-      areAddressesUnknown(tx),
+    const [subnets, previous, free, statics] = await Promise.all([
       claimSubnets(tx, ids),
       findPreviousAddresses(tx, setIds, ids),
       findFreeAddresses(tx, wanted),
+      findStaticAddresses(tx, staticAddresses),
     ]);
-    if (isUnknown) return { chosen: [], cursors: [], isContended: true };
     const isContended = subnets.length < ids.length;
     const pauseMs = PAUSES_MS[attempt];
     if (!isContended || pauseMs === undefined)
-      return { ...assignAddresses(needs, { subnets, previous, free }), isContended };
+      return { ...assignAddresses(needs, { subnets, previous, free, statics }), isContended };
     await delay(pauseMs);
   }
 }

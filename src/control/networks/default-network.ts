@@ -17,6 +17,18 @@ export async function ensureDefaultNetwork(ctx: ControlContext, tenantId: string
   await unitOfWork(ctx, (tx) => insertDefaultNetworks(tx, ctx, [tenantId]));
 }
 
+/** Creates the default network if a template has a static address in it, which is then checked. */
+export async function ensureStaticDefaultNetwork(
+  ctx: ControlContext,
+  tenantId: string,
+  template: Pick<SetTemplate, "networks"> | undefined,
+): Promise<void> {
+  const isNeeded = template?.networks.some(
+    ({ network, address }) => network === DEFAULT_NETWORK && address !== undefined,
+  );
+  if (isNeeded) await ensureDefaultNetwork(ctx, tenantId);
+}
+
 /**
  * Creates the missing default networks of the tenants of due sets, and then reads these sets again.
  * Without a networked host it does nothing.
@@ -45,13 +57,13 @@ export async function ensureDefaultNetworks(
 export async function ensureTemplateNetworks(
   tx: UnitOfWork,
   ctx: Pick<ControlContext, "settings">,
-  tenantId: string,
+  service: { tenantId: string; serviceId: string },
   networks: SetTemplate["networks"],
 ): Promise<TemplateNetwork[] | null> {
-  const templateNetworks = await listTemplateNetworks(tx, tenantId, networks);
+  const templateNetworks = await listTemplateNetworks(tx, service, networks);
   if (!templateNetworks?.some(isMissingDefault)) return templateNetworks;
-  await insertDefaultNetworks(tx, ctx, [tenantId]);
-  return listTemplateNetworks(tx, tenantId, networks);
+  await insertDefaultNetworks(tx, ctx, [service.tenantId]);
+  return listTemplateNetworks(tx, service, networks);
 }
 
 function isMissingDefault({ network, networkId }: TemplateNetwork): boolean {

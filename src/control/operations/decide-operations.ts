@@ -215,11 +215,11 @@ async function findFittingResizes(
  * stopped sets, and sets of a service without surge also stop first.
  */
 function chooseStep(
-  { desired, isAvailable, isForced, to }: WaitingOperation,
+  { desired, isAvailable, isForced, hasStaticAddress, to }: WaitingOperation,
   budget: DisruptionBudget,
 ): "replace-first" | "stop-first" {
   const mustStop = desired === "stopped" || to.volumeBytes > 0 || isForced || !permitsSurge(budget);
-  return mustStop || !isAvailable ? "stop-first" : "replace-first";
+  return mustStop || hasStaticAddress || !isAvailable ? "stop-first" : "replace-first";
 }
 
 function whyNotMovable(operation: WaitingOperation): Reason | undefined {

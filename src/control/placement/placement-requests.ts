@@ -137,7 +137,9 @@ export async function buildServiceRequests(
     const key = JSON.stringify(template.networks);
     const known = byNetworks.get(key); // null without a networked host
     const templateNetworks =
-      known === undefined ? await listTemplateNetworks(q, tenantId, template.networks) : known;
+      known === undefined
+        ? await listTemplateNetworks(q, { tenantId, serviceId }, template.networks)
+        : known;
     byNetworks.set(key, templateNetworks);
     const { ports } = template;
     const takenHostPorts = await listTakenHostPorts(q, listFixedHostPorts(ports));
@@ -240,7 +242,8 @@ export function toConstraints(
  */
 function listSubnets(templateNetworks: readonly TemplateNetwork[]): SubnetSupply[] {
   return templateNetworks.flatMap(({ network, networkId, subnets }) => {
-    if (networkId !== null) return subnets;
+    // A static address is not one of the free ones.
+    if (networkId !== null) return subnets.filter(({ address }) => address === null);
     return network === DEFAULT_NETWORK ? [] : { id: network, free: 0 };
   });
 }
@@ -272,7 +275,9 @@ function withoutSubnets(
 ): PlacementConstraints {
   if (ownSubnetIds.length === 0) return constraints;
   const subnets = constraints.subnets.filter(({ id }) => !ownSubnetIds.includes(id));
-  return { ...constraints, subnets };
+  // Its static address is its own.
+  const isOwn = constraints.addressFault === "address-taken";
+  return { ...constraints, subnets, ...(isOwn ? { addressFault: undefined } : {}) };
 }
 
 function sumUncountedSets(departing: readonly DepartingSets[]): ReadonlyMap<string, number> {

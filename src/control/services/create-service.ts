@@ -22,6 +22,7 @@ import { assertGranted } from "../tenancy/grants.ts";
 import { computeSetAmounts, assertWithinQuota, computeSetGrowth } from "../tenancy/quota.ts";
 import { jobsForNewSets, SETS_ADDED_MAX } from "../replicas/reconcile-replicas.ts";
 import { assertSupported } from "../runtime/supported-features.ts";
+import { ensureStaticDefaultNetwork } from "../networks/default-network.ts";
 import { assertNetworksExist } from "../networks/assert-networks-exist.ts";
 import { assertNameFree } from "./assert-name-free.ts";
 import { formatCount } from "../../lib/text/format-count.ts";
@@ -40,6 +41,7 @@ export async function createService(
   body: CreateService,
 ): Promise<ServiceChange> {
   assertSupported(ctx.settings, body);
+  await ensureStaticDefaultNetwork(ctx, tenantId, body.template);
   const service: ServiceRow = {
     id: newId("svc"),
     tenantId,

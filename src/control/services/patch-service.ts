@@ -22,6 +22,8 @@ import type { ControlContext } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { decideChangedService } from "../replicas/decide-service-replicas.ts";
 import { assertGeneration, assertNotDeleting } from "../runtime/preconditions.ts";
+import { ensureStaticDefaultNetwork } from "../networks/default-network.ts";
+import { assertSingleReplica } from "./assert-single-replica.ts";
 import { assertNetworksExist } from "../networks/assert-networks-exist.ts";
 import { getTemplateSize } from "./create-service.ts";
 import { readChangedService } from "./get-service.ts";
@@ -48,6 +50,7 @@ export async function patchService(
   patch: PatchService,
 ): Promise<ServiceChange> {
   assertSupported(ctx.settings, patch);
+  await ensureStaticDefaultNetwork(ctx, tenantId, patch.template);
   return unitOfWork(ctx, async (tx) => {
     const service = await lockServiceByName(tx, tenantId, name);
     if (!service) throw notFound("service");
@@ -58,6 +61,7 @@ export async function patchService(
     if (patch.template) await assertNetworksExist(tx, tenantId, patch.template);
     if (patch.template) await applyTemplate(tx, service, changed, patch.template);
     if (patch.adopt) await adoptTarget(tx, changed);
+    if (patch.template || patch.autoscale) await assertSingleReplica(tx, changed);
     const decision = await decideChangedService(tx, service, changed);
     changed.desiredReplicas = decision.desired;
     const hasVolume = changed.size.volumeBytes > 0 || Boolean(patch.template?.volume);

@@ -11,6 +11,7 @@ import type { ControlContext } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { decideChangedService } from "../replicas/decide-service-replicas.ts";
 import { assertGeneration, assertNotDeleting } from "../runtime/preconditions.ts";
+import { assertSingleReplica } from "./assert-single-replica.ts";
 import { readChangedService } from "./get-service.ts";
 import { assertGranted } from "../tenancy/grants.ts";
 import { assertWithinQuota, computeSetGrowth } from "../tenancy/quota.ts";
@@ -35,6 +36,7 @@ export async function scaleService(
     assertGeneration(service, generation);
     assertNotDeleting(service);
     assertWithinBounds(service, replicas);
+    await assertSingleReplica(tx, { ...service, replicas });
     const before = service.desiredReplicas;
     const { desired, because } = await decideChangedService(tx, service, { ...service, replicas });
     const effects = describe(before, desired, replicas, because);

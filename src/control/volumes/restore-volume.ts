@@ -94,6 +94,7 @@ export async function restoreVolume(
       ...placement,
       generation: 1,
       tenantId,
+      serviceId: service.id,
       host,
       template,
     });
@@ -155,16 +156,12 @@ async function chooseForSet(
     hostId: string;
     generation: number;
     tenantId: string;
+    serviceId: string;
     host: TakingHost;
     template: SetTemplate;
   },
 ): Promise<ChosenForPlacements> {
-  const templateNetworks = await ensureTemplateNetworks(
-    tx,
-    ctx,
-    set.tenantId,
-    set.template.networks,
-  );
+  const templateNetworks = await ensureTemplateNetworks(tx, ctx, set, set.template.networks);
   const publishedPorts = listPublished(set.template.ports);
   const { placements, chosen, isContended } = await chooseForPlacements(tx, [set], {
     requests: new Map([[set.setId, { templateNetworks, publishedPorts }]]),

@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 import { DOCKER_NETWORKS_MAX, ENDPOINTS_MAX } from "./driver-records.ts";
 import { SETS_PER_HOST_MAX } from "../../contracts/agent-protocol/protocol.ts";
-import { NETWORKS_PER_SET_MAX } from "../../contracts/api/set-template.ts";
+import { NETWORKS_PER_SET_MAX } from "../../contracts/api/template-networks.ts";
 import { newId } from "../../lib/ids.ts";
 import { networkStateSchema } from "../../contracts/network-driver/network-state.ts";
 import { networkBasics } from "../../../test/support/network/host-network.ts";

@@ -57,7 +57,11 @@ async function tryToPlaceOn(
 ): Promise<"placed" | "refused" | "contended"> {
   return withTx(f.ctx.db, async (tx) => {
     await lockHosts(tx, [hostId]);
-    const templateNetworks = await listTemplateNetworks(tx, f.tenantId, [{ network: "net" }]);
+    const templateNetworks = await listTemplateNetworks(
+      tx,
+      { tenantId: f.tenantId, serviceId: "" },
+      [{ network: "net" }],
+    );
     const placement = {
       placementId: newId("plc"),
       setId,

@@ -65,7 +65,6 @@ const unknownAddress = {
 const reportedNetwork = { networkId: "net", mac: unknownAddress.mac, addresses: ["10.0.0.2"] };
 
 export const networkSamples: Samples = {
-  areAddressesUnknown: (q) => [unknownAddresses.areAddressesUnknown(q)],
   noteUnknownAddresses: (q) => [
     unknownAddresses.noteUnknownAddresses(q, ids),
     unknownAddresses.noteUnknownAddresses(q, "all"),
@@ -106,10 +105,20 @@ export const networkSamples: Samples = {
     attachments.listSetAttachments(q, ["set"]),
     attachments.listSetAttachments(q, ids),
   ],
-  listTemplateNetworks: (q) => [attachments.listTemplateNetworks(q, "tnt", [{ network: "web" }])],
+  listTemplateNetworks: (q) => [
+    attachments.listTemplateNetworks(q, { tenantId: "tnt", serviceId: "svc" }, [
+      { network: "web" },
+    ]),
+  ],
   listNetworkNames: (q) => [
     networks.listNetworkNames(q, "tnt", ["web"], true),
     networks.listNetworkNames(q, "tnt", ["web", "db"], false),
+  ],
+  listSubnetRanges: (q) => [networks.listSubnetRanges(q, "tnt", ids)],
+  findStaticAddresses: (q) => [
+    assignAddresses.findStaticAddresses(q, [
+      { setId: "set", subnetId: "sub", address: "10.0.0.2" },
+    ]),
   ],
   claimSubnets: (q) => [
     assignAddresses.claimSubnets(q, ["sub"]),

@@ -479,6 +479,7 @@ const services: Samples = {
   updateService: (q) => [writeServices.updateService(q, service)],
   insertRevision: (q) => [revisions.insertRevision(q, "svc", body.template)],
   getSizedTemplate: (q) => [writeServices.getSizedTemplate(q, service)],
+  hasStaticAddress: (q) => [writeServices.hasStaticAddress(q, "svc", [1, 2])],
   findTemplate: (q) => [writeServices.findTemplate(q, "svc", 1)],
   closeDeletedServices: (q) => [
     closeServices.closeDeletedServices(q, 1),

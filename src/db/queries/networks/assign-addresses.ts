@@ -1,5 +1,7 @@
 import { sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
+import { addressesUnknownSql } from "./unknown-addresses.ts";
+import { hasLeftSql, isAssignableSql } from "./template-networks.ts";
 import { anyOf, queryRows, secondsAgo } from "../runtime/query.ts";
 
 /** A subnet whose row the transaction has locked. */
@@ -13,13 +15,16 @@ export interface LockedSubnet {
  * Locks those of the subnets that no other transaction has locked: after hosts, and before sets.
  * Until the transaction ends, no other one assigns an address of them.
  *
+ * It locks none while hosts have not reported the addresses of their sets: see addressesUnknownSql.
+ *
  * It does not wait. The caller has locked hosts of many tenants, and a tenant can hold the locks of
  * its subnets, by changes of its networks.
  */
 export async function claimSubnets(q: Queryable, ids: readonly string[]): Promise<LockedSubnet[]> {
   return queryRows(
     q,
-    sql`select id, family, cidr::text as cidr from subnets where id = ${anyOf(ids)} order by id for no key update skip locked`,
+    sql`select id, family, cidr::text as cidr from subnets where id = ${anyOf(ids)} and not ${addressesUnknownSql}
+        order by id for no key update skip locked`,
   );
 }
 
@@ -88,6 +93,33 @@ export async function findPreviousAddresses(
   );
 }
 
+/** A static address that a set needs. */
+export interface WantedStaticAddress {
+  setId: string;
+  subnetId: string;
+  address: string;
+}
+
+/**
+ * Finds those static addresses that their sets can get in locked subnets. No set has the address,
+ * or one of the same service has left it. Then `isReused` is true.
+ */
+export async function findStaticAddresses(
+  q: Queryable,
+  wanted: readonly WantedStaticAddress[],
+): Promise<(WantedStaticAddress & { isReused: boolean })[]> {
+  if (wanted.length === 0) return [];
+  return queryRows(
+    q,
+    sql`select w."setId", w."subnetId", host(w.address) as address, a.address is not null as "isReused"
+        from json_to_recordset(${JSON.stringify(wanted)}::json) as w("setId" text, "subnetId" text, address inet)
+          join subnets b on b.id = w."subnetId" and ${isAssignableSql(sql`w.address`)}
+          left join sets s on s.id = w."setId"
+          left join addresses a on a.subnet_id = w."subnetId" and a.address = w.address
+        where a.address is null or (a.state = 'quarantined' and a.set_id = w."setId") or ${hasLeftSql(sql`s.service_id`)}`,
+  );
+}
+
 /** Lists the subnets of which these sets have an address, by set. */
 export async function listSubnetsOfSets(
   q: Queryable,
@@ -112,7 +144,7 @@ export interface ChosenAddress {
   /** The position of the network in the template of the set, from 0. */
   networkIndex: number;
   mac: string;
-  /** The set had it before, and it is still quarantined. */
+  /** It is still quarantined: the set had it before, or a static address an earlier set. */
   isReused: boolean;
 }
 
@@ -141,12 +173,13 @@ export async function insertAddresses(
           insert into addresses (subnet_id, address, set_id, network_index, mac)
           select "subnetId", address, "setId", "networkIndex", mac from placed where not "isReused" returning subnet_id
         ), reused as (
-          update addresses a set state = 'assigned', quarantined_at = null, network_index = p."networkIndex", mac = p.mac
-          from placed p where p."isReused" and a.subnet_id = p."subnetId" and a.address = p.address and a.set_id = p."setId"
+          update addresses a set state = 'assigned', quarantined_at = null, set_id = p."setId", network_index = p."networkIndex", mac = p.mac
+          from placed p where p."isReused" and a.subnet_id = p."subnetId" and a.address = p.address and a.state = 'quarantined'
         )
-        update subnets s set unavailable = s.unavailable + (select count(*) from added where subnet_id = s.id), last_offset = n."lastOffset"
-        from json_to_recordset(${JSON.stringify(cursors)}::json) as n("subnetId" text, "lastOffset" bigint)
-        where s.id = n."subnetId"`,
+        update subnets s set unavailable = s.unavailable + c.count, last_offset = coalesce(n."lastOffset", s.last_offset)
+        from (select subnet_id, count(*) from added group by subnet_id) c
+          left join json_to_recordset(${JSON.stringify(cursors)}::json) as n("subnetId" text, "lastOffset" bigint) on n."subnetId" = c.subnet_id
+        where s.id = c.subnet_id`,
   );
 }
 

@@ -155,6 +155,27 @@ export async function replaceSubnets(
   );
 }
 
+/** A subnet of a named network, with the addresses that Berth may assign. */
+export interface SubnetRanges {
+  network: string;
+  cidr: string;
+  ranges: OffsetRange[];
+}
+
+/** Lists the subnets of networks: at most two of each. */
+export async function listSubnetRanges(
+  q: Queryable,
+  tenantId: string,
+  names: readonly string[],
+): Promise<SubnetRanges[]> {
+  return queryRows(
+    q,
+    sql`select n.name as network, b.cidr::text as cidr, b.ranges
+        from networks n join subnets b on b.network_id = n.id
+        where n.tenant_id = ${tenantId} and n.name = ${anyOf(names)} order by n.name, b.family`,
+  );
+}
+
 /** Deletes a locked network with its subnets and their quarantined addresses. */
 export async function deleteNetworkRow(q: Queryable, networkId: string): Promise<void> {
   await q.delete(networks).where(eq(networks.id, networkId));

@@ -55,7 +55,7 @@ export async function claimServicesToAddress(
           from services v where v.id = ${anyOf(ids)} and ${isUnaddressedSql} order by v.id for no key update skip locked
         )
         select l.id, l.tenant_id as "tenantId", l.name, l.is_reported as "isReported",
-          ${selectTemplateNetworks(sql`l.tenant_id`, sql`r.template->'networks'`)} as networks,
+          ${selectTemplateNetworks({ tenantId: sql`l.tenant_id`, serviceId: sql`l.id` }, sql`r.template->'networks'`)} as networks,
           (select coalesce(json_agg(json_build_object('networkId', b.network_id, 'subnetId', b.id)), '[]')
             from addresses a join subnets b on b.id = a.subnet_id where a.service_id = l.id and a.state = 'assigned') as held
         from locked l join revisions r on r.service_id = l.id and r.number = l.revision order by l.id`,

@@ -12,9 +12,17 @@ export interface TemplateNetwork {
   network: string;
   /** Null if the tenant has no network of this name. */
   networkId: string | null;
-  subnets: { id: string; family: 4 | 6; free: number }[];
+  subnets: TemplateSubnet[];
   /** Why no set can get an address of the network now. Null if nothing prevents it. */
   fault: AddressFault | null;
+}
+
+export interface TemplateSubnet {
+  id: string;
+  family: 4 | 6;
+  free: number;
+  /** The static address of the template in this subnet. */
+  address: string | null;
 }
 
 const features = sql.raw(`'["${NETWORKS_FEATURE}"]'`);
@@ -25,11 +33,24 @@ const features = sql.raw(`'["${NETWORKS_FEATURE}"]'`);
  */
 export const hasNetworkedHostSql = sql`exists (select 1 from hosts where capabilities->'features' @> ${features})`;
 
-/** A list of TemplateNetwork, in the order of the template's networks. */
-export function selectTemplateNetworks(tenantId: SQL, networks: SQL): SQL {
+/**
+ * A list of TemplateNetwork, in the order of the template's networks. A static address is taken
+ * unless no row has it, or a set of the same service has left it.
+ */
+export function selectTemplateNetworks(
+  { tenantId, serviceId }: { tenantId: SQL; serviceId: SQL },
+  networks: SQL,
+): SQL {
+  const isStatic = sql`named.entry ? 'address'`;
+  const address = sql`(named.entry->>'address')::inet`;
   return sql`(select coalesce(json_agg(json_build_object('network', named.entry->>'network', 'networkId', n.id,
-      'fault', case when ${addressesUnknownSql} then 'addresses-unknown' end, 'subnets',
-      (select coalesce(json_agg(json_build_object('id', b.id, 'family', b.family, 'free', b.usable - b.unavailable) order by b.family), '[]')
+      'fault', case when ${addressesUnknownSql} then 'addresses-unknown'
+        when ${isStatic} and not exists (select 1 from subnets b where b.network_id = n.id and ${isAssignableSql(address)}
+          and not exists (select 1 from addresses a where a.subnet_id = b.id and a.address = ${address} and not ${hasLeftSql(serviceId)}))
+        then 'address-taken' end,
+      'subnets',
+      (select coalesce(json_agg(json_build_object('id', b.id, 'family', b.family, 'free', b.usable - b.unavailable,
+          'address', case when ${isStatic} and ${address} << b.cidr then host(${address}) end) order by b.family), '[]')
         from subnets b where b.network_id = n.id)) order by named.place), '[]')
     from jsonb_array_elements(${networks}) with ordinality named(entry, place)
       left join networks n on n.tenant_id = ${tenantId} and n.name = named.entry->>'network')`;
@@ -60,14 +81,23 @@ export async function listSetAttachments(
   return new Map(rows.map(({ setId, attachments }) => [setId, attachments]));
 }
 
-/** Lists the networks of a template. Null without a networked host. */
+/** SQL condition: Berth may assign the address in the subnet `b`. */
+export const isAssignableSql = (address: SQL) => sql`${address} << b.cidr and exists (
+  select 1 from jsonb_array_elements(b.ranges) r
+  where ${address} between host(b.cidr)::inet + (r->>0)::bigint and host(b.cidr)::inet + (r->>1)::bigint)`;
+
+/** SQL condition: the address `a` is quarantined, and a set of the service had it last. */
+export const hasLeftSql = (serviceId: SQL) => sql`(a.state = 'quarantined'
+  and exists (select 1 from sets z where z.id = a.set_id and z.service_id = ${serviceId}))`;
+
+/** Lists the networks of a template of a service. Null without a networked host. */
 export async function listTemplateNetworks(
   q: Queryable,
-  tenantId: string,
+  { tenantId, serviceId }: { tenantId: string; serviceId: string },
   networks: SetTemplate["networks"],
 ): Promise<TemplateNetwork[] | null> {
   const networksSql = selectTemplateNetworks(
-    sql`${tenantId}`,
+    { tenantId: sql`${tenantId}`, serviceId: sql`${serviceId}` },
     sql`${JSON.stringify(networks)}::jsonb`,
   );
   const [row] = await queryRows<{ networks: TemplateNetwork[] | null }>(

@@ -19,14 +19,6 @@ const HOST_WAIT_MAX = sql.raw("interval '10 minutes'");
 export const addressesUnknownSql = sql`exists (select 1 from hosts u
   where u.addresses_unknown_since > now() - case when u.state = 'lost' then ${LOST_HOST_WAIT} else ${HOST_WAIT_MAX} end)`;
 
-export async function areAddressesUnknown(q: Queryable): Promise<boolean> {
-  const [row] = await queryRows<{ isUnknown: boolean }>(
-    q,
-    sql`select ${addressesUnknownSql} as "isUnknown"`,
-  );
-  return row?.isUnknown ?? false;
-}
-
 /** SQL condition: the agent of a host connects sets to networks, so it reports their addresses. */
 const connectsSetsSql = sql.raw(`capabilities->'features' ? '${ATTACHMENTS_FEATURE}'`);
 

@@ -125,6 +125,8 @@ export interface WaitingOperation {
   isAvailable: boolean;
   hasVolumeData: boolean;
   toRevision: number;
+  /** A replacement could not have the address of the set at the same time. */
+  hasStaticAddress: boolean;
   to: { cpuMillis: number; memoryBytes: number; volumeBytes: number };
   /** Booked on its host. */
   cpuMillis: number;
@@ -150,6 +152,8 @@ export async function listDueOperations(
           h.draining as "isHostDraining", s.desired, s.ready as "isAvailable", ${volumeDataSql} as "hasVolumeData",
           ${forcedDrainSql} as "isForced",
           coalesce(o.to_revision, s.revision) as "toRevision",
+          exists (select 1 from revisions r where r.service_id = s.service_id and r.number = coalesce(o.to_revision, s.revision)
+            and r.template @? '$.networks[*].address') as "hasStaticAddress",
           json_build_object('cpuMillis', coalesce(o.cpu_millis, s.cpu_millis), 'memoryBytes', coalesce(o.memory_bytes, s.memory_bytes),
             'volumeBytes', coalesce(o.volume_bytes, s.volume_bytes)) as to,
           s.cpu_millis::float8 as "cpuMillis", s.memory_bytes::float8 as "memoryBytes", s.volume_bytes::float8 as "volumeBytes"

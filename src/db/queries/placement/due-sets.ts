@@ -156,7 +156,7 @@ const setsAndSpecs = sql`
       'networks', r.template->'networks',
       'ports', r.template->'ports',
       'takenHostPorts', ${selectTakenHostPorts(sql`r.template->'ports'`)},
-      'templateNetworks', case when ${hasNetworkedHostSql} then ${selectTemplateNetworks(sql`s.tenant_id`, sql`r.template->'networks'`)} end)), '[]')
+      'templateNetworks', case when ${hasNetworkedHostSql} then ${selectTemplateNetworks({ tenantId: sql`s.tenant_id`, serviceId: sql`s.id` }, sql`r.template->'networks'`)} end)), '[]')
     from (select distinct service_id, revision from due) w join services s on s.id = w.service_id
       cross join lateral (select template from revisions where service_id = w.service_id and number = w.revision limit 1) r) as specs`;
 

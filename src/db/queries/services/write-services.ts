@@ -336,6 +336,20 @@ export async function getSizedTemplate(
   return templateWithSize(template, service.size);
 }
 
+/** Whether one of two revisions has a static address. */
+export async function hasStaticAddress(
+  q: Queryable,
+  serviceId: string,
+  revisions: readonly [number, number],
+): Promise<boolean> {
+  const rows = await queryRows<unknown>(
+    q,
+    sql`select 1 from revisions where service_id = ${serviceId} and number in (${revisions[0]}, ${revisions[1]})
+          and template @? '$.networks[*].address' limit 1`,
+  );
+  return rows.length > 0;
+}
+
 export async function findTemplate(
   q: Queryable,
   serviceId: string,
