@@ -187,7 +187,7 @@ export class NetworkDriver {
       const count = await switchPort.countFlows(signal);
       if (count !== flows.appliedFlowCount) flows.markOutdated();
       if (flows.isOutdated) await flows.apply(signal);
-      else await flows.endStaleConnections(signal);
+      else await flows.endConnections(signal);
     });
   }
 
@@ -224,7 +224,7 @@ export class NetworkDriver {
     const networks = this.#state.listUnenforced();
     if (networks.length === 0) return "";
     const [first] = networks;
-    return `A later release has stored rules for ${first} and ${networks.length - 1} other networks. This release cannot enforce rules, and permits no new connection there until the host's agent sends its network state.`;
+    return `A later release has stored rules for ${first} and ${networks.length - 1} other networks that this release does not know. It permits no new connection there until the host's agent sends its network state.`;
   }
 
   async #acceptNetworkState(state: LoadedNetworkState): Promise<AcceptedState> {
@@ -235,14 +235,19 @@ export class NetworkDriver {
     });
     this.#ctx.flows.markOutdated();
     const { log } = this.#ctx;
-    const isStored = this.#state.save().then(
-      () => true,
-      (error: unknown) => {
+    const save = async (): Promise<boolean> => {
+      try {
+        await this.#state.save();
+        return true;
+      } catch (error) {
         log.warn({ err: error }, "cannot store a new network state");
         return false;
-      },
-    );
-    return { isApplied: await applyFlows(this.#ctx), isStored: await isStored };
+      }
+    };
+    const isStored = save();
+    const isApplied = await applyFlows(this.#ctx);
+    // The flows may have completed the requests to end connections.
+    return { isApplied, isStored: (await isStored) && (await save()) };
   }
 
   async #noteProblem(of: keyof Problems, work: () => Promise<void>): Promise<void> {

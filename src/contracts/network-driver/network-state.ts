@@ -143,6 +143,7 @@ export const storedNetworkStateSchema = z
   .object({
     ...networkStateSchema.shape,
     networks: z.array(storedNetworkSchema).max(NETWORKS_PER_HOST_MAX),
+    endRequests: z.array(networkIdSchema).max(NETWORKS_PER_HOST_MAX).default([]),
   })
   .superRefine(checkNetworks);
 
@@ -152,6 +153,8 @@ export type HostService = HostNetwork["services"][number];
 /** A network state, or one that the driver has loaded. */
 export type LoadedNetworkState = Omit<NetworkState, "networks"> & {
   networks: (HostNetwork & { hasUnknownRules?: boolean })[];
+  /** The networks whose forbidden connections the driver has not ended yet. */
+  endRequests?: string[];
 };
 
 function checkNetworks(

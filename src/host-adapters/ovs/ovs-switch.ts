@@ -12,6 +12,7 @@ import {
 import { isAborted, toAbortError } from "../../lib/async/abort.ts";
 import { CommandError, runCommand } from "../exec.ts";
 import { diffFlows } from "./diff-flows.ts";
+import { endTrackedConnections } from "./tracked-connections.ts";
 
 const vsctl = "/usr/bin/ovs-vsctl";
 const ofctl = "/usr/bin/ovs-ofctl";
@@ -32,11 +33,6 @@ const pingTimeoutMs = 2_000;
 const kernelConnectionsFile = "/proc/sys/net/netfilter/nf_conntrack_max";
 /** A network may use an eighth of the host's tracked connections. */
 const connectionShares = 8;
-
-/** One connection in a line of `dpctl/dump-conntrack`. */
-const connectionPattern = /\borig=\(src=[^,]+,dst=([\da-f.:]+),[^)]*\),reply=\(src=([\da-f.:]+),/g;
-const endPassesMax = 8;
-const endsPerPassMax = 64;
 
 export interface OvsSwitchOptions {
   /** The name of the integration bridge. */
@@ -253,27 +249,12 @@ class OvsSwitch implements SwitchPort {
     await this.#ofctl(args, { timeoutMs: flowsTimeoutMs, signal, input });
   }
 
-  async endConnections(
-    { zone, addresses }: TrackedConnections,
-    signal: AbortSignal,
-  ): Promise<void> {
-    const dpctl = (command: string, ...args: string[]) => {
+  async endConnections(connections: TrackedConnections, signal: AbortSignal): Promise<void> {
+    await endTrackedConnections(connections, (command, ...args) => {
       // Open vSwitch 3.1 accepts no datapath together with a zone.
-      const all = ["--target=ovs-vswitchd", `dpctl/${command}`, `zone=${zone}`, ...args];
-      return this.#run(appctl, all, { timeoutMs: listTimeoutMs, signal });
-    };
-    if (!addresses) {
-      await dpctl("flush-conntrack");
-      return;
-    }
-    // The daemon lists connections while it removes some, and misses others.
-    for (let pass = 1; pass <= endPassesMax; pass++) {
-      const filters = listTranslations(await dpctl("dump-conntrack"), addresses);
-      if (filters.length === 0) return;
-      for (const filter of filters.slice(0, endsPerPassMax))
-        await dpctl("flush-conntrack", ...filter);
-    }
-    throw new SwitchError(`Some connections in the conntrack zone ${zone} are left.`);
+      const head = ["--target=ovs-vswitchd", `dpctl/${command}`, `zone=${connections.zone}`];
+      return this.#run(appctl, [...head, ...args], { timeoutMs: listTimeoutMs, signal });
+    });
   }
 
   async countFlows(signal: AbortSignal): Promise<number> {
@@ -325,23 +306,6 @@ class OvsSwitch implements SwitchPort {
       throw new SwitchError(`Open vSwitch failed: ${error.message}`, { cause: error });
     }
   }
-}
-
-/**
- * Returns the filters of `flush-conntrack` for the translated connections to these addresses: the
- * original destination, and the source of the answers.
- */
-function listTranslations(dump: string, addresses: ReadonlySet<string>): [string, string][] {
-  const filters = new Map<string, [string, string]>();
-  for (const [, original = "", answering = ""] of dump.matchAll(connectionPattern)) {
-    if (original === answering || !addresses.has(answering)) continue;
-    const field = answering.includes(":") ? "ct_ipv6" : "ct_nw";
-    filters.set(`${original} ${answering}`, [
-      `${field}_dst=${original}`,
-      `${field}_src=${answering}`,
-    ]);
-  }
-  return [...filters.values()];
 }
 
 interface CallOptions {

@@ -10,11 +10,16 @@ export class StoredNetworkState {
   #current: LoadedNetworkState | undefined;
   #isUnsaved = false;
   #isUnreadable: boolean;
+  /** By network: the `endConnectionsCount` for which the driver has not ended connections yet. */
+  readonly #endRequests = new Map<string, number>();
 
   constructor(store: StateStore<LoadedNetworkState>, loaded: LoadedState<LoadedNetworkState>) {
     this.#store = store;
     this.#current = "value" in loaded ? loaded.value : undefined;
     this.#isUnreadable = loaded.kind === "invalid";
+    const requests = new Set(this.#current?.endRequests);
+    for (const { networkId, endConnectionsCount } of this.#current?.networks ?? [])
+      if (requests.has(networkId)) this.#endRequests.set(networkId, endConnectionsCount);
   }
 
   /** Undefined before the first state. */
@@ -43,17 +48,53 @@ export class StoredNetworkState {
   accept(state: NetworkState): number | undefined {
     const current = this.#current;
     if (current?.source === state.source && current.version > state.version) return current.version;
+    this.#requestEnds(state);
     this.#current = state;
     this.#isUnreadable = false;
     this.#isUnsaved = true;
     return undefined;
   }
 
+  /** The networks whose forbidden connections the driver must end, with the request's count. */
+  listEndRequests(): [networkId: string, count: number][] {
+    return [...this.#endRequests];
+  }
+
+  /** Call it when the forbidden connections are ended. A later request remains. */
+  completeEndRequest(networkId: string, count: number): void {
+    if (this.#endRequests.get(networkId) !== count) return;
+    this.#endRequests.delete(networkId);
+    this.#isUnsaved = true;
+  }
+
+  /** A network that is new on the host has no connections that its rules forbid. */
+  #requestEnds({ networks }: NetworkState): void {
+    const before = new Map(
+      this.#current?.networks.map((one) => [one.networkId, one.endConnectionsCount]),
+    );
+    const present = new Set(networks.map(({ networkId }) => networkId));
+    for (const networkId of this.#endRequests.keys())
+      if (!present.has(networkId)) this.#endRequests.delete(networkId);
+    for (const { networkId, endConnectionsCount } of networks) {
+      const previous = before.get(networkId);
+      if (previous !== undefined && previous !== endConnectionsCount)
+        this.#endRequests.set(networkId, endConnectionsCount);
+    }
+  }
+
   /** Stores the current state unless it is stored. Resolves once it is durable. */
   async save(): Promise<void> {
     const state = this.#current;
     if (!this.#isUnsaved || !state) return;
-    await this.#store.save(() => this.#current ?? state);
-    if (this.#current === state) this.#isUnsaved = false;
+    this.#isUnsaved = false;
+    try {
+      await this.#store.save(() => ({
+        ...(this.#current ?? state),
+        endRequests: [...this.#endRequests.keys()],
+      }));
+    } catch (error) {
+      this.#isUnsaved = true;
+      throw error;
+    }
   }
 }

@@ -13,6 +13,7 @@ import type { LinkNames } from "../model/link-names.ts";
 import { type ListedPort, type SwitchPort, TUNNEL_PORT } from "../ports/switch-port.ts";
 import type { Log } from "../../lib/log.ts";
 import type { EndpointRecords } from "./endpoint-records.ts";
+import { ForbiddenConnections } from "./forbidden-connections.ts";
 import { StaleConnections } from "./stale-connections.ts";
 import type { StoredNetworkState } from "./stored-network-state.ts";
 
@@ -47,10 +48,12 @@ export class SwitchFlows {
   #hasAllRecords: boolean;
   #isUplinkOpen = false;
   readonly #staleConnections: StaleConnections;
+  readonly #forbiddenConnections: ForbiddenConnections;
 
   constructor(sources: FlowSources) {
     this.#sources = sources;
     this.#staleConnections = new StaleConnections(sources);
+    this.#forbiddenConnections = new ForbiddenConnections(sources);
     this.#hasAllRecords = sources.hasAllRecords;
     this.#apply = coalesce((signal) => this.#replace(signal));
   }
@@ -95,11 +98,12 @@ export class SwitchFlows {
   }
 
   /**
-   * Ends tracked connections to deleted sets. `apply` does so for a bounded number of sets,
-   * and the caller repeats this for the others, or after a failure.
+   * Ends tracked connections to deleted sets, and those that changed rules forbid. `apply` does so
+   * for a bounded number of networks. The caller repeats this for the others, or after a failure.
    */
-  async endStaleConnections(signal: AbortSignal): Promise<void> {
+  async endConnections(signal: AbortSignal): Promise<void> {
     await this.#staleConnections.end(signal);
+    await this.#forbiddenConnections.end(signal);
   }
 
   async #replace(signal: AbortSignal = new AbortController().signal): Promise<void> {
@@ -115,12 +119,14 @@ export class SwitchFlows {
         );
       const ports = await this.#sources.switchPort.listPorts(signal);
       const networks = this.#assignZones();
-      const flows = this.#compile(networks, ports);
+      const localPorts = this.#listLocalPorts(ports);
+      const flows = this.#compile(networks, localPorts, ports);
       await this.#sources.switchPort.replaceFlows(flows, signal);
       this.#appliedFlowCount = flows.length;
       this.#appliedPorts = this.#describePorts(ports);
       this.#staleConnections.update(networks);
-      await this.#staleConnections.end(signal);
+      this.#forbiddenConnections.update(networks, localPorts);
+      await this.endConnections(signal);
     } catch (error) {
       this.#isOutdated = true;
       throw error;
@@ -151,10 +157,14 @@ export class SwitchFlows {
     }));
   }
 
-  #compile(networks: readonly FlowNetwork[], ports: readonly ListedPort[]): string[] {
+  #compile(
+    networks: readonly FlowNetwork[],
+    localPorts: readonly LocalPort[],
+    ports: readonly ListedPort[],
+  ): string[] {
     return compileFlows({
       datapath: this.#sources.datapath,
-      localPorts: this.#listLocalPorts(ports),
+      localPorts,
       networks,
       tunnelPort: ports.find(({ name }) => name === TUNNEL_PORT)?.ofPort,
       uplink: this.#findUplink(ports),

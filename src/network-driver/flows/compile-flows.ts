@@ -4,7 +4,7 @@ import type { HostRule } from "../../contracts/network-driver/host-rule.ts";
 import { compileConstantFlows } from "./constant-flows.ts";
 import { compileRules } from "./compile-rules.ts";
 import { compileServices, type FlowService } from "./compile-services.ts";
-import { checkMac, familyOf, linkLocalOf, requestFor } from "./flow-addresses.ts";
+import { checkMac, familyOf, listPortAddresses, requestFor } from "./flow-addresses.ts";
 import {
   compareFlows,
   type Datapath,
@@ -142,7 +142,7 @@ function compileSender(
   const own = `${register.network}=${network.vni},in_port=${ofPort}`;
   const service = load(numbers.ofAddresses(addresses), register.fromService);
   const accept = `${loadNetwork(network)},${service},goto_table:${table.neighbors}`;
-  return withLinkLocal(mac, addresses).flatMap((address) => {
+  return listPortAddresses(mac, addresses).flatMap((address) => {
     const requestOwn = `${requestFor(address)},${own}`;
     const matches =
       familyOf(address) === 4
@@ -163,7 +163,7 @@ function compileSender(
 function compileDiscovery(network: FlowNetwork, { ofPort, mac, addresses }: LocalPort): Flow[] {
   const load = loadNetwork(network);
   const sender = `in_port=${ofPort},dl_src=${mac}`;
-  return withLinkLocal(mac, addresses)
+  return listPortAddresses(mac, addresses)
     .filter((address) => familyOf(address) === 6)
     .flatMap((address) =>
       [mac, "00:00:00:00:00:00"].flatMap((option) => {
@@ -202,7 +202,7 @@ function compileNeighbors(
   const macs = new Map<string, string>();
   const gateways = { mac: GATEWAY_MAC, addresses: network.gateways };
   for (const { mac, addresses } of [...ports, gateways])
-    for (const address of withLinkLocal(mac, addresses))
+    for (const address of listPortAddresses(mac, addresses))
       if (!macs.has(address)) macs.set(address, checkMac(mac));
   return [...macs].map(([address, mac]) => {
     const match = `${requestFor(address)},${register.network}=${network.vni}`;
@@ -337,15 +337,9 @@ export function uplinkAddress(firstAddress: string, conntrackZone: number): stri
   return formatAddress({ family: 4, value: first.value + BigInt(conntrackZone) });
 }
 
-/** The kernel gives a link-local address to each interface with an IPv6 address. */
-function withLinkLocal(mac: string, addresses: readonly string[]): string[] {
-  const hasIpv6 = addresses.some((address) => familyOf(address) === 6);
-  return [...new Set(hasIpv6 ? [...addresses, linkLocalOf(mac)] : addresses)];
-}
-
 /** The port with all addresses that it may use. */
 function withAllAddresses({ mac, addresses }: { mac: string; addresses: readonly string[] }) {
-  return { addresses: withLinkLocal(mac, addresses) };
+  return { addresses: listPortAddresses(mac, addresses) };
 }
 
 function loadNetwork({ vni, conntrackZone }: FlowNetwork): string {

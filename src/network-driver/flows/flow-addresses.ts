@@ -37,3 +37,12 @@ export function requestFor(address: string): string {
     ? `arp,arp_op=1,arp_tpa=${address}`
     : `icmp6,icmpv6_type=135,icmpv6_code=0,nd_target=${address}`;
 }
+
+/**
+ * All addresses that a port may use. The kernel gives a link-local address to each interface with
+ * an IPv6 address.
+ */
+export function listPortAddresses(mac: string, addresses: readonly string[]): string[] {
+  const hasIpv6 = addresses.some((address) => familyOf(address) === 6);
+  return [...new Set(hasIpv6 ? [...addresses, linkLocalOf(mac)] : addresses)];
+}

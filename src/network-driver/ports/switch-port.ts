@@ -40,9 +40,8 @@ export interface SwitchPort {
    */
   replaceFlows(flows: readonly string[], signal: AbortSignal): Promise<void>;
   /**
-   * Removes the tracked connections that a translation leads to these addresses, so that the next
-   * packet of each is new. Without addresses, removes all connections of the zone. It resolves when
-   * none is left. It needs Open vSwitch 3.1, and fails on a host with bridges of both datapaths.
+   * Removes tracked connections, so that the next packet of each is new. It resolves when none is
+   * left. It needs Open vSwitch 3.1, and fails on a host with bridges of both datapaths.
    */
   endConnections(connections: TrackedConnections, signal: AbortSignal): Promise<void>;
   /**
@@ -64,11 +63,23 @@ export interface BridgePort {
   externalIds: Readonly<Record<string, string>>;
 }
 
+/** All connections of a zone, or some of them. */
 export interface TrackedConnections {
   /** The conntrack zone of one network. */
   zone: number;
-  /** The addresses after the translation, in canonical form. */
+  /** Only those that a translation leads to one of these addresses, in canonical form. */
   addresses?: ReadonlySet<string> | undefined;
+  /** Only those for which it returns true. Equal connections have equal results. */
+  isSelected?: ((connection: TrackedConnection) => boolean) | undefined;
+}
+
+/** A connection after the translation of its destination. */
+export interface TrackedConnection {
+  protocol: "tcp" | "udp" | "icmp" | "other";
+  from: string;
+  to: string;
+  /** The destination port of TCP and UDP. */
+  port: number | null;
 }
 
 export interface ListedPort extends BridgePort {

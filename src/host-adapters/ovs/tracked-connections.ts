@@ -1,0 +1,114 @@
+import {
+  SwitchError,
+  type TrackedConnection,
+  type TrackedConnections,
+} from "../../network-driver/ports/switch-port.ts";
+
+/** One connection in a line of `dpctl/dump-conntrack`. The last port is that of the receiver. */
+const connectionPattern =
+  /^(\w+),orig=\(src=([\da-f.:]+),dst=([\da-f.:]+)[^)]*\),reply=\(src=([\da-f.:]+),dst=[\da-f.:]+(?:,sport=(\d+))?/gm;
+const passesMax = 8;
+const filtersPerPassMax = 64;
+const protocolNumbers: Readonly<Record<string, number>> = {
+  icmp: 1,
+  igmp: 2,
+  tcp: 6,
+  udp: 17,
+  dccp: 33,
+  icmpv6: 58,
+  sctp: 132,
+  udplite: 136,
+};
+
+/** Runs a command of `ovs-appctl dpctl` for the zone of the connections. */
+type RunCommand = (command: string, ...args: string[]) => Promise<string>;
+
+/** See `SwitchPort.endConnections`. */
+export async function endTrackedConnections(
+  { zone, addresses, isSelected }: TrackedConnections,
+  run: RunCommand,
+): Promise<void> {
+  if (!addresses && !isSelected) {
+    await run("flush-conntrack");
+    return;
+  }
+  // The daemon lists connections while it removes some, and misses others.
+  for (let pass = 1; pass <= passesMax; pass++) {
+    const dump = await run("dump-conntrack");
+    const filters = isSelected
+      ? listFilters(dump, isSelected)
+      : listTranslations(dump, addresses ?? new Set());
+    if (filters.length === 0) return;
+    for (const filter of filters.slice(0, filtersPerPassMax))
+      await run("flush-conntrack", ...filter);
+  }
+  throw new SwitchError(`Some connections in the conntrack zone ${zone} are left.`);
+}
+
+interface ListedConnection extends TrackedConnection {
+  protocolName: string;
+  /** The destination before a translation. */
+  original: string;
+}
+
+/** Exported for tests: reads the output of `dump-conntrack`. */
+export function readConnections(dump: string): ListedConnection[] {
+  return [...dump.matchAll(connectionPattern)].map(
+    ([, protocolName = "", from = "", original = "", to = "", port]) => {
+      const isIcmp = protocolName === "icmp" || protocolName === "icmpv6";
+      const hasName = protocolName === "tcp" || protocolName === "udp";
+      return {
+        protocolName,
+        from,
+        original,
+        to,
+        protocol: isIcmp ? "icmp" : hasName ? protocolName : "other",
+        port: hasName && port !== undefined ? Number(port) : null,
+      };
+    },
+  );
+}
+
+/** The filters of `flush-conntrack` for the selected connections: one for each kind of them. */
+function listFilters(
+  dump: string,
+  isSelected: (connection: TrackedConnection) => boolean,
+): [string, string][] {
+  const seen = new Set<string>();
+  const filters: [string, string][] = [];
+  for (const connection of readConnections(dump)) {
+    const { protocolName, from, to, port } = connection;
+    const key = `${protocolName} ${from} ${to} ${port}`;
+    if (seen.has(key)) continue;
+    seen.add(key);
+    if (!isSelected(connection)) continue;
+    const number = protocolNumbers[protocolName] ?? Number.parseInt(protocolName, 10);
+    const protocol = Number.isNaN(number) ? "" : `,ct_nw_proto=${number}`;
+    const source = port === null ? "" : `,ct_tp_src=${port}`;
+    filters.push([
+      `${fieldOf(from)}_src=${from}${protocol}`,
+      `${fieldOf(to)}_src=${to}${protocol}${source}`,
+    ]);
+  }
+  return filters;
+}
+
+/**
+ * The filters for the translated connections to these addresses: the original destination, and the
+ * source of the answers.
+ */
+function listTranslations(dump: string, addresses: ReadonlySet<string>): [string, string][] {
+  const filters = new Map<string, [string, string]>();
+  for (const { original, to } of readConnections(dump)) {
+    if (original === to || !addresses.has(to)) continue;
+    filters.set(`${original} ${to}`, [
+      `${fieldOf(to)}_dst=${original}`,
+      `${fieldOf(to)}_src=${to}`,
+    ]);
+  }
+  return [...filters.values()];
+}
+
+function fieldOf(address: string): string {
+  return address.includes(":") ? "ct_ipv6" : "ct_nw";
+}
