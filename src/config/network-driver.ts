@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { parseSubnet } from "../lib/ip/ip-address.ts";
+import { parseAddress, parseSubnet } from "../lib/ip/ip-address.ts";
 import { processSettings, wholeNumber } from "./common-settings.ts";
 import { type Env, parseEnv } from "./parse-env.ts";
 
@@ -60,6 +60,23 @@ const schema = z.object({
     )
     .refine((text) => text === "none" || parseSubnet(text) !== undefined, "expected an IPv4 subnet")
     .default("198.19.0.0/16"),
+  /** Sets resolve names of services if this host also has unbound and the outbound subnet. */
+  BERTH_NETWORK_DNS: z.stringbool().default(true),
+  /** The folder of the files of unbound. Its parent has the group of unbound. */
+  BERTH_NETWORK_DNS_DIR: z
+    .string()
+    .regex(/^\/[\w./-]{1,60}$/, "expected an absolute path without special characters")
+    .default("/var/lib/unbound/berth"),
+  /** Resolvers for all other names. The default is those of the host. */
+  BERTH_NETWORK_DNS_RESOLVERS: z
+    .string()
+    .transform((text) => text.split(",").map((address) => address.trim()))
+    .refine(
+      (addresses) =>
+        addresses.length <= 3 && addresses.every((address) => parseAddress(address) !== undefined),
+      "expected one to three addresses, separated by commas",
+    )
+    .optional(),
   /** systemd sets it: the socket for the message that the process serves. */
   NOTIFY_SOCKET: path.optional(),
 });

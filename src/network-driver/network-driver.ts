@@ -1,5 +1,6 @@
 import type { DriverStatus } from "../contracts/network-driver/driver-status.ts";
 import type { LoadedNetworkState } from "../contracts/network-driver/network-state.ts";
+import { runAbortable } from "../lib/async/abort.ts";
 import { createConcurrencyLimit } from "../lib/async/concurrency-limit.ts";
 import { KeyedLock } from "../lib/async/keyed-lock.ts";
 import type { Log } from "../lib/log.ts";
@@ -17,10 +18,14 @@ import type { DriverContext } from "./endpoints/driver-context.ts";
 import { EndpointRecords } from "./endpoints/endpoint-records.ts";
 import { StoredNetworkState } from "./endpoints/stored-network-state.ts";
 import { SwitchFlows } from "./endpoints/switch-flows.ts";
+import { uplinkAddress } from "./flows/compile-flows.ts";
 import type { Datapath } from "./flows/flow.ts";
+import { HostNames } from "./names/host-names.ts";
+import type { NamedNetwork } from "./names/compile-names.ts";
 import type { DriverRecordsContent } from "./model/driver-records.ts";
 import { createLinkNames } from "./model/link-names.ts";
 import type { LinkPort } from "./ports/link-port.ts";
+import { type NameServer, NameServerError } from "./ports/name-server.ts";
 import type { LoadedState, StateStore } from "./ports/state-store.ts";
 import type { SwitchPort } from "./ports/switch-port.ts";
 import type { Uplink } from "./ports/uplink.ts";
@@ -38,6 +43,8 @@ export interface NetworkDriverOptions {
   tunnelGuard: TunnelGuard;
   /** Without it, sets reach no external address. */
   uplink?: Uplink | undefined;
+  /** Without it or without an uplink, sets have no names. */
+  nameServer?: NameServer | undefined;
   /** The datapath of the switch, which decides how the flows treat neighbor discovery. */
   datapath: Datapath;
   recordStore: StateStore<DriverRecordsContent>;
@@ -51,6 +58,9 @@ export interface NetworkDriverOptions {
   nowMs: () => number;
   log: Log;
 }
+
+/** A reload of ten thousand names takes half a second. */
+const NAMES_TIMEOUT_MS = 10_000;
 
 /** The problem of the last convergence, and that of the last check of the flows. Empty if none. */
 interface Problems {
@@ -112,6 +122,7 @@ export class NetworkDriver {
   readonly #state: StoredNetworkState;
   readonly #tunnelGuard: TunnelGuard;
   readonly #version: string;
+  readonly #names: HostNames;
   readonly #problems: Problems = { records: "The first convergence has not ended.", switch: "" };
   #unknownInterfaces: string[] = [];
   #wantsConvergence = false;
@@ -120,12 +131,22 @@ export class NetworkDriver {
   constructor(
     ctx: DriverContext,
     state: StoredNetworkState,
-    { mtu, version, tunnelGuard }: { mtu: number; version: string; tunnelGuard: TunnelGuard },
+    {
+      mtu,
+      version,
+      tunnelGuard,
+      nameServer,
+    }: Pick<NetworkDriverOptions, "mtu" | "version" | "tunnelGuard" | "nameServer">,
   ) {
     this.#ctx = ctx;
     this.#state = state;
     this.#version = version;
     this.#tunnelGuard = tunnelGuard;
+    const { uplink, flows } = ctx;
+    this.#names = new HostNames(
+      uplink && nameServer,
+      createNetworkList(state, flows, uplink?.firstAddress),
+    );
     const onLostCall = (): void => {
       this.#wantsConvergence = true;
     };
@@ -192,6 +213,18 @@ export class NetworkDriver {
   }
 
   /**
+   * Ensures that the name server answers the names of the current networks. While it rejects, sets
+   * have the last names or none, and all else works.
+   */
+  async checkNames(signal: AbortSignal): Promise<void> {
+    const onLate = (): never => {
+      throw new NameServerError(`The names were not written within ${NAMES_TIMEOUT_MS} ms.`);
+    };
+    const deadline = { timeoutMs: NAMES_TIMEOUT_MS, onLate };
+    await runAbortable({ signal, deadline }, (late) => this.#names.apply(late));
+  }
+
+  /**
    * True if records, links and ports probably differ, so the next convergence should run
    * immediately.
    */
@@ -210,6 +243,7 @@ export class NetworkDriver {
       endpoints: records.endpoints.size,
       flows: flows.appliedFlowCount,
       networkStateVersion: this.#state.current?.version ?? null,
+      names: this.#names.status,
       unknownInterfaces: this.#unknownInterfaces,
     };
   }
@@ -246,6 +280,10 @@ export class NetworkDriver {
     };
     const isStored = save();
     const isApplied = await applyFlows(this.#ctx);
+    // Not awaited: the agent waits for flows, and the next check repeats a failure.
+    void this.checkNames(new AbortController().signal).catch((error: unknown) => {
+      log.warn({ err: error }, "cannot write the names of a new network state");
+    });
     // The flows may have completed the requests to end connections.
     return { isApplied, isStored: (await isStored) && (await save()) };
   }
@@ -259,6 +297,30 @@ export class NetworkDriver {
       throw error;
     }
   }
+}
+
+/** Returns a function that lists the networks with names: see HostNames. */
+function createNetworkList(
+  state: StoredNetworkState,
+  flows: SwitchFlows,
+  firstAddress: string | undefined,
+): () => NamedNetwork[] | undefined {
+  let last: { of: readonly unknown[]; networks: NamedNetwork[] } | undefined;
+  return () => {
+    const { current } = state;
+    const { conntrackZones } = flows;
+    const networks = current?.networks ?? [];
+    const isUnknown = networks.length > 0 && conntrackZones.size === 0;
+    if (state.isUnreadable || isUnknown || firstAddress === undefined) return undefined;
+    if (last?.of[0] === current && last?.of[1] === conntrackZones) return last.networks;
+    const named = networks.flatMap((network) => {
+      const zone = conntrackZones.get(network.vni);
+      if (zone === undefined) return [];
+      return [{ ...network, clientAddress: uplinkAddress(firstAddress, zone) }];
+    });
+    last = { of: [current, conntrackZones], networks: named };
+    return named;
+  };
 }
 
 /** Returns false if the switch fails: the next convergence applies the flows. */

@@ -4,7 +4,10 @@ import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { setCommandRunner } from "../../src/host-adapters/exec.ts";
 import { createHostUplink } from "../../src/host-adapters/ovs/host-uplink.ts";
+import { nameServerAddress } from "../../src/network-driver/flows/compile-flows.ts";
 import { GATEWAY_MAC, UPLINK_MAC } from "../../src/network-driver/flows/flow.ts";
+import { startDnsClient } from "../support/network/dns-client.ts";
+import { startResolver } from "../support/network/unbound-unit.ts";
 import { createNamespaceRunner } from "../support/network/namespace-runner.ts";
 import { type FakeSet, startFakeSet } from "../support/ovs/fake-set.ts";
 import { udpFrame } from "../support/ovs/frames.ts";
@@ -30,7 +33,12 @@ const hostAddress = "203.0.113.1";
 const serviceAddress = "10.64.1.1";
 /** A container on Docker's bridge. */
 const bridgedAddress = "172.17.0.9";
-const end = { interfaceName: "bu-host", gatewayMac: GATEWAY_MAC };
+const nameServer = nameServerAddress(uplinkFirstAddress);
+const end = {
+  interfaceName: "bu-host",
+  gatewayMac: GATEWAY_MAC,
+  nameServerAddress: nameServer,
+};
 
 /** A host with sets of two networks with equal addresses, and with interfaces to others. */
 let hosts: TestHosts;
@@ -147,7 +155,8 @@ describe("sets do not reach", () => {
   };
 
   it("the host itself, by any of its addresses", async () => {
-    for (const address of [hostAddress, "172.17.0.1", "172.31.0.1"]) await expectSilence(address);
+    for (const address of [hostAddress, "172.17.0.1", "172.31.0.1", nameServer])
+      await expectSilence(address);
   });
 
   it("containers on Docker's bridge, even if Docker permits their published ports", async () => {
@@ -179,6 +188,33 @@ describe("sets do not reach", () => {
   });
 
   it("another network through its address of the uplink", () => expectSilence("198.19.16.3"));
+});
+
+describe("the name server of the host", () => {
+  it("gets queries of sets with the address of their network, and none of other machines", async () => {
+    const inHost = hosts.first.namespace;
+    const resolver = await startResolver(inHost, nameServer, ["web.test. 60 IN A 10.64.9.9"]);
+    const clients = [`${inHost}-n4097i1`, `${inHost}-n4098i1`, `${inHost}-wan`].map((name) =>
+      startDnsClient(["ip", "netns", "exec", name]),
+    );
+    const [fromRed, fromBlue, fromOutside] = clients;
+    for (const tcp of [false, true]) {
+      for (const client of [fromRed, fromBlue])
+        expect(await client?.resolve({ name: "web.test", server: gateway, tcp })).toEqual([
+          "10.64.9.9",
+        ]);
+      await outside.run("ip", "route", "replace", `${nameServer}/32`, "dev", "eth0");
+      expect(await fromOutside?.resolve({ name: "web.test", server: nameServer, tcp })).toBe(
+        "TIMEOUT",
+      );
+    }
+    // Even if the host denies all other packets to itself.
+    await onHost("iptables", "-A", "INPUT", "-j", "DROP");
+    expect(await fromRed?.resolve({ name: "web.test", server: gateway })).toEqual(["10.64.9.9"]);
+    await onHost("iptables", "-D", "INPUT", "-j", "DROP");
+    for (const client of clients) client.close();
+    await resolver.close();
+  });
 });
 
 describe("nobody outside", () => {

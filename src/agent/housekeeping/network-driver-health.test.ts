@@ -12,6 +12,7 @@ const ready: DriverStatus = {
   networks: 0,
   endpoints: 0,
   flows: 0,
+  names: { state: "off", reason: null },
   networkStateVersion: null,
   unknownInterfaces: [],
 };

@@ -1,3 +1,4 @@
+import type { DriverStatus } from "../../contracts/network-driver/driver-status.ts";
 import type { Reason } from "../../contracts/common/primitives.ts";
 import { isAborted } from "../../lib/async/abort.ts";
 import type { Log } from "../../lib/log.ts";
@@ -34,6 +35,8 @@ export class NetworkDriverHealth {
   #isKnown = false;
   #hasNetworks = false;
   #failure: { sinceMs: number; detail: string } | undefined;
+  #hasNames = false;
+  #namesFailure: { sinceMs: number; detail: string } | undefined;
   #hasAnswered = false;
   #isAnswering = false;
   #tunnelAddress: string | null | undefined;
@@ -56,6 +59,11 @@ export class NetworkDriverHealth {
     return this.#hasNetworks;
   }
 
+  /** Whether this is a networked host that also has a name server for its sets. */
+  get hasNames(): boolean {
+    return this.#hasNetworks && this.#hasNames;
+  }
+
   /** Whether the driver answered the last call, ready or not. */
   get isAnswering(): boolean {
     return this.#isAnswering;
@@ -69,13 +77,26 @@ export class NetworkDriverHealth {
     return this.#tunnelAddress;
   }
 
-  /** Why a host with a network driver is not networked. A host without a driver has no reason. */
+  /**
+   * Why a host with a network driver is not networked, or why its sets resolve no names. A host
+   * without a driver has no reason.
+   */
   get reason(): Reason | undefined {
     const { hasAttachedSets } = this.#options;
-    if (!this.#isKnown || this.#hasNetworks || !this.#failure) return undefined;
+    if (this.#hasNetworks) return this.#namesReason;
+    if (!this.#isKnown || !this.#failure) return undefined;
     if (!this.#hasAnswered && !hasAttachedSets()) return undefined;
     const text = `The host takes no new sets with networks, because its network driver is not ready: ${this.#failure.detail}`;
     return { code: "network-driver-failed", text };
+  }
+
+  /** New sets start in any case: those that run have the same problem, and it ends for all. */
+  get #namesReason(): Reason | undefined {
+    const { clock, limits } = this.#options;
+    const failure = this.#namesFailure;
+    if (!failure || clock.nowMs() - failure.sinceMs < limits.driverGraceMs) return undefined;
+    const text = `Sets with networks may resolve no names, because the name server of the host fails: ${failure.detail}`;
+    return { code: "names-failed", text };
   }
 
   /** Runs until aborted. */
@@ -112,12 +133,24 @@ export class NetworkDriverHealth {
     signal: AbortSignal,
   ): Promise<{ isAnswering: boolean; detail: string | undefined }> {
     try {
-      const { isReady, reason } = await this.#options.port.status(signal);
+      const { isReady, reason, names } = await this.#options.port.status(signal);
       this.#hasAnswered = true;
+      this.#noteNames(names);
       return { isAnswering: true, detail: isReady ? undefined : (reason ?? "it does not say why") };
     } catch (error) {
       return { isAnswering: false, detail: error instanceof Error ? error.message : String(error) };
     }
+  }
+
+  #noteNames({ state, reason }: DriverStatus["names"]): void {
+    const { clock, onChange } = this.#options;
+    const sinceMs = this.#namesFailure?.sinceMs ?? clock.nowMs();
+    const detail = truncate(reason ?? "it does not say why", DETAIL_CHARS_MAX);
+    this.#namesFailure = state === "down" ? { sinceMs, detail } : undefined;
+    const hasNames = state !== "off";
+    if (hasNames === this.#hasNames) return;
+    this.#hasNames = hasNames;
+    if (this.#hasNetworks) onChange();
   }
 
   async #noteTunnelAddress(): Promise<void> {

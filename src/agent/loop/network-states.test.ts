@@ -54,6 +54,7 @@ function start(): void {
             networks: 0,
             endpoints: 0,
             flows: 0,
+            names: { state: "off", reason: null },
             networkStateVersion: driver.storedVersion,
             unknownInterfaces: [],
           };

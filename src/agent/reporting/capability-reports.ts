@@ -4,6 +4,7 @@ import {
   UNKNOWN_CAPABILITIES,
 } from "../../contracts/agent-protocol/agent-capabilities.ts";
 import {
+  NAMES_FEATURE,
   NETWORKS_FEATURE,
   ownFeatures,
   PUBLISHING_FEATURE,
@@ -20,6 +21,8 @@ export interface CapabilityReportsOptions {
   otherHostVolumes: () => AgentCapabilities["otherHostVolumes"];
   /** Whether the host connects sets to networks. Undefined while that is unknown. */
   hasNetworks: () => boolean | undefined;
+  /** Whether sets with networks resolve the names of services. */
+  hasNames: () => boolean;
   /** The address to which other hosts send VXLAN packets. Null without one. */
   tunnelAddress: () => string | null;
   /** The address at which clients reach published ports. Null without one. */
@@ -46,7 +49,7 @@ export class CapabilityReports {
    * lose the feature `networks` for a moment at each restart.
    */
   take(): { version: string; capabilities: AgentCapabilities | undefined } {
-    const { tested, setsMax, otherHostVolumes, hasNetworks } = this.#options;
+    const { tested, setsMax, otherHostVolumes, hasNetworks, hasNames } = this.#options;
     const isNetworked = hasNetworks();
     if (isNetworked === undefined)
       return { version: UNKNOWN_CAPABILITIES, capabilities: undefined };
@@ -55,6 +58,7 @@ export class CapabilityReports {
     if (isNetworked) features.push(NETWORKS_FEATURE);
     // The network driver publishes no ports yet.
     if (hostAddress !== null && !isNetworked) features.push(PUBLISHING_FEATURE);
+    if (hasNames()) features.push(NAMES_FEATURE);
     const capabilities = {
       features,
       setsMax: setsMax(),

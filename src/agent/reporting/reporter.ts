@@ -75,6 +75,7 @@ export class Reporter {
         const { networkDriver } = housekeeping;
         return networkDriver?.isKnown === false ? undefined : (networkDriver?.hasNetworks ?? false);
       },
+      hasNames: () => housekeeping.networkDriver?.hasNames ?? false,
       onRequested: () => this.#wakeup.notify(),
     });
     this.usage = new UsageReports({

@@ -25,7 +25,7 @@ type AgentFeature = (typeof agentFeatures)[number];
 
 /**
  * The feature of an agent whose network driver answers. Its host connects sets to networks. This
- * feature and PUBLISHING_FEATURE depend on the host, all others on the build alone.
+ * feature, NAMES_FEATURE and PUBLISHING_FEATURE depend on the host, all others on the build alone.
  */
 export type NetworksFeature = "networks";
 export const NETWORKS_FEATURE: NetworksFeature = "networks";
@@ -33,6 +33,9 @@ export const NETWORKS_FEATURE: NetworksFeature = "networks";
 /** The feature of an agent whose host has an address at which it publishes ports of its sets. */
 export type PublishingFeature = "published-ports";
 export const PUBLISHING_FEATURE: PublishingFeature = "published-ports";
+
+/** The feature of a networked host whose sets resolve the names of services. None needs it. */
+export const NAMES_FEATURE = "names";
 
 /**
  * The feature of an agent that connects sets to the networks of their attachments. It depends on

@@ -10,6 +10,13 @@ export const driverStatusSchema = z.object({
   networks: z.number().int().nonnegative(),
   endpoints: z.number().int().nonnegative(),
   flows: z.number().int().nonnegative(),
+  /**
+   * The name server of the host. Off: the host has none. Down: it does not answer, or not with the
+   * latest names. It does not affect `isReady`. A driver of an earlier release has none.
+   */
+  names: z
+    .object({ state: z.enum(["off", "up", "down"]), reason: z.string().nullable() })
+    .default({ state: "off", reason: null }),
   /** The version of the stored network state. Null before the first one. */
   networkStateVersion: z.number().int().nonnegative().nullable(),
   /** Interfaces of running containers that the driver can neither identify nor remove. */

@@ -1,5 +1,6 @@
 import type Docker from "dockerode";
 import type { ContainerTemplate } from "../../contracts/api/set-template.ts";
+import { NAMES_DOMAIN } from "../../contracts/network-driver/names-domain.ts";
 import { INFRA_CONTAINER } from "../../agent/model/container-names.ts";
 import type { Limits, LocalSetSpec } from "../../agent/model/local-set.ts";
 import { containerLimits, CPU_PERIOD_US } from "../../agent/model/set-limits.ts";
@@ -87,6 +88,8 @@ export function infraContainer(
     cgroupParent: string;
     networks: JoinedNetworks;
     canRunPrivileged: boolean;
+    /** The host has a name server for sets of networks. */
+    hasNames?: boolean;
     /** The host's path of the volume's data; undefined without a volume. */
     dataPath: string | undefined;
   },
@@ -110,6 +113,7 @@ export function infraContainer(
       NetworkMode: first.dockerNetwork,
       PortBindings: bindPorts(set),
       IpcMode: "shareable",
+      ...(options.hasNames ? resolveNames(options.networks) : {}),
       ShmSize: sharedMemoryBytes(set.template),
       ...(set.template.extraHosts ? { ExtraHosts: formatHosts(set.template.extraHosts) } : {}),
       CgroupParent: options.cgroupParent,
@@ -175,6 +179,17 @@ export function businessContainer(
       LogConfig: wanted.logging ? toLogConfig(wanted.logging) : logConfig,
     },
   };
+}
+
+/**
+ * Docker's resolver forwards the queries of the set to its first IPv4 gateway. The bridge leads
+ * them to the name server of the host. A name without a dot is one of Berth first.
+ */
+function resolveNames(networks: JoinedNetworks): Docker.HostConfig {
+  const gateways = networks.flatMap(({ attachment }) => attachment?.gateways ?? []);
+  const gateway = gateways.find((address) => !address.includes(":"));
+  if (gateway === undefined) return {};
+  return { Dns: [gateway], DnsSearch: [NAMES_DOMAIN], DnsOptions: ["ndots:1"] };
 }
 
 /**

@@ -18,7 +18,8 @@ export async function createInfra(
   signal: AbortSignal,
 ): Promise<string> {
   const { canRunPrivileged } = await context.facts();
-  const spec = infraContainer(context.hostId, set, { ...options, canRunPrivileged });
+  const hasNames = options.networks[0].attachment !== undefined && (await context.hasNames(signal));
+  const spec = infraContainer(context.hostId, set, { ...options, canRunPrivileged, hasNames });
   const { image } = options;
   return createContainer(context, { set, name: INFRA_CONTAINER, image, spec }, signal);
 }

@@ -25,6 +25,8 @@ export interface DockerContainersOptions {
   log: Log;
   /** Concurrent container starts on this host; further starts wait. */
   startsMax?: number | undefined;
+  /** Whether the host has a name server for sets of networks. Without the function, it has none. */
+  hasNames?: ((signal: AbortSignal) => Promise<boolean>) | undefined;
   /** Reads the kernel's counters of a running container (CgroupPort.containerMemoryEvents). */
   readMemoryEvents: (setId: string, dockerId: string) => Promise<MemoryEvents | undefined>;
 }
@@ -45,6 +47,7 @@ export function createDockerContainers(options: DockerContainersOptions): Contai
     log,
     facts: () => daemon.facts(),
     forgetFacts: () => daemon.forgetFacts(),
+    hasNames: options.hasNames ?? (async () => false),
     details: createContainerDetailsCache(docker, ({ setId, dockerId }) =>
       readMemoryEvents(setId, dockerId),
     ),

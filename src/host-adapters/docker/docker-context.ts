@@ -13,6 +13,8 @@ export interface DockerContext {
   facts(): Promise<DaemonFeatures>;
   /** Queries the facts again at the next call, because another daemon may have replaced it. */
   forgetFacts(): void;
+  /** Whether the host has a name server for sets of networks. */
+  hasNames(signal: AbortSignal): Promise<boolean>;
   details: ContainerDetailsCache;
   index: ContainerIndex;
   /** Its keys are tenants. */

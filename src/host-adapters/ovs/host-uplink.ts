@@ -27,6 +27,9 @@ const routeSchema = z.object({
   nexthops: z.array(z.object({ dev: z.string().optional() })).default([]),
 });
 type Route = z.output<typeof routeSchema>;
+const addressesSchema = z.array(
+  z.object({ addr_info: z.array(z.object({ local: z.string(), prefixlen: z.number() })) }),
+);
 
 export interface HostUplinkOptions {
   /** Names the chains, so that each bridge has its own. At most 15 characters. */
@@ -48,20 +51,23 @@ export function createHostUplink({ bridge, firstAddress }: HostUplinkOptions): U
   let defaultInterfaces: readonly string[] = [];
   return {
     firstAddress,
-    async ensure({ interfaceName: name, gatewayMac }, signal) {
+    async ensure({ interfaceName: name, gatewayMac, nameServerAddress }, signal) {
       await checkUnused(subnet, name, signal);
       const found = await listDefaultInterfaces(signal);
       if (found.length > 0) defaultInterfaces = found; // it may be missing for a moment
       const limit = await readConnectionLimit();
-      for (const chain of listChains({ bridge, name, subnet, defaultInterfaces, limit }))
-        await ensureChain(iptables, chain, signal);
+      const facts = { bridge, name, subnet, nameServerAddress, defaultInterfaces, limit };
+      for (const chain of listChains(facts)) await ensureChain(iptables, chain, signal);
       await enableForwarding(signal);
       await runOnHost(ip, ["link", "set", name, "up"], signal);
       const hop = ["dev", name, "lladdr", gatewayMac, "nud", "permanent"];
       await runOnHost(ip, ["neighbor", "replace", firstAddress, ...hop], signal);
       const via = ["via", firstAddress, "dev", name, "onlink"];
       await runOnHost(ip, ["route", "replace", subnet, ...via], signal);
+      const address = [`${nameServerAddress}/32`, "dev", name];
+      await runOnHost(ip, ["address", "replace", ...address], signal);
       await removeOtherRoutes(subnet, name, signal);
+      await removeOtherAddresses(nameServerAddress, name, signal);
     },
   };
 }
@@ -70,12 +76,14 @@ function listChains({
   bridge,
   name,
   subnet,
+  nameServerAddress,
   defaultInterfaces,
   limit,
 }: {
   bridge: string;
   name: string;
   subnet: string;
+  nameServerAddress: string;
   defaultInterfaces: readonly string[];
   limit: number;
 }): FilterChain[] {
@@ -88,11 +96,28 @@ function listChains({
     ["FORWARD", "-i", name],
     ["FORWARD", "-o", name],
   ] as const;
+  const queries = ["udp", "tcp"].map(
+    (protocol) => `-i ${name} -s ${subnet} -d ${nameServerAddress} -p ${protocol} --dport 53`,
+  );
   return [
     {
       table: "mangle",
       name: `BERTH-IN-${bridge}`,
-      rules: ["-j DROP"],
+      rules: [
+        `${isNew} ${tooMany} -j DROP`,
+        ...queries.map((match) => `${match} -j RETURN`),
+        "-j DROP",
+      ],
+      // Other interfaces, because Linux accepts packets for its addresses on each of them.
+      jumps: [
+        ["INPUT", "-i", name],
+        ["INPUT", "-d", `${nameServerAddress}/32`],
+      ],
+    },
+    {
+      table: "filter",
+      name: `BERTH-IN-${bridge}`,
+      rules: queries.map((match) => `${match} -j ACCEPT`),
       jumps: [["INPUT", "-i", name]],
     },
     {
@@ -143,6 +168,13 @@ async function removeOtherRoutes(subnet: string, name: string, signal: AbortSign
   for (const { dst } of await readRoutes(["dev", name], signal))
     if (dst !== undefined && dst !== subnet)
       await runOnHost(ip, ["route", "delete", dst, "dev", name], signal);
+}
+
+async function removeOtherAddresses(own: string, name: string, signal: AbortSignal): Promise<void> {
+  const listed = await readIpJson(addressesSchema, ["-4", "address", "show", "dev", name], signal);
+  for (const { local, prefixlen } of listed.flatMap(({ addr_info: addresses }) => addresses))
+    if (local !== own)
+      await runOnHost(ip, ["address", "delete", `${local}/${prefixlen}`, "dev", name], signal);
 }
 
 /**

@@ -8,12 +8,15 @@ const CHECK_PAUSE_MS = 3_000;
 const PAUSES_PER_CONVERGENCE = 10;
 const CONVERGENCE_TIMEOUT_MS = 60_000;
 
-type CheckedDriver = Pick<NetworkDriver, "checkFlows" | "converge" | "wantsConvergence">;
+type CheckedDriver = Pick<
+  NetworkDriver,
+  "checkFlows" | "checkNames" | "converge" | "wantsConvergence"
+>;
 
 /**
- * Checks the flows and converges, in two loops. So a convergence that fails or takes long delays no
- * repair of the flows. Each loop runs one call at a time. A failed convergence is repeated after
- * one pause.
+ * Checks the flows, checks the names and converges, in three loops. So a convergence that fails or
+ * takes long delays no repair of the flows. A name server that is down delays neither of them. Each
+ * loop runs one call at a time. A failed convergence is repeated after one pause.
  *
  * @param isConverged whether a convergence has succeeded before
  */
@@ -46,7 +49,10 @@ export function startDriverChecks(
     await convergeOnce(driver, signal, CONVERGENCE_TIMEOUT_MS);
     pausesLeft = PAUSES_PER_CONVERGENCE;
   };
-  const loops = [check, converge].map((work) => repeatUntilStopped(work, pauseMs, onError));
+  const checkNames = () => driver.checkNames(signal);
+  const loops = [check, checkNames, converge].map((work) =>
+    repeatUntilStopped(work, pauseMs, onError),
+  );
   return {
     stop: async () => {
       await Promise.all(loops.map((loop) => loop.stop()));

@@ -7,7 +7,11 @@ import { createHostUplink } from "../../host-adapters/ovs/host-uplink.ts";
 import { createOvsSwitch } from "../../host-adapters/ovs/ovs-switch.ts";
 import { createTunnelGuard } from "../../host-adapters/ovs/tunnel-guard.ts";
 import { openJsonState } from "../../host-adapters/state-file/json-state.ts";
+import { readHostResolvers } from "../../host-adapters/unbound/host-resolvers.ts";
+import { createUnboundServer } from "../../host-adapters/unbound/unbound-server.ts";
 import { driverRecordsSchema, salvageRecords } from "../../network-driver/model/driver-records.ts";
+import { nameServerAddress } from "../../network-driver/flows/compile-flows.ts";
+import type { NameServer } from "../../network-driver/ports/name-server.ts";
 import type { Uplink } from "../../network-driver/ports/uplink.ts";
 import { createNetworkDriver, type NetworkDriver } from "../../network-driver/network-driver.ts";
 import { convergeOnce, startDriverChecks } from "./driver-checks.ts";
@@ -44,6 +48,7 @@ export async function startNetworkDriver(
       udpPort: config.BERTH_NETWORK_TUNNEL_PORT,
     }),
     uplink: composeUplink(config),
+    nameServer: composeNameServer(config),
     datapath: config.BERTH_NETWORK_DATAPATH,
     recordStore: openJsonState(
       path.join(folder, "records.json"),
@@ -93,6 +98,20 @@ function composeUplink(config: NetworkDriverConfig): Uplink | undefined {
   if (subnet === "none") return undefined;
   const [firstAddress = ""] = subnet.split("/");
   return createHostUplink({ bridge: config.BERTH_NETWORK_BRIDGE, firstAddress });
+}
+
+function composeNameServer(config: NetworkDriverConfig): NameServer | undefined {
+  const subnet = config.BERTH_NETWORK_OUTBOUND_SUBNET;
+  if (!config.BERTH_NETWORK_DNS || subnet === "none") return undefined;
+  const [firstAddress = ""] = subnet.split("/");
+  const resolvers = config.BERTH_NETWORK_DNS_RESOLVERS;
+  return createUnboundServer({
+    folder: config.BERTH_NETWORK_DNS_DIR,
+    user: "unbound",
+    address: nameServerAddress(firstAddress),
+    clientSubnet: subnet,
+    readResolvers: resolvers === undefined ? readHostResolvers : async () => resolvers,
+  });
 }
 
 async function serveSockets(

@@ -78,7 +78,7 @@ function composeNetwork(options: DockerSetsOptions): NetworkPort {
 
 /** The ports of the set engine on Docker, cgroups and volumes. */
 export function composeEnginePorts(options: DockerSetsOptions): SetEnginePorts {
-  const { docker, hostId, log, volumes } = options;
+  const { docker, hostId, log, volumes, networkDriver } = options;
   const daemon = createDockerDaemon({ docker, log });
   const cgroups = createCgroups({
     hostId,
@@ -103,6 +103,9 @@ export function composeEnginePorts(options: DockerSetsOptions): SetEnginePorts {
       hostId,
       log,
       startsMax: options.startsMax,
+      hasNames:
+        networkDriver &&
+        (async (signal) => (await networkDriver.driver.status(signal)).names.state !== "off"),
       readMemoryEvents: (setId, dockerId) => cgroups.containerMemoryEvents(setId, dockerId),
     }),
     images,

@@ -1,3 +1,4 @@
+import { nameServerAddress } from "../flows/compile-flows.ts";
 import { GATEWAY_MAC, UPLINK_MAC } from "../flows/flow.ts";
 import { DriverError } from "../model/driver-error.ts";
 import type { Endpoint } from "../model/driver-records.ts";
@@ -101,7 +102,9 @@ async function ensureUplink(
   }
   const link = { hostEnd: switchEnd, containerEnd: routingEnd, mac: UPLINK_MAC, mtu };
   await links.ensure(link, signal);
-  await uplink.ensure({ interfaceName: routingEnd, gatewayMac: GATEWAY_MAC }, signal);
+  const server = nameServerAddress(uplink.firstAddress);
+  const end = { interfaceName: routingEnd, gatewayMac: GATEWAY_MAC, nameServerAddress: server };
+  await uplink.ensure(end, signal);
   await switchPort.addPort({ name: switchEnd, externalIds: {} }, signal);
   flows.openUplink();
 }

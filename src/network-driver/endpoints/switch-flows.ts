@@ -40,7 +40,7 @@ interface FlowSources {
 export class SwitchFlows {
   readonly #sources: FlowSources;
   readonly #apply: (signal?: AbortSignal) => Promise<void>;
-  #zones = new Map<number, number>();
+  #zones: ReadonlyMap<number, number> = new Map();
   #appliedFlowCount = 0;
   /** The names and numbers of the ports for which the flows were last applied. */
   #appliedPorts = "";
@@ -56,6 +56,11 @@ export class SwitchFlows {
     this.#forbiddenConnections = new ForbiddenConnections(sources);
     this.#hasAllRecords = sources.hasAllRecords;
     this.#apply = coalesce((signal) => this.#replace(signal));
+  }
+
+  /** The conntrack zones of the last `apply`, by VNI: the same object until they change. */
+  get conntrackZones(): ReadonlyMap<number, number> {
+    return this.#zones;
   }
 
   /** The number of flows that the last `apply` wrote. */
@@ -147,10 +152,9 @@ export class SwitchFlows {
 
   #assignZones(): FlowNetwork[] {
     const networks = [...this.#listNetworks().values()];
-    this.#zones = assignConntrackZones(
-      networks.map(({ vni }) => vni),
-      this.#zones,
-    );
+    const vnis = networks.map(({ vni }) => vni);
+    const zones = assignConntrackZones(vnis, this.#zones);
+    if (!areEqual(zones, this.#zones)) this.#zones = zones;
     return networks.map((network) => ({
       ...network,
       conntrackZone: this.#zones.get(network.vni) ?? 0,
@@ -214,4 +218,8 @@ export class SwitchFlows {
       return [{ ofPort, networkId, mac, addresses: endpoint.addresses.map(stripPrefixLength) }];
     });
   }
+}
+
+function areEqual(a: ReadonlyMap<number, number>, b: ReadonlyMap<number, number>): boolean {
+  return a.size === b.size && [...a].every(([vni, zone]) => b.get(vni) === zone);
 }

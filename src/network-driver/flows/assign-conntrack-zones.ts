@@ -1,6 +1,7 @@
 import { assert } from "../../lib/assert.ts";
 
-const zonesMax = 65_535;
+/** The next number stands for the name server of the host: see `nameServerAddress`. */
+const zonesMax = 65_534;
 
 /**
  * Assigns a conntrack zone to the VNI of each network of a host. A zone separates the
@@ -8,7 +9,7 @@ const zonesMax = 65_535;
  *
  * A network of `previous` retains its zone, because its open connections are there. Another one
  * gets the zone derived from its VNI, or the next free one. So a host that has lost its state
- * usually chooses the same zones again. Zones are from 1 to 65,535.
+ * usually chooses the same zones again. Zones are from 1 to 65,534.
  */
 export function assignConntrackZones(
   vnis: readonly number[],

@@ -92,7 +92,7 @@ describe("the compiled flows", () => {
       const local = input.localPorts;
       const remote = input.networks.flatMap(({ remotePorts }) => remotePorts);
       const count = (members: readonly Member[]) => members.flatMap(ownAddresses).length;
-      const perNetwork = 2 + 1 + 4 * hosts.length + 4;
+      const perNetwork = 2 + 1 + 4 * hosts.length + 8;
       expect(flows.length).toBeLessThanOrEqual(
         compileConstantFlows(input.datapath).length +
           perNetwork * input.networks.length +

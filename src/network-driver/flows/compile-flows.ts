@@ -1,6 +1,7 @@
 import { assert } from "../../lib/assert.ts";
 import { formatAddress, parseAddress } from "../../lib/ip/ip-address.ts";
 import type { HostRule } from "../../contracts/network-driver/host-rule.ts";
+import { compileNameQueries } from "./compile-name-queries.ts";
 import { compileConstantFlows } from "./constant-flows.ts";
 import { compileRules } from "./compile-rules.ts";
 import { compileServices, type FlowService } from "./compile-services.ts";
@@ -127,7 +128,11 @@ export function compileFlows({
     flows.push(...compileServices(network, { local, remote: reachable, forwardsDiscovery }));
     if (tunnelPort !== undefined)
       flows.push(...compileTunnel(network, { tunnelPort, forwardsDiscovery }));
-    if (uplink && local.length > 0) flows.push(...compileUplink(network, local, uplink));
+    if (uplink && local.length > 0) {
+      const server = nameServerAddress(uplink.firstAddress);
+      flows.push(...compileUplink(network, local, uplink));
+      flows.push(...compileNameQueries(network, local, { server, gatewayMac: GATEWAY_MAC }));
+    }
   }
   return flows.sort(compareFlows);
 }
@@ -328,6 +333,11 @@ function compileUplink(
         );
   }
   return [...flows, ...receivers.values()];
+}
+
+/** The address of the host's name server at the uplink. No network has this conntrack zone. */
+export function nameServerAddress(firstAddress: string): string {
+  return uplinkAddress(firstAddress, 65_535);
 }
 
 /** Returns the source address of a network's packets to external addresses: see FlowUplink. */

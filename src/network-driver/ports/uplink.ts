@@ -8,7 +8,8 @@ export interface Uplink {
   /**
    * Ensures that packets from this end leave on the interface of the host's default route, and that
    * answers return. The packets get the address of the host as source. None reaches the host itself
-   * or its other interfaces. The packet filter is complete before the first packet passes.
+   * or its other interfaces, except DNS queries to `nameServerAddress`, which the host has only
+   * there. The packet filter is complete before the first packet passes.
    * Idempotent, has a deadline, and rejects with SwitchError.
    */
   ensure(end: UplinkEnd, signal: AbortSignal): Promise<void>;
@@ -19,4 +20,6 @@ export interface UplinkEnd {
   interfaceName: string;
   /** The MAC address of the bridge's gateway, to which the host sends answers. */
   gatewayMac: string;
+  /** The address of the host's name server, one of the uplink's addresses. */
+  nameServerAddress: string;
 }

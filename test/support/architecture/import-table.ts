@@ -100,6 +100,7 @@ const adapters = [
   "ovs",
   "links",
   "network-driver-client",
+  "unbound",
 ] as const;
 
 /**
@@ -117,6 +118,7 @@ export const siblingTable: Readonly<Record<string, Readonly<Record<string, reado
     model: [],
     ports: [],
     flows: [],
+    names: ["ports"],
     endpoints: ["model", "ports", "flows"],
     docker: ["model", "ports", "endpoints"],
     control: [],

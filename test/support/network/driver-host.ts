@@ -70,7 +70,13 @@ export async function startDriverHost(
     namespace,
     underlay,
     outboundSubnet = "none",
-  }: { namespace?: string; underlay?: Underlay; outboundSubnet?: string } = {},
+    settings: more = {},
+  }: {
+    namespace?: string;
+    underlay?: Underlay;
+    outboundSubnet?: string;
+    settings?: Readonly<Record<string, string>>;
+  } = {},
 ): Promise<DriverHost> {
   const folder = await mkdtemp(join(tmpdir(), "berth-netdrv-"));
   const suffix = randomBytes(4).toString("hex");
@@ -97,6 +103,9 @@ export async function startDriverHost(
     BERTH_NETWORK_LINK_PREFIX: linkPrefix,
     // The route of this subnet is one for the whole namespace.
     BERTH_NETWORK_OUTBOUND_SUBNET: outboundSubnet,
+    // The default folder belongs to the machine.
+    BERTH_NETWORK_DNS: "false",
+    ...more,
   };
   const startDriver = async (env: Readonly<Record<string, string>> = {}) => {
     driver = await startMain("network-driver", { ...settings, ...env }, { namespace });

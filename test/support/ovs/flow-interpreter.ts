@@ -58,7 +58,7 @@ const fieldNames: Readonly<Record<string, string>> = {
   NXM_NX_ND_TLL: "nd_tll",
 };
 const settable = new Set(
-  "arp_op icmpv6_type nd_options_type nd_reserved nd_sll tun_id tun_dst nw_dst reg0 reg1 reg2 reg3 reg4 reg5 reg6 reg8 reg9 reg10".split(
+  "arp_op icmpv6_type nd_options_type nd_reserved nd_sll tun_id tun_dst nw_src nw_dst reg0 reg1 reg2 reg3 reg4 reg5 reg6 reg8 reg9 reg10".split(
     " ",
   ),
 );

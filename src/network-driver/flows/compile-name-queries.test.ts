@@ -1,0 +1,95 @@
+import { describe, expect, it } from "vitest";
+import { type FlowFrame, interpretFlows } from "../../../test/support/ovs/flow-interpreter.ts";
+import { compileFlows, type FlowNetwork, nameServerAddress } from "./compile-flows.ts";
+import { type Datapath, GATEWAY_MAC } from "./flow.ts";
+
+const uplinkPort = 90;
+const gateway = "10.64.0.1";
+const server = nameServerAddress("198.19.0.0");
+const port = {
+  ofPort: 2,
+  networkId: "net_0",
+  mac: "0a:00:0a:40:00:09",
+  addresses: ["10.64.0.9", "fd00::9"],
+};
+const network: FlowNetwork = {
+  networkId: "net_0",
+  vni: 4097,
+  conntrackZone: 7,
+  gateways: [gateway, "fd00::1"],
+  remotePorts: [],
+};
+
+function compile({
+  hasUplink = true,
+  datapath = "netdev",
+  changes = {},
+}: { hasUplink?: boolean; datapath?: Datapath; changes?: Partial<FlowNetwork> } = {}) {
+  return interpretFlows(
+    compileFlows({
+      datapath,
+      localPorts: [port],
+      networks: [{ ...network, ...changes }],
+      uplink: hasUplink ? { ofPort: uplinkPort, firstAddress: "198.19.0.0" } : undefined,
+    }),
+  );
+}
+
+function toGateway(protocol: "udp" | "tcp", tcpPort: number, to = gateway): FlowFrame {
+  const fields = { in_port: "2", dl_src: port.mac, dl_dst: GATEWAY_MAC, nw_src: "10.64.0.9" };
+  return {
+    protocols: ["ip", protocol],
+    fields: { ...fields, nw_dst: to, tp_dst: String(tcpPort) },
+  };
+}
+
+const answer = (source: string): FlowFrame => ({
+  protocols: ["ip", "udp"],
+  fields: { in_port: String(uplinkPort), nw_src: source, nw_dst: "198.19.0.7", tp_src: "53" },
+  connection: "est",
+  translatedTo: "10.64.0.9",
+});
+
+describe.each(["netdev", "system"] as const)("in the datapath %s", (datapath) => {
+  it.each(["udp", "tcp"] as const)("a %s query for the gateway reaches the name server", (kind) => {
+    for (const connection of ["new", "est"] as const) {
+      const { outputs, zonesCommitted } = compile({ datapath })({
+        ...toGateway(kind, 53),
+        connection,
+      });
+      expect(outputs).toMatchObject([{ port: String(uplinkPort), fields: { nw_dst: server } }]);
+      if (connection === "new") {
+        expect(outputs[0]?.fields["nw_src"]).toBe("198.19.0.7");
+        expect(zonesCommitted).toEqual(["7"]);
+      }
+    }
+  });
+
+  it("its answer has the gateway as source, and that of another server has its own", () => {
+    const receive = compile({ datapath });
+    for (const [source, seen] of [
+      [server, gateway],
+      ["192.0.2.7", "192.0.2.7"],
+    ] as const)
+      expect(receive(answer(source)).outputs).toMatchObject([
+        { port: "2", fields: { nw_src: seen, nw_dst: "10.64.0.9", dl_dst: port.mac } },
+      ]);
+  });
+});
+
+it("other packets for the gateway are dropped, and queries for other servers are unchanged", () => {
+  const send = compile();
+  for (const tcpPort of [22, 54, 5353]) expect(send(toGateway("tcp", tcpPort)).outputs).toEqual([]);
+  expect(send(toGateway("udp", 53, "192.0.2.7")).outputs).toMatchObject([
+    { port: String(uplinkPort), fields: { nw_dst: "192.0.2.7" } },
+  ]);
+});
+
+it("a query leads nowhere without an uplink or an IPv4 gateway", () => {
+  const query = toGateway("udp", 53);
+  for (const send of [
+    compile({ hasUplink: false }),
+    compile({ changes: { gateways: ["fd00::1"] } }),
+  ])
+    expect(send(query).outputs.filter(({ fields }) => fields["nw_dst"] === server)).toEqual([]);
+});
