@@ -89,7 +89,7 @@ export async function createNetworkDriver(options: NetworkDriverOptions): Promis
     switchPort,
     datapath: options.datapath,
     networkState: state,
-    uplinkFirstAddress: options.uplink?.firstAddress,
+    uplink: options.uplink,
     hasAllRecords: stored.kind === "valid",
     log,
   });
@@ -244,6 +244,7 @@ export class NetworkDriver {
       flows: flows.appliedFlowCount,
       networkStateVersion: this.#state.current?.version ?? null,
       names: this.#names.status,
+      publishesPorts: this.#ctx.uplink !== undefined,
       unknownInterfaces: this.#unknownInterfaces,
     };
   }

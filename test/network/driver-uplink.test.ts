@@ -1,7 +1,8 @@
 import { execFile } from "node:child_process";
-import { readFile } from "node:fs/promises";
+import { readFile, rm } from "node:fs/promises";
 import { promisify } from "node:util";
 import { afterEach, beforeEach, expect, it } from "vitest";
+import { SwitchError } from "../../src/network-driver/ports/switch-port.ts";
 import { startSwitchDriver, type SwitchDriver } from "../support/network/switch-driver.ts";
 
 const run = promisify(execFile);
@@ -57,4 +58,44 @@ it("the uplink has the MTU of the driver, and vanishes when it is turned off", a
   await expect(readMtu(switchEnd)).rejects.toThrow("ENOENT");
   const ports = await host.switchPort.listPorts(signal);
   expect(ports.map(({ name }) => name)).not.toContain(switchEnd);
+});
+
+it("the driver publishes the ports of its endpoints, even after a restart, until they end", async () => {
+  const published: string[] = [];
+  host.faults.publish = async (ports) => {
+    published.push(
+      ports.map((each) => `${each.protocol}/${each.hostPort} ${each.address}`).join(" "),
+    );
+  };
+  await host.driver.converge(signal);
+  const ports = "tcp/20001=80,udp/20002=53";
+  const id = await host.runContainer("10.64.0.9/16", { "berth.ports": ports });
+  const both = published.at(-1);
+  expect(both).toMatch(/^tcp\/20001 198\.19\.\d+\.\d+ udp\/20002 198\.19\.\d+\.\d+$/);
+  expect(await host.ofctl("dump-flows")).toContain("nat(dst=10.64.0.9:80)");
+  await host.restart();
+  await host.driver.converge(signal);
+  expect(published.at(-1)).toBe(both);
+  // The records are lost, and the external ids of the port have the published ports.
+  await rm(host.files.records);
+  await host.restart();
+  await host.driver.converge(signal);
+  expect(published.at(-1)).toBe(both);
+  await host.call("Leave", { EndpointID: id });
+  await host.call("DeleteEndpoint", { EndpointID: id });
+  await host.driver.checkFlows(signal);
+  expect(published.at(-1)).toBe("");
+});
+
+it("a container does not start with a host port of another program, and others do", async () => {
+  await host.driver.converge(signal);
+  host.faults.checkUnused = async (ports) => {
+    if (ports.length > 0) throw new SwitchError("Host port 80/tcp: address already in use.");
+  };
+  const { id } = await host.createEndpoint("10.64.0.9/16", { "berth.ports": "tcp/80=80" });
+  expect(await host.join(id)).toEqual({ Err: expect.stringContaining("address already in use") });
+  await host.runContainer("10.64.0.10/16");
+  expect(await host.createEndpoint("10.64.0.11/16", { "berth.ports": "tcp/x" })).toMatchObject({
+    Err: expect.stringContaining("berth.ports"),
+  });
 });

@@ -47,7 +47,11 @@ let red3: TestSet;
 let blue1: TestSet;
 let outside: FakeSet;
 let bridged: FakeSet;
-const uplink = createHostUplink({ bridge: "berth0", firstAddress: uplinkFirstAddress });
+const uplink = createHostUplink({
+  bridge: "berth0",
+  firstAddress: uplinkFirstAddress,
+  tunnelUdpPort: 4_789,
+});
 
 const onHost = (program: string, ...args: string[]) =>
   run("ip", ["netns", "exec", hosts.first.namespace, program, ...args]);

@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { z } from "zod";
 import { createSetEngine, type SetEnginePorts } from "../../src/agent/engine/set-engine.ts";
 import type { LocalSetSpec } from "../../src/agent/model/local-set.ts";
 import type { SetPort } from "../../src/agent/ports/set-port.ts";
@@ -49,6 +50,8 @@ function openEngine(): { ports: SetEnginePorts; engine: SetPort } {
   });
   return { ports: opened, engine: createSetEngine(opened) };
 }
+
+const endpointSchema = z.object({ DriverOpts: z.record(z.string(), z.string()) });
 
 const newNetwork = () => ({ networkId: newId("net"), vni: nextVni++ });
 
@@ -106,6 +109,30 @@ describe("a set with attachments", () => {
     expect(await dockerNetworks()).toEqual([`berth-${network.networkId}`]);
     await engine.remove(ten.setId, signal);
     expect(await dockerNetworks()).toEqual([]);
+  });
+
+  it("has its published ports in the network of its default route only", async () => {
+    const [first, second] = [newNetwork(), newNetwork()];
+    const both = attach(second, 7, {
+      interface: "eth1",
+      mac: "0a:00:0a:41:00:07",
+      addresses: ["10.65.0.7/24", "fd00:65::7/64"],
+      gateways: ["10.65.0.1", "fd00:65::1"],
+    });
+    const hostPorts = [{ protocol: "tcp" as const, port: 8_080, hostPort: 20_001 }];
+    const set = { ...serving("published", [attach(first, 9), both]), hostPorts };
+    await start(set);
+    const { NetworkSettings, HostConfig } = await containerOf(set).inspect();
+    const optionsOf = (networkId: string): Record<string, string> => {
+      // The client's type lacks the options.
+      const found: object | undefined = NetworkSettings.Networks[`berth-${networkId}`];
+      return endpointSchema.parse(found).DriverOpts;
+    };
+    expect(optionsOf(second.networkId)["berth.ports"]).toBe("tcp/20001=8080");
+    expect(optionsOf(first.networkId)["berth.ports"]).toBeUndefined();
+    expect(HostConfig.PortBindings ?? {}).toEqual({});
+    expect(await readInterface(containerOf(set))).toMatchObject({ defaultRoute: "10.65.0.1" });
+    await engine.remove(set.setId, signal);
   });
 
   it("has two networks, even if the agent was killed between their connections", async () => {

@@ -14,6 +14,7 @@ const ready: DriverStatus = {
   flows: 0,
   names: { state: "off", reason: null },
   networkStateVersion: null,
+  publishesPorts: true,
   unknownInterfaces: [],
 };
 

@@ -34,6 +34,7 @@ export class NetworkDriverHealth {
   readonly #options: NetworkDriverHealthOptions;
   #isKnown = false;
   #hasNetworks = false;
+  #publishesPorts = false;
   #failure: { sinceMs: number; detail: string } | undefined;
   #hasNames = false;
   #namesFailure: { sinceMs: number; detail: string } | undefined;
@@ -62,6 +63,11 @@ export class NetworkDriverHealth {
   /** Whether this is a networked host that also has a name server for its sets. */
   get hasNames(): boolean {
     return this.#hasNetworks && this.#hasNames;
+  }
+
+  /** Whether a networked host can publish ports of sets. */
+  get publishesPorts(): boolean {
+    return this.#publishesPorts;
   }
 
   /** Whether the driver answered the last call, ready or not. */
@@ -133,7 +139,8 @@ export class NetworkDriverHealth {
     signal: AbortSignal,
   ): Promise<{ isAnswering: boolean; detail: string | undefined }> {
     try {
-      const { isReady, reason, names } = await this.#options.port.status(signal);
+      const { isReady, reason, names, publishesPorts } = await this.#options.port.status(signal);
+      this.#publishesPorts = publishesPorts;
       this.#hasAnswered = true;
       this.#noteNames(names);
       return { isAnswering: true, detail: isReady ? undefined : (reason ?? "it does not say why") };

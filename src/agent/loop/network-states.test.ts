@@ -57,6 +57,7 @@ function start(): void {
             names: { state: "off", reason: null },
             networkStateVersion: driver.storedVersion,
             unknownInterfaces: [],
+            publishesPorts: false,
           };
         },
         async putNetworkState(state) {

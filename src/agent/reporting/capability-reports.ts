@@ -23,6 +23,8 @@ export interface CapabilityReportsOptions {
   hasNetworks: () => boolean | undefined;
   /** Whether sets with networks resolve the names of services. */
   hasNames: () => boolean;
+  /** Whether the network driver of a host with networks publishes ports. */
+  publishesPorts: () => boolean;
   /** The address to which other hosts send VXLAN packets. Null without one. */
   tunnelAddress: () => string | null;
   /** The address at which clients reach published ports. Null without one. */
@@ -56,8 +58,8 @@ export class CapabilityReports {
     const hostAddress = this.#options.hostAddress();
     const features = [...ownFeatures];
     if (isNetworked) features.push(NETWORKS_FEATURE);
-    // The network driver publishes no ports yet.
-    if (hostAddress !== null && !isNetworked) features.push(PUBLISHING_FEATURE);
+    const publishesPorts = !isNetworked || this.#options.publishesPorts();
+    if (hostAddress !== null && publishesPorts) features.push(PUBLISHING_FEATURE);
     if (hasNames()) features.push(NAMES_FEATURE);
     const capabilities = {
       features,

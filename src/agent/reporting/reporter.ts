@@ -70,6 +70,7 @@ export class Reporter {
       setsMax: () => this.usage.setsMax,
       otherHostVolumes: () => (housekeeping.volumes ? housekeeping.volumes.otherHosts : []),
       hostAddress: options.hostAddress,
+      publishesPorts: () => housekeeping.networkDriver?.publishesPorts ?? false,
       tunnelAddress: () => housekeeping.networkDriver?.tunnelAddress ?? null,
       hasNetworks: () => {
         const { networkDriver } = housekeeping;

@@ -73,6 +73,7 @@ async function send(
       hasNames: () => false,
       tunnelAddress: () => null,
       hostAddress: () => null,
+      publishesPorts: () => false,
       tested: () => ({ docker: null, selfTest: null }),
       onRequested: () => undefined,
     }),
@@ -191,6 +192,7 @@ describe("the capabilities of an agent", () => {
       hasNames: () => false,
       tunnelAddress: () => null,
       hostAddress: () => null,
+      publishesPorts: () => false,
       tested: () => tested,
       onRequested: () => wakes++,
     });

@@ -19,6 +19,8 @@ export const driverStatusSchema = z.object({
     .default({ state: "off", reason: null }),
   /** The version of the stored network state. Null before the first one. */
   networkStateVersion: z.number().int().nonnegative().nullable(),
+  /** Whether the driver publishes ports of sets. That of an earlier release does not say so. */
+  publishesPorts: z.boolean().default(false),
   /** Interfaces of running containers that the driver can neither identify nor remove. */
   unknownInterfaces: z.array(z.string()),
 });

@@ -1,4 +1,6 @@
 import type Docker from "dockerode";
+import type { Attachment } from "../../contracts/agent-protocol/attachment.ts";
+import type { HostPort } from "../../contracts/agent-protocol/desired-set.ts";
 import type { LocalSetSpec } from "../../agent/model/local-set.ts";
 import type { JoinedNetwork, JoinedNetworks } from "../../agent/ports/network-port.ts";
 import { stripPrefixLength } from "../../lib/ip/ip-address.ts";
@@ -53,6 +55,7 @@ function endpointOf(
   set: LocalSetSpec,
   { attachment }: JoinedNetwork,
 ): Docker.EndpointSettings {
+  const ports = attachment === findPublishing(set) ? (set.hostPorts ?? []) : [];
   if (!attachment) return {};
   const { addresses, gateways, mac, mtu, networkId, vni } = attachment;
   const plain = addresses.map(stripPrefixLength);
@@ -72,6 +75,23 @@ function endpointOf(
       "berth.vni": String(vni),
       ...(mtu === undefined ? {} : { "berth.mtu": String(mtu) }),
       "berth.gateways": gateways.join(","),
+      ...(ports.length === 0 ? {} : { "berth.ports": formatPorts(ports) }),
     },
   };
+}
+
+/**
+ * The attachment whose network has the default route, by which answers to other machines leave.
+ * Docker prefers a network with both families, then the first one by name.
+ */
+function findPublishing({ attachments = [] }: LocalSetSpec): Attachment | undefined {
+  const hasBoth = ({ addresses }: Attachment) => Number(addresses.length > 1);
+  return attachments
+    .filter(({ addresses }) => addresses.some((address) => !address.includes(":")))
+    .toSorted((a, b) => hasBoth(b) - hasBoth(a) || (a.networkId < b.networkId ? -1 : 1))[0];
+}
+
+/** As the network driver reads them: "tcp/20001=80,udp/53=5353". */
+function formatPorts(ports: readonly HostPort[]): string {
+  return ports.map(({ protocol, hostPort, port }) => `${protocol}/${hostPort}=${port}`).join(",");
 }

@@ -1,7 +1,8 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { z } from "zod";
 import { SwitchError } from "../../network-driver/ports/switch-port.ts";
-import type { Uplink } from "../../network-driver/ports/uplink.ts";
+import type { HostPort, Uplink } from "../../network-driver/ports/uplink.ts";
+import { canBind } from "./can-bind.ts";
 import {
   ensureChain,
   type FilterChain,
@@ -36,6 +37,8 @@ export interface HostUplinkOptions {
   bridge: string;
   /** The first address of a subnet with 65,536 addresses. */
   firstAddress: string;
+  /** The UDP port of the tunnel, which no set can publish. */
+  tunnelUdpPort: number;
 }
 
 /**
@@ -46,18 +49,31 @@ export interface HostUplinkOptions {
  * The table `mangle` drops packets that must not pass. It comes before `filter`, where Docker and
  * operators insert their rules in front of all others.
  */
-export function createHostUplink({ bridge, firstAddress }: HostUplinkOptions): Uplink {
+export function createHostUplink({
+  bridge,
+  firstAddress,
+  tunnelUdpPort,
+}: HostUplinkOptions): Uplink {
   const subnet = `${firstAddress}/16`;
   let defaultInterfaces: readonly string[] = [];
+  let interfaceName: string | undefined;
+  let published: readonly HostPort[] | undefined;
+  const ensurePublished = async (signal: AbortSignal): Promise<void> => {
+    if (interfaceName === undefined || !published) return;
+    const allowed = published.filter((one) => !isTunnel(one, tunnelUdpPort));
+    await ensureChain(iptables, publishingChain(bridge, interfaceName, allowed), signal);
+  };
   return {
     firstAddress,
     async ensure({ interfaceName: name, gatewayMac, nameServerAddress }, signal) {
+      interfaceName = name;
       await checkUnused(subnet, name, signal);
       const found = await listDefaultInterfaces(signal);
       if (found.length > 0) defaultInterfaces = found; // it may be missing for a moment
       const limit = await readConnectionLimit();
       const facts = { bridge, name, subnet, nameServerAddress, defaultInterfaces, limit };
       for (const chain of listChains(facts)) await ensureChain(iptables, chain, signal);
+      await ensurePublished(signal);
       await enableForwarding(signal);
       await runOnHost(ip, ["link", "set", name, "up"], signal);
       const hop = ["dev", name, "lladdr", gatewayMac, "nud", "permanent"];
@@ -69,6 +85,39 @@ export function createHostUplink({ bridge, firstAddress }: HostUplinkOptions): U
       await removeOtherRoutes(subnet, name, signal);
       await removeOtherAddresses(nameServerAddress, name, signal);
     },
+    async publish(ports, signal) {
+      published = ports;
+      await ensurePublished(signal);
+    },
+    async checkUnused(ports) {
+      for (const one of ports) {
+        const { protocol, hostPort } = one;
+        if (isTunnel(one, tunnelUdpPort) || !(await canBind(protocol, hostPort)))
+          throw new SwitchError(
+            `Host port ${hostPort}/${protocol}: address already in use by another program of the host.`,
+          );
+      }
+    },
+  };
+}
+
+function isTunnel({ protocol, hostPort }: Omit<HostPort, "address">, udpPort: number): boolean {
+  return protocol === "udp" && hostPort === udpPort;
+}
+
+/**
+ * Translates connections to ports of the host. Packets of sets are excluded: they do not reach the
+ * host.
+ */
+function publishingChain(bridge: string, name: string, ports: readonly HostPort[]): FilterChain {
+  return {
+    table: "nat",
+    name: `BERTH-PUB-${bridge}`,
+    rules: ports.map(
+      ({ protocol, hostPort, address }) =>
+        `-p ${protocol} -m ${protocol} --dport ${hostPort} -j DNAT --to-destination ${address}:${hostPort}`,
+    ),
+    jumps: [["PREROUTING", "!", "-i", name, "-m", "addrtype", "--dst-type", "LOCAL"]],
   };
 }
 
@@ -89,9 +138,13 @@ function listChains({
 }): FilterChain[] {
   const outward = defaultInterfaces.map((other) => `-i ${name} -s ${subnet} -o ${other}`);
   const answers = `-o ${name} -m conntrack --ctstate RELATED,ESTABLISHED`;
+  // Connections to published ports, from any interface, and the answers of sets.
+  const toPublished = `-o ${name} -m conntrack --ctstate DNAT`;
+  const fromPublished = `-i ${name} -m conntrack --ctstate ESTABLISHED -m conntrack --ctstate DNAT`;
+  const permitted = [...outward, answers, toPublished, fromPublished];
   const isNew = `-i ${name} -m conntrack --ctstate NEW`;
   // Each network has one source address.
-  const tooMany = `-m connlimit --connlimit-above ${limit} --connlimit-mask 32 --connlimit-saddr`;
+  const tooMany = `-m connlimit --connlimit-above ${limit} --connlimit-mask 32`;
   const forward = [
     ["FORWARD", "-i", name],
     ["FORWARD", "-o", name],
@@ -124,8 +177,9 @@ function listChains({
       table: "mangle",
       name: `BERTH-FWD-${bridge}`,
       rules: [
-        `${isNew} ${tooMany} -j DROP`,
-        ...[...outward, answers].map((match) => `${match} -j RETURN`),
+        `${isNew} ${tooMany} --connlimit-saddr -j DROP`,
+        `-o ${name} -m conntrack --ctstate NEW ${tooMany} --connlimit-daddr -j DROP`,
+        ...permitted.map((match) => `${match} -j RETURN`),
         "-j DROP",
       ],
       jumps: forward,
@@ -133,7 +187,7 @@ function listChains({
     {
       table: "filter",
       name: `BERTH-FWD-${bridge}`,
-      rules: [...outward, answers].map((match) => `${match} -j ACCEPT`),
+      rules: permitted.map((match) => `${match} -j ACCEPT`),
       jumps: forward,
       behind: "DOCKER-USER",
     },

@@ -97,7 +97,11 @@ function composeUplink(config: NetworkDriverConfig): Uplink | undefined {
   const subnet = config.BERTH_NETWORK_OUTBOUND_SUBNET;
   if (subnet === "none") return undefined;
   const [firstAddress = ""] = subnet.split("/");
-  return createHostUplink({ bridge: config.BERTH_NETWORK_BRIDGE, firstAddress });
+  return createHostUplink({
+    bridge: config.BERTH_NETWORK_BRIDGE,
+    firstAddress,
+    tunnelUdpPort: config.BERTH_NETWORK_TUNNEL_PORT,
+  });
 }
 
 function composeNameServer(config: NetworkDriverConfig): NameServer | undefined {

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { addressSchema, macSchema } from "../../contracts/network-driver/network-state.ts";
 import { networkIdSchema, vniSchema } from "../../contracts/network-driver/network-state.ts";
 import { formatAddress, parseAddress, parseSubnet } from "../../lib/ip/ip-address.ts";
+import { publishedPortsSchema, splitPublishedPorts } from "../model/published-ports.ts";
 import {
   dockerIdSchema,
   interfaceAddressSchema,
@@ -71,6 +72,7 @@ const endpointOptionsSchema = z.object({
     .transform((text) => text.split(",").filter((address) => address !== ""))
     .pipe(z.array(addressSchema).max(2))
     .optional(),
+  "berth.ports": optionText.transform(splitPublishedPorts).pipe(publishedPortsSchema).optional(),
 });
 
 export const createEndpointSchema = endpointCallSchema.extend({

@@ -138,9 +138,11 @@ async function createEndpoint(
     throw new DriverError("The endpoint has no address. Specify one with --ip or --ip6.");
   const endpoint: Endpoint = { dockerNetworkId: NetworkID, ...network, mac, addresses };
   const { "berth.set": set, "berth.tenant": tenant, "berth.host": host } = Options ?? {};
+  const publishedPorts = Options?.["berth.ports"] ?? [];
   if (set !== undefined) endpoint.set = set;
   if (tenant !== undefined) endpoint.tenant = tenant;
   if (host !== undefined) endpoint.host = host;
+  if (publishedPorts.length > 0) endpoint.publishedPorts = publishedPorts;
   if (!ctx.records.networks.has(NetworkID)) {
     checkVni(ctx, network);
     await ctx.records.putNetwork(NetworkID, network);

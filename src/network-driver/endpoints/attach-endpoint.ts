@@ -91,6 +91,7 @@ export async function attachEndpoint(
         );
       const ends = ctx.names.nameEnds(endpointId);
       ctx.detached.delete(endpointId);
+      await ctx.uplink?.checkUnused(endpoint.publishedPorts ?? []);
       try {
         await ctx.limit(async () => {
           await ctx.links.ensure({ ...ends, mac: endpoint.mac, mtu: endpoint.mtu }, signal);

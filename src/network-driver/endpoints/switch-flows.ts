@@ -6,12 +6,14 @@ import {
   type FlowNetwork,
   type FlowUplink,
   type LocalPort,
+  uplinkAddress,
 } from "../flows/compile-flows.ts";
 import { type Datapath, renderFlow } from "../flows/flow.ts";
 import { DriverError } from "../model/driver-error.ts";
 import type { LinkNames } from "../model/link-names.ts";
 import { type ListedPort, type SwitchPort, TUNNEL_PORT } from "../ports/switch-port.ts";
 import type { Log } from "../../lib/log.ts";
+import type { HostPort, Uplink } from "../ports/uplink.ts";
 import type { EndpointRecords } from "./endpoint-records.ts";
 import { ForbiddenConnections } from "./forbidden-connections.ts";
 import { StaleConnections } from "./stale-connections.ts";
@@ -23,8 +25,8 @@ interface FlowSources {
   switchPort: SwitchPort;
   datapath: Datapath;
   networkState: StoredNetworkState;
-  /** `firstAddress` of the `Uplink`. Undefined without an uplink. */
-  uplinkFirstAddress: string | undefined;
+  /** Undefined without an uplink. */
+  uplink: Pick<Uplink, "firstAddress" | "publish"> | undefined;
   /** False if records of running containers may be missing until `completeRecords` is called. */
   hasAllRecords: boolean;
   log: Log;
@@ -49,6 +51,8 @@ export class SwitchFlows {
   #isUplinkOpen = false;
   readonly #staleConnections: StaleConnections;
   readonly #forbiddenConnections: ForbiddenConnections;
+  /** The ports of the host that lead into networks, as text. Undefined before the first time. */
+  #published: string | undefined;
 
   constructor(sources: FlowSources) {
     this.#sources = sources;
@@ -127,6 +131,7 @@ export class SwitchFlows {
       const localPorts = this.#listLocalPorts(ports);
       const flows = this.#compile(networks, localPorts, ports);
       await this.#sources.switchPort.replaceFlows(flows, signal);
+      await this.#publish(signal);
       this.#appliedFlowCount = flows.length;
       this.#appliedPorts = this.#describePorts(ports);
       this.#staleConnections.update(networks);
@@ -136,6 +141,32 @@ export class SwitchFlows {
       this.#isOutdated = true;
       throw error;
     }
+  }
+
+  /** Publishes the ports of all endpoints, if they have changed. */
+  async #publish(signal: AbortSignal): Promise<void> {
+    const { uplink } = this.#sources;
+    if (!uplink || !this.#isUplinkOpen) return;
+    const ports = this.#listHostPorts(uplink.firstAddress);
+    const text = JSON.stringify(ports);
+    if (text === this.#published) return;
+    await uplink.publish(ports, signal);
+    this.#published = text;
+  }
+
+  /** The first endpoint with a port of the host has it. */
+  #listHostPorts(firstAddress: string): HostPort[] {
+    const ports = new Map<string, HostPort>();
+    for (const { vni, publishedPorts = [] } of this.#sources.records.endpoints.values()) {
+      const zone = this.#zones.get(vni);
+      if (zone === undefined) continue;
+      const address = uplinkAddress(firstAddress, zone);
+      for (const { protocol, hostPort } of publishedPorts) {
+        const key = `${protocol}/${hostPort}`;
+        if (!ports.has(key)) ports.set(key, { protocol, hostPort, address });
+      }
+    }
+    return [...ports.values()];
   }
 
   #describePorts(ports: readonly ListedPort[]): string {
@@ -176,12 +207,10 @@ export class SwitchFlows {
   }
 
   #findUplink(ports: readonly ListedPort[]): FlowUplink | undefined {
-    const { names, uplinkFirstAddress: firstAddress } = this.#sources;
-    if (!this.#isUplinkOpen) return undefined;
+    const { names, uplink } = this.#sources;
+    if (!this.#isUplinkOpen || !uplink) return undefined;
     const ofPort = ports.find(({ name }) => name === names.uplink.switchEnd)?.ofPort;
-    return ofPort === undefined || firstAddress === undefined
-      ? undefined
-      : { ofPort, firstAddress };
+    return ofPort === undefined ? undefined : { ofPort, firstAddress: uplink.firstAddress };
   }
 
   /**
@@ -214,8 +243,9 @@ export class SwitchFlows {
     return [...this.#sources.records.endpoints].flatMap(([endpointId, endpoint]) => {
       const ofPort = ofPorts.get(this.#sources.names.nameEnds(endpointId).hostEnd);
       if (ofPort === undefined) return [];
-      const { networkId, mac } = endpoint;
-      return [{ ofPort, networkId, mac, addresses: endpoint.addresses.map(stripPrefixLength) }];
+      const { networkId, mac, publishedPorts } = endpoint;
+      const addresses = endpoint.addresses.map(stripPrefixLength);
+      return [{ ofPort, networkId, mac, addresses, publishedPorts }];
     });
   }
 }

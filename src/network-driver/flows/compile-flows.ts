@@ -3,6 +3,7 @@ import { formatAddress, parseAddress } from "../../lib/ip/ip-address.ts";
 import type { HostRule } from "../../contracts/network-driver/host-rule.ts";
 import { compileNameQueries } from "./compile-name-queries.ts";
 import { compileConstantFlows } from "./constant-flows.ts";
+import { compilePublished, type FlowPublishedPort } from "./compile-published.ts";
 import { compileRules } from "./compile-rules.ts";
 import { compileServices, type FlowService } from "./compile-services.ts";
 import { checkMac, familyOf, listPortAddresses, requestFor } from "./flow-addresses.ts";
@@ -27,6 +28,7 @@ export interface LocalPort {
   mac: string;
   /** Single addresses in canonical form, without a prefix length. */
   addresses: readonly string[];
+  publishedPorts?: readonly FlowPublishedPort[] | undefined;
 }
 
 /** An interface of a set on another host. */
@@ -129,8 +131,10 @@ export function compileFlows({
     if (tunnelPort !== undefined)
       flows.push(...compileTunnel(network, { tunnelPort, forwardsDiscovery }));
     if (uplink && local.length > 0) {
+      const own = uplinkAddress(uplink.firstAddress, network.conntrackZone);
       const server = nameServerAddress(uplink.firstAddress);
       flows.push(...compileUplink(network, local, uplink));
+      flows.push(...compilePublished(network, local, own));
       flows.push(...compileNameQueries(network, local, { server, gatewayMac: GATEWAY_MAC }));
     }
   }

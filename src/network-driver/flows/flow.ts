@@ -55,6 +55,8 @@ export const flowRegisters = {
   toService: "reg9",
   /** 1 if one end of the connection is outside of the network, and 0 otherwise. */
   isExternal: "reg10",
+  /** The port of the host to which a new connection from outside leads, or 0. */
+  hostPort: "reg11",
 } as const;
 
 /**

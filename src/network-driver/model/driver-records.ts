@@ -8,6 +8,7 @@ import {
   vniSchema,
 } from "../../contracts/network-driver/network-state.ts";
 import { formatAddress, parseAddress } from "../../lib/ip/ip-address.ts";
+import { publishedPortsSchema } from "./published-ports.ts";
 
 /**
  * Bounds of the records of one host. A set has one endpoint in each of its networks. The bounds
@@ -57,6 +58,8 @@ export const endpointSchema = z.object({
   set: labelSchema.optional(),
   tenant: labelSchema.optional(),
   host: labelSchema.optional(),
+  /** The ports of the host that lead to the container. */
+  publishedPorts: publishedPortsSchema.optional(),
 });
 
 /**

@@ -17,10 +17,14 @@ const endpoint: Endpoint = {
   set: newId("set"),
   tenant: newId("ten"),
   host: newId("host"),
+  publishedPorts: [
+    { protocol: "tcp", hostPort: 20_001, port: 80 },
+    { protocol: "udp", hostPort: 53, port: 5_353 },
+  ],
 };
 
 it("external ids contain the whole record of an endpoint", () => {
-  const { set: _set, tenant: _tenant, host: _host, ...required } = endpoint;
+  const { set: _set, tenant: _tenant, host: _host, publishedPorts: _ports, ...required } = endpoint;
   for (const written of [endpoint, { ...required, gateways: [] }])
     expect(readExternalIds(toExternalIds(endpointId, written))).toEqual({
       endpointId,
@@ -30,7 +34,7 @@ it("external ids contain the whole record of an endpoint", () => {
 
 it("external ids with anything missing or changed are never read as a record", () => {
   const ids = toExternalIds(endpointId, endpoint);
-  const required = Object.keys(ids).filter((key) => !/set|tenant|host|gateways/.test(key));
+  const required = Object.keys(ids).filter((key) => !/set|tenant|host|gateways|ports/.test(key));
   for (const key of required) {
     const { [key]: _removed, ...others } = ids;
     expect(readExternalIds(others), key).toBeUndefined();
@@ -42,6 +46,12 @@ it("external ids with anything missing or changed are never read as a record", (
       if (read) expect(toExternalIds(read.endpointId, read.endpoint)[key]).toBe(text);
     }),
   );
+});
+
+it("published ports with an invalid part are never read", () => {
+  const ids = toExternalIds(endpointId, endpoint);
+  for (const text of ["tcp/80", "tcp/80=0", "tcp/70000=80", "icmp/1=1", "tcp/80=80,", "tcp/80=8x"])
+    expect(readExternalIds({ ...ids, "berth-ports": text }), text).toBeUndefined();
 });
 
 it("names of interfaces have at most 15 characters and belong to one prefix", () => {

@@ -1,3 +1,4 @@
+import { formatPublishedPorts, splitPublishedPorts } from "./published-ports.ts";
 import { dockerIdSchema, type Endpoint, endpointSchema } from "./driver-records.ts";
 
 /**
@@ -5,7 +6,7 @@ import { dockerIdSchema, type Endpoint, endpointSchema } from "./driver-records.
  * rebuild a lost record.
  */
 export function toExternalIds(endpointId: string, endpoint: Endpoint): Record<string, string> {
-  const { set, tenant, host } = endpoint;
+  const { set, tenant, host, publishedPorts } = endpoint;
   return {
     "berth-endpoint": endpointId,
     "berth-docker-network": endpoint.dockerNetworkId,
@@ -18,6 +19,7 @@ export function toExternalIds(endpointId: string, endpoint: Endpoint): Record<st
     ...(set === undefined ? {} : { "berth-set": set }),
     ...(tenant === undefined ? {} : { "berth-tenant": tenant }),
     ...(host === undefined ? {} : { "berth-host": host }),
+    ...(publishedPorts ? { "berth-ports": formatPublishedPorts(publishedPorts) } : {}),
   };
 }
 
@@ -37,6 +39,9 @@ export function readExternalIds(
     ...readOptional("set", ids),
     ...readOptional("tenant", ids),
     ...readOptional("host", ids),
+    ...(ids["berth-ports"] === undefined
+      ? {}
+      : { publishedPorts: splitPublishedPorts(ids["berth-ports"]) }),
   });
   if (!endpointId.success || !endpoint.success) return undefined;
   return { endpointId: endpointId.data, endpoint: endpoint.data };

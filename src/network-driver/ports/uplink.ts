@@ -13,6 +13,21 @@ export interface Uplink {
    * Idempotent, has a deadline, and rejects with SwitchError.
    */
   ensure(end: UplinkEnd, signal: AbortSignal): Promise<void>;
+  /**
+   * Replaces the ports of the host that lead into networks. Connections of other machines to them
+   * reach the bridge with the address of the network as destination. Until the first call, the
+   * ports of an earlier process stay. Call `ensure` before. Rejects with SwitchError.
+   */
+  publish(ports: readonly HostPort[], signal: AbortSignal): Promise<void>;
+  /** Rejects with SwitchError if a program of the host uses one of these ports. */
+  checkUnused(ports: readonly Omit<HostPort, "address">[]): Promise<void>;
+}
+
+/** A port of the host, and the address that stands for the network to which it leads. */
+export interface HostPort {
+  protocol: "tcp" | "udp";
+  hostPort: number;
+  address: string;
 }
 
 /** The host's end of the uplink. */

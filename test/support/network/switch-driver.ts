@@ -40,6 +40,8 @@ export interface SwitchFaults {
   ensureGuard: (tunnelAddress: string | null) => Promise<void>;
   /** The routing of the machine stays as it is. */
   ensureUplink: (interfaceName: string) => Promise<void>;
+  publish: Uplink["publish"];
+  checkUnused: Uplink["checkUnused"];
   /** Runs before the driver lists all links. */
   beforeListLinks: () => Promise<void>;
 }
@@ -64,6 +66,8 @@ export async function startSwitchDriver({ hasUplink = false } = {}) {
     beforeListLinks: async () => undefined,
     ensureGuard: async () => undefined,
     ensureUplink: async () => undefined,
+    publish: async () => undefined,
+    checkUnused: async () => undefined,
   };
   await run("ip", ["netns", "add", namespace]);
   const folder = await mkdtemp(join(tmpdir(), "berth-switch-driver-"));
@@ -103,6 +107,8 @@ export async function startSwitchDriver({ hasUplink = false } = {}) {
   const uplink: Uplink = {
     firstAddress: "198.19.0.0",
     ensure: ({ interfaceName }) => faults.ensureUplink(interfaceName),
+    publish: (ports, publishSignal) => faults.publish(ports, publishSignal),
+    checkUnused: (ports) => faults.checkUnused(ports),
   };
   const start = async (): Promise<NetworkDriver> =>
     createNetworkDriver({
@@ -165,8 +171,8 @@ export async function startSwitchDriver({ hasUplink = false } = {}) {
       await run("ip", ["link", "set", names.nameEnds(id).containerEnd, "netns", namespace]);
     },
     /** Creates, joins and moves. */
-    async runContainer(address: string): Promise<string> {
-      const { id, Err } = await host.createEndpoint(address);
+    async runContainer(address: string, options: object = {}): Promise<string> {
+      const { id, Err } = await host.createEndpoint(address, options);
       const joined = await host.join(id);
       if (Err !== undefined || joined.Err !== undefined) throw new Error(Err ?? joined.Err);
       await host.moveToContainer(id);

@@ -89,7 +89,8 @@ def receive_bytes(connection, count):
 def probe_tcp(command):
     family = socket.AF_INET6 if ":" in command["address"] else socket.AF_INET
     # The resolver splits the address and the interface of a link-local address.
-    target = socket.getaddrinfo(command["address"], PORT, family, socket.SOCK_STREAM)[0][4]
+    port = command.get("port", PORT)
+    target = socket.getaddrinfo(command["address"], port, family, socket.SOCK_STREAM)[0][4]
     with socket.socket(family, socket.SOCK_STREAM) as connection:
         connection.settimeout(command["timeout"])
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -105,7 +106,7 @@ def probe_udp(command):
     with socket.socket(family, socket.SOCK_DGRAM) as client:
         client.settimeout(command["timeout"])
         client.bind(("", command.get("sourcePort", 0)))
-        client.sendto(command["text"].encode(), (command["address"], PORT))
+        client.sendto(command["text"].encode(), (command["address"], command.get("port", PORT)))
         return client.recv(65536).decode()
 
 
@@ -164,7 +165,8 @@ def checksum(data):
 
 
 def connect(command):
-    connection = socket.create_connection((command["address"], PORT), command["timeout"])
+    target = (command["address"], command.get("port", PORT))
+    connection = socket.create_connection(target, command["timeout"])
     connections[command["id"]] = connection
     return str(command["id"])
 

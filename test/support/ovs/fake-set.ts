@@ -35,7 +35,7 @@ export interface FakeSet {
   /** Sends `text` and returns the answer, or "error: …" if none arrives in time. */
   probe(protocol: Protocol, address: string, options?: ProbeOptions): Promise<string>;
   /** Opens a TCP connection, and returns a function that sends a text on it. */
-  connect(address: string): Promise<(text: string) => Promise<string>>;
+  connect(address: string, port?: number): Promise<(text: string) => Promise<string>>;
   /**
    * Opens one connection after another, each with one answer. Returns a function that stops and
    * counts the answers by the name of the set, and errors by "error: …". Meanwhile the set records
@@ -57,6 +57,8 @@ interface ProbeOptions {
   timeoutMs?: number;
   /** For TCP and UDP. */
   sourcePort?: number;
+  /** 7000 by default, at which each fake set answers. */
+  port?: number;
 }
 
 const answerTimeoutMs = 30_000;
@@ -173,9 +175,9 @@ async function startProcess(name: string, namespace: string): Promise<Omit<FakeS
         return JSON.parse(answers) as Record<string, number>;
       };
     },
-    connect: async (address) => {
+    connect: async (address, port) => {
       const timeout = answerTimeoutMs / 1_000;
-      const connection = await call({ do: "connect", address, timeout });
+      const connection = await call({ do: "connect", address, port, timeout });
       return (text) => call({ do: "talk", connection, text, timeout });
     },
     sendFrame: async (frame) => {

@@ -9,6 +9,7 @@ import {
   type RemotePort,
 } from "../../../src/network-driver/flows/compile-flows.ts";
 import type { FlowService } from "../../../src/network-driver/flows/compile-services.ts";
+import type { FlowPublishedPort } from "../../../src/network-driver/flows/compile-published.ts";
 import { type Datapath, type Flow, renderFlow } from "../../../src/network-driver/flows/flow.ts";
 import {
   type ListedPort,
@@ -41,6 +42,8 @@ export interface TestSet extends FakeSet {
   mac: string;
   ipv4: string;
   ipv6: string;
+  /** A test may change them before `apply`. */
+  publishedPorts: readonly FlowPublishedPort[];
 }
 
 export interface TestHost {
@@ -97,7 +100,7 @@ export class TestHosts {
       mtu: setMtu,
       disablesChecksumOffload: datapath === "netdev",
     });
-    const set = { ...fake, host, network, mac, ipv4, ipv6 };
+    const set: TestSet = { ...fake, host, network, mac, ipv4, ipv6, publishedPorts: [] };
     this.sets.push(set);
     await host.switchPort.addPort(
       { name: hostEnd, externalIds: { "berth-set": fake.name } },
@@ -134,7 +137,8 @@ export class TestHosts {
         const ofPort = set.host === host ? portNumber(set.name) : undefined;
         const { networkId } = set.network;
         if (ofPort === undefined) return [];
-        return [{ ofPort, networkId, mac: set.mac, addresses: [set.ipv4, set.ipv6] }];
+        const { mac, publishedPorts } = set;
+        return [{ ofPort, networkId, mac, addresses: [set.ipv4, set.ipv6], publishedPorts }];
       }),
       networks: [...networks.values()].map(({ networkId, vni }) => ({
         networkId,
