@@ -14,6 +14,7 @@ const benchmarks: Record<string, () => Promise<{ run: Benchmark }>> = {
   idle: () => import("./idle.ts"),
   "agent-overhead": () => import("./agent-overhead.ts"),
   density: () => import("./density.ts"),
+  "network-rules": () => import("./network-rules.ts"),
   "connection-pools": () => import("./connection-pools.ts"),
 };
 

@@ -1,6 +1,7 @@
 import type { HostRule, RuleDirection } from "../../contracts/network-driver/host-rule.ts";
 import { familyOf } from "./flow-addresses.ts";
 import {
+  compareFlows,
   type Flow,
   flowRegisters as register,
   flowTables as table,
@@ -175,38 +176,35 @@ function compileDecisions(
   const permit = `resubmit(,${next})`;
   const targets = new Set(local.map(({ addresses }) => numbers.ofAddresses(addresses)));
   const families = listFamilies([...local, ...remote]);
-  const flows = new Map<string, Flow>();
+  const flows: Flow[] = [];
   for (const rule of rules) {
-    const ends = [own];
+    let ends = own;
     if (rule.serviceId !== null) {
       const number = numbers.ofService(rule.serviceId);
       if (number === 0 || !targets.has(number)) continue;
-      ends.push(`${target}=${number}`);
+      ends += `,${target}=${number}`;
     }
     if (rule.peer.kind === "service") {
       const number = numbers.ofService(rule.peer.serviceId);
       if (number === 0) continue;
-      ends.push(`${peer}=${number}`);
-    } else if (rule.peer.kind === "network") ends.push(`${register.isExternal}=0`);
+      ends += `,${peer}=${number}`;
+    } else if (rule.peer.kind === "network") ends += `,${register.isExternal}=0`;
     const isDeny = rule.action === "deny";
     const rulePriority = priority.lastRule + 2 * rule.priority + (isDeny ? 1 : 0);
-    for (const traffic of matchTraffic(rule, { families, peerAddress, seesFragments })) {
-      const match = [...traffic, ...ends].join(",");
-      // Rules of one priority have the same action, so one flow serves equal matches.
-      const key = `${rulePriority} ${match}`;
-      if (!flows.has(key))
-        flows.set(
-          key,
-          toNetworkFlow(network, rulesTable, rulePriority, match, isDeny ? "drop" : permit),
-        );
-    }
+    const actions = isDeny ? "drop" : permit;
+    for (const traffic of matchTraffic(rule, { families, peerAddress, seesFragments }))
+      flows.push(toNetworkFlow(network, rulesTable, rulePriority, `${traffic}${ends}`, actions));
   }
-  return [...flows.values(), toNetworkFlow(network, rulesTable, priority.permitted, own, permit)];
+  flows.push(toNetworkFlow(network, rulesTable, priority.permitted, own, permit));
+  // Rules of one priority have the same action, so one flow serves equal matches.
+  return flows
+    .sort(compareFlows)
+    .filter((flow, index) => index === 0 || compareFlows(flow, flows[index - 1] ?? flow) !== 0);
 }
 
 /**
- * The matches of the rule's protocol, ports and subnet, for the families of the network. A rule
- * that permits a protocol also permits later fragments. They are useless without the first one.
+ * The matches of the rule's protocol, ports and subnet, each empty or with a comma at its end. A
+ * rule that permits a protocol also permits later fragments. They are useless without the first.
  */
 function matchTraffic(
   { action, protocol, ports, peer }: HostRule,
@@ -215,24 +213,22 @@ function matchTraffic(
     peerAddress,
     seesFragments,
   }: { families: ReadonlySet<4 | 6>; peerAddress: "src" | "dst"; seesFragments: boolean },
-): string[][] {
+): string[] {
   const subnet = peer.kind === "cidr" ? peer.cidr : undefined;
-  if (protocol === "any" && subnet === undefined) return [[]];
-  const destinations =
-    ports.length === 0 ? [[]] : matchPorts(ports).map((one) => [`tp_dst=${one}`]);
+  if (protocol === "any" && subnet === undefined) return [""];
+  const destinations = ports.length === 0 ? [""] : matchPorts(ports).map((one) => `tp_dst=${one},`);
   const permitsFragments = action === "allow" && protocol !== "any" && seesFragments;
-  return [...families]
-    .filter((family) => subnet === undefined || subnet.includes(":") === (family === 6))
-    .flatMap((family) => {
-      const field = `${family === 4 ? "nw" : "ipv6"}_${peerAddress}`;
-      const source = subnet === undefined || subnet.endsWith("/0") ? [] : [`${field}=${subnet}`];
-      const name = protocolNames[protocol][family];
-      const matches = destinations.map((destination) => [name, ...source, ...destination]);
-      // A later fragment of IPv6 does not even show its protocol.
-      if (permitsFragments)
-        matches.push([family === 6 ? "ipv6" : name, ...source, "nw_frag=later"]);
-      return matches;
-    });
+  const matches: string[] = [];
+  for (const family of families) {
+    if (subnet !== undefined && subnet.includes(":") !== (family === 6)) continue;
+    const field = `${family === 4 ? "nw" : "ipv6"}_${peerAddress}`;
+    const source = subnet === undefined || subnet.endsWith("/0") ? "" : `${field}=${subnet},`;
+    const name = protocolNames[protocol][family];
+    for (const destination of destinations) matches.push(`${name},${source}${destination}`);
+    // A later fragment of IPv6 does not even show its protocol.
+    if (permitsFragments) matches.push(`${family === 6 ? "ipv6" : name},${source}nw_frag=later,`);
+  }
+  return matches;
 }
 
 const protocolNames = {
