@@ -4,6 +4,7 @@ import {
   bumpRulesVersions,
   deleteRuleRow,
   lockRuleNetworks,
+  lockRuleServices,
 } from "../../db/queries/rules/write-rules.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { assertGeneration } from "../runtime/preconditions.ts";
@@ -19,7 +20,10 @@ export async function deleteRule(
   await unitOfWork(ctx, async (tx) => {
     const read = await findRule(tx, tenantId, name);
     if (!read) throw notFound("rule");
-    const { network } = read.rule;
+    const { network, service, peer } = read.rule;
+    // The deletion of a service deletes its rules, and locks their networks last.
+    const services = [service ?? [], "service" in peer ? peer.service : []].flat();
+    await lockRuleServices(tx, tenantId, services);
     await lockRuleNetworks(tx, tenantId, [network]);
     const current = await findRule(tx, tenantId, name);
     // A rule of another network has this name since.
