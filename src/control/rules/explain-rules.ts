@@ -42,7 +42,12 @@ export async function explainRules(
   const explanation = {
     verdict: judge(paths),
     paths,
-    notes: listNotes(from, to, all, paths),
+    notes: [
+      ...listNotes(from, to, all, paths),
+      ...(pairs.some((pair) => isNameQuery(pair, { port: query.port ?? null }))
+        ? ["DNS queries to the gateway pass whatever the rules."]
+        : []),
+    ],
   };
   return { ...explanation, text: renderExplanation(explanation, query) };
 }
@@ -108,7 +113,9 @@ async function decidePairs(
   const groups = new Map<string, { pair: Pair; decision: ConnectionDecision; count: number }>();
   for (const pair of pairs) {
     const connection: Connection = { from: pair.from, to: pair.to, protocol, port: port ?? null };
-    const decision = deciders.get(pair.network.id)?.(connection);
+    const decision = isNameQuery(pair, connection)
+      ? nameQueryDecision
+      : deciders.get(pair.network.id)?.(connection);
     if (!decision) continue; // the network was deleted meanwhile
     const key = JSON.stringify([
       pair.network.id,
@@ -142,6 +149,21 @@ async function decidePairs(
     ingress: toDecision(decision.ingress),
     connections: count,
   }));
+}
+
+const DNS_PORT = 53;
+const byDefault: DirectionDecision = { action: "allow", rule: null };
+const nameQueryDecision = { isAllowed: true, egress: byDefault, ingress: byDefault };
+
+/** The switch answers queries to the gateway before the rules: see docs/internals/names.md. */
+function isNameQuery(
+  { network, to }: Pick<Pair, "network" | "to">,
+  { port }: Pick<Connection, "port">,
+): boolean {
+  return (
+    port === DNS_PORT &&
+    network.subnets.some(({ gateway, family }) => family === 4 && gateway === to.address)
+  );
 }
 
 function changedMeanwhile(): AppError {

@@ -155,6 +155,18 @@ test("decides about the sets behind a service address", async () => {
   });
 });
 
+test("allows DNS queries to the gateway whatever the rules", async () => {
+  const f = await startServices();
+  await addRules(f, { name: "sealed", direction: "egress", action: "deny", peer: { any: true } });
+  expect(await explain(f, "web", "10.1.0.1", { port: 53, protocol: "udp" })).toMatchObject({
+    verdict: "allowed",
+    paths: [{ egress: { action: "allow", rule: null } }],
+    notes: ["DNS queries to the gateway pass whatever the rules."],
+  });
+  expect(await explain(f, "web", "10.1.0.1", { port: 80 })).toMatchObject({ verdict: "denied" });
+  expect(await explain(f, "web", "10.9.0.1", { port: 53 })).toMatchObject({ verdict: "denied" });
+});
+
 test("says why no path leads from one end to the other", async () => {
   const f = await startServices();
   const [own] = await listAddresses(f);
