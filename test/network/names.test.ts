@@ -58,6 +58,7 @@ beforeAll(async () => {
       BERTH_NETWORK_DNS_RESOLVERS: resolverAddress,
     },
   });
+  await waitUntil("the host has names", async () => (await host.status()).names.state === "up");
 });
 afterAll(async () => {
   await removeHost(host.docker, hostId);
@@ -191,6 +192,33 @@ describe("a set", () => {
     const config = await shell(containerOf(one, "app"), "cat /etc/resolv.conf");
     expect(config).toContain("search berth.internal");
     expect(config).toContain("ndots:1");
+  });
+
+  it("resolves names even if a rule denies all its connections", async () => {
+    const set = setIn(red, 19);
+    const rule = {
+      ruleId: newId("rule"),
+      name: "deny-all",
+      priority: 9_999,
+      direction: "egress" as const,
+      action: "deny" as const,
+      protocol: "any" as const,
+      ports: [],
+      serviceId: null,
+      peer: { kind: "any" as const },
+    };
+    const web = service("web", { addresses: ["10.64.9.9"] });
+    await put({ ...network(red, [web]), rules: [rule] });
+    await start(set);
+    await withClient(set, async (resolve) => {
+      await waitUntil("names are answered", async () => {
+        expect(await resolve("web.berth.internal")).toEqual(["10.64.9.9"]);
+        return true;
+      });
+      expect(await resolve("www.example.com")).toEqual(["192.0.2.7"]);
+      // The rule is in force.
+      expect(await resolve("web.berth.internal", { server: "203.0.113.9" })).toBe("TIMEOUT");
+    });
   });
 
   it("reaches no other port of the gateway or of the name server, and no other server there", async () => {

@@ -1,5 +1,6 @@
 import { execFile } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { isIP } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { promisify } from "node:util";
@@ -15,6 +16,8 @@ import {
   shell,
   startDriverHost,
 } from "../support/network/driver-host.ts";
+import { startDnsClient } from "../support/network/dns-client.ts";
+import { startUnboundUnit } from "../support/network/unbound-unit.ts";
 import { type BerthProcess, startBerth } from "../support/servers/berth-process.ts";
 import { type MainProcess, startMain } from "../support/servers/main-process.ts";
 import { createTestDatabase, createTestRedis } from "../support/servers/test-services.ts";
@@ -46,7 +49,13 @@ beforeAll(async () => {
   await run("ip", ["-n", one, "link", "add", "uplink", "type", "veth", ...peer]);
   for (const [place, name] of names.entries()) {
     const underlay = { tunnelAddress: addressOf(place), uplink: "uplink" };
-    const host = await startDriverHost(undefined, { namespace: namespaces[place] ?? "", underlay });
+    const namespace = namespaces[place] ?? "";
+    const host = await startDriverHost(undefined, {
+      namespace,
+      underlay,
+      // Only the first host has a name server.
+      ...(name === "first" ? await startNameServer(namespace) : {}),
+    });
     machines.set(name, host);
     closing.push(() => host.close());
   }
@@ -80,6 +89,7 @@ beforeAll(async () => {
       const { capabilities } = await getHost(name);
       return (
         capabilities?.features.includes("networks") &&
+        capabilities.features.includes("names") === (name === "first") &&
         capabilities.tunnelAddress === addressOf(place)
       );
     });
@@ -88,6 +98,35 @@ beforeAll(async () => {
 afterAll(async () => {
   for (const close of closing.toReversed()) await close();
 });
+
+async function startNameServer(namespace: string) {
+  await run("ip", ["-n", namespace, "link", "set", "lo", "up"]);
+  const unit = await startUnboundUnit(namespace);
+  closing.push(() => unit.close());
+  return {
+    outboundSubnet: "198.19.0.0/16",
+    settings: {
+      BERTH_NETWORK_DNS: "true",
+      BERTH_NETWORK_DNS_DIR: unit.folder,
+      BERTH_NETWORK_DNS_RESOLVERS: "127.0.0.5",
+    },
+  };
+}
+
+/** Resolves a name in a set as its processes would, and fetches the page from that address. */
+async function fetchByName(from: BerthSet, name: string): Promise<string> {
+  const { State } = await infraOf(from).inspect();
+  const client = startDnsClient(["nsenter", `--net=/proc/${State.Pid}/ns/net`]);
+  try {
+    const address = await waitUntil(`${name} resolves`, async () => {
+      const [first] = [await client.resolve({ name, server: "127.0.0.11" })].flat();
+      return isIP(first ?? "") === 4 && first;
+    });
+    return await fetchFrom(infraOf(from), address);
+  } finally {
+    client.close();
+  }
+}
 
 const addressOf = (place: number) => `172.31.0.${place + 1}`;
 
@@ -237,6 +276,17 @@ it("a set that moves is reachable at its place", async () => {
   expect(networks.filter(({ Name }) => Name.startsWith("berth-net_"))).toHaveLength(2);
 });
 
+it("sets resolve the services of both hosts where their host has a name server", async () => {
+  const last = await readySet("last", "first");
+  expect((await getHost("first")).capabilities?.features).toContain("names");
+  expect((await getHost("second")).capabilities?.features).not.toContain("names");
+  for (const service of ["one", "two"])
+    expect(await fetchByName(last, `${service}.berth.internal`)).toBe(service);
+  const one = await readySet("one", "second");
+  const name = `${one.id.replace("_", "-")}.one.berth.internal`;
+  expect(await fetchByName(last, name)).toBe("one");
+});
+
 it("a dead network driver is the reason of its host, whose sets stay connected", async () => {
   const [one, last] = [await readySet("one", "second"), await readySet("last", "first")];
   const hasNetworks = async () =>
@@ -280,4 +330,5 @@ it("containers that Docker restarts while agents and API are dead reach each oth
   }
   expect([await addressesOf(one), await addressesOf(last)]).toEqual(before);
   await expectConnected(one, last);
+  expect(await fetchByName(last, "one.berth.internal")).toBe("one");
 });

@@ -1,6 +1,7 @@
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
+import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { setCommandRunner } from "../../src/host-adapters/exec.ts";
@@ -188,11 +189,13 @@ describe("apply", () => {
     const progress = { isDone: false };
     const second = startDnsClient(["ip", "netns", "exec", namespace]);
     const asking = (async () => {
-      while (!progress.isDone)
+      while (!progress.isDone) {
+        await delay(1); // the server limits the queries of a network
         for (const name of ["stable", "web"])
           answers.push(
             await second.resolve({ server: address, source: red, name: `${name}.berth.internal` }),
           );
+      }
     })();
     for (let round = 1; round <= 20; round += 1) {
       await server.apply(table(round), signal);
@@ -272,6 +275,12 @@ describe("the server", () => {
       expect(await askName(red, "web")).toEqual(["10.64.0.1"]);
       return true;
     });
+  });
+
+  it("has served once it has answered, even if a later process asks", async () => {
+    expect(await server.hasServed()).toBe(false);
+    await apply(table);
+    expect([await server.hasServed(), await open().hasServed()]).toEqual([true, true]);
   });
 
   it("keeps its files readable for root and itself only", async () => {

@@ -123,6 +123,28 @@ it("a driver that waits for the agent's networks is answering, and has the host'
   });
 });
 
+it("a host has names while its driver has a name server, which may fail for a moment", async () => {
+  answer = { ...ready, names: { state: "up", reason: null } };
+  await start();
+  expect(health).toMatchObject({ hasNetworks: true, hasNames: true, reason: undefined });
+  answer = { ...ready, names: { state: "down", reason: "It does not answer." } };
+  await clock.pass(5_000 + 9_000);
+  expect(health.reason).toBeUndefined();
+  await clock.pass(5_000);
+  expect(health).toMatchObject({
+    hasNetworks: true,
+    hasNames: true,
+    reason: { code: "names-failed", text: expect.stringContaining("It does not answer.") },
+  });
+  answer = { ...ready, names: { state: "up", reason: null } };
+  await clock.pass(5_000);
+  expect(health.reason).toBeUndefined();
+  answer = ready;
+  await clock.pass(5_000);
+  expect(health).toMatchObject({ hasNetworks: true, hasNames: false, reason: undefined });
+  expect(changes).toEqual([true, true]);
+});
+
 it("a host without a driver has no reason, unless its sets have networks", async () => {
   answer = new Error("connect ENOENT");
   await start();

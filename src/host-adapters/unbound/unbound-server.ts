@@ -1,4 +1,3 @@
-import { constants } from "node:fs";
 import { access, chown, mkdir, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
 import {
@@ -24,6 +23,8 @@ const commandTimeoutMs = 5_000;
 /** More changed zones cost more commands than a reload of all. */
 const zonesPerChangeMax = 32;
 const configName = "unbound.conf";
+/** The file exists once the server has answered. */
+const servedName = "served";
 /** Short, because each command reads it. */
 const controlConfigName = "control.conf";
 
@@ -72,11 +73,8 @@ export function createUnboundServer(options: UnboundOptions): NameServer {
   };
   return {
     address,
-    isInstalled: () =>
-      access(unbound, constants.X_OK).then(
-        () => true,
-        () => false,
-      ),
+    isInstalled: () => exists(unbound),
+    hasServed: () => exists(path.join(folder, servedName)),
     async apply(table, signal) {
       const wanted = await render(table);
       const before = isLoaded ? written : undefined;
@@ -98,6 +96,7 @@ export function createUnboundServer(options: UnboundOptions): NameServer {
         for (const zoneId of changed)
           await control(folder, ["auth_zone_reload", zoneNameOf(zoneId)], signal);
       isLoaded = true;
+      await noteServed(folder);
     },
   };
 }
@@ -106,6 +105,18 @@ function listChangedZones(before: Rendered | undefined, wanted: Rendered): strin
   return [...wanted.zones.keys()].filter(
     (zoneId) => before?.zones.get(zoneId) !== wanted.zones.get(zoneId),
   );
+}
+
+function exists(file: string): Promise<boolean> {
+  return access(file).then(
+    () => true,
+    () => false,
+  );
+}
+
+async function noteServed(folder: string): Promise<void> {
+  const file = path.join(folder, servedName);
+  if (!(await exists(file))) await writeFile(file, "", { mode: 0o640 });
 }
 
 /** Whether the configuration has lines that the server has not loaded. */

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { type FlowFrame, interpretFlows } from "../../../test/support/ovs/flow-interpreter.ts";
+import type { HostRule } from "../../contracts/network-driver/host-rule.ts";
 import { compileFlows, type FlowNetwork, nameServerAddress } from "./compile-flows.ts";
 import { type Datapath, GATEWAY_MAC } from "./flow.ts";
 
@@ -83,6 +84,24 @@ it("other packets for the gateway are dropped, and queries for other servers are
   expect(send(toGateway("udp", 53, "192.0.2.7")).outputs).toMatchObject([
     { port: String(uplinkPort), fields: { nw_dst: "192.0.2.7" } },
   ]);
+});
+
+it("a query passes even if a rule denies all, and unless the rules are unknown", () => {
+  const deny: HostRule = {
+    ruleId: "rule_0",
+    name: "deny",
+    priority: 9_999,
+    direction: "egress",
+    action: "deny",
+    protocol: "any",
+    ports: [],
+    serviceId: null,
+    peer: { kind: "any" },
+  };
+  const send = compile({ changes: { rules: [deny] } });
+  expect(send(toGateway("udp", 53)).outputs).toHaveLength(1);
+  expect(send(toGateway("udp", 53, "192.0.2.7")).outputs).toEqual([]);
+  expect(compile({ changes: { deniesNew: true } })(toGateway("udp", 53)).outputs).toEqual([]);
 });
 
 it("a query leads nowhere without an uplink or an IPv4 gateway", () => {

@@ -36,6 +36,11 @@ export interface NameServer {
   /** Whether this host has the program. */
   isInstalled(): Promise<boolean>;
   /**
+   * Whether `apply` has ever succeeded on this host, also in earlier processes. Otherwise the
+   * operator may use the program only for something else.
+   */
+  hasServed(): Promise<boolean>;
+  /**
    * Writes the table, and resolves when the server answers from it. A name that does not change is
    * answered at each moment. Even if the server does not run, the table is written, and the server
    * starts with it. A table that was applied before costs one call, which shows whether it answers.
