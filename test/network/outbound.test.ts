@@ -9,6 +9,7 @@ import { GATEWAY_MAC, UPLINK_MAC } from "../../src/network-driver/flows/flow.ts"
 import { startDnsClient } from "../support/network/dns-client.ts";
 import { startResolver } from "../support/network/unbound-unit.ts";
 import { createNamespaceRunner } from "../support/network/namespace-runner.ts";
+import { sampleRule } from "../support/network/rule-samples.ts";
 import { type FakeSet, startFakeSet } from "../support/ovs/fake-set.ts";
 import { udpFrame } from "../support/ovs/frames.ts";
 import {
@@ -133,6 +134,33 @@ describe("sets", () => {
       return [...(frame?.subarray(26, 30) ?? [])].join(".");
     };
     await expect.poll(findSource).toBe(hostAddress);
+  });
+
+  it("reach only the addresses and ports outside that the rules of their network permit", async () => {
+    const probe = (set: TestSet, protocol: "tcp" | "udp" | "icmp") =>
+      set.probe(protocol, outsideAddress, { timeoutMs: 1_000 });
+    const denyAll = sampleRule(1, { action: "deny", priority: 0 });
+    const ofNetwork = sampleRule(2, { peer: { kind: "network" } });
+    const outsideSubnet = { kind: "cidr", cidr: `${outsideAddress}/32` } as const;
+    const ports = [{ first: 7_000, last: 7_000 }];
+    const toOutside = sampleRule(3, { protocol: "tcp", ports, peer: outsideSubnet });
+    try {
+      hosts.rules.set(red.vni, [denyAll, ofNetwork]);
+      await hosts.apply();
+      for (const protocol of protocols) expect(await probe(red1, protocol)).toMatch(/^error: /);
+      expect(await red1.probe("tcp", red3.ipv4)).toBe("red-3:hello");
+      expect(await probe(blue1, "tcp")).toBe("wan:hello");
+      hosts.rules.set(red.vni, [denyAll, ofNetwork, toOutside]);
+      await hosts.apply();
+      expect(await red1.probe("tcp", outsideAddress)).toBe("wan:hello");
+      expect(await probe(red1, "udp")).toMatch(/^error: /);
+      hosts.rules.set(red.vni, [sampleRule(4, { action: "deny", peer: outsideSubnet })]);
+      await hosts.apply();
+      for (const protocol of protocols) expect(await probe(red1, protocol)).toMatch(/^error: /);
+    } finally {
+      hosts.rules.delete(red.vni);
+      await hosts.apply();
+    }
   });
 
   it("exchange more than a packet holds, at the same time", async () => {

@@ -325,6 +325,21 @@ describe("the flows of rules", () => {
     expect(inRules(compile([toB(1), { ...toB(1), name: "same" }]))).toHaveLength(none + 2);
   });
 
+  it("have a bound: beyond it the network permits no new connection", () => {
+    const ports = Array.from({ length: 16 }, (_, index) => ({
+      first: 4_096 * index + 1,
+      last: 4_096 * index + 4_094,
+    }));
+    const rule = (number: number) => sampleRule(number, { protocol: "tcp", ports });
+    const countOpening = (count: number) =>
+      compile(Array.from({ length: count }, (_, number) => rule(number))).filter(
+        ({ table, match }) =>
+          (table === flowTables.egress || table === flowTables.ingress) && match.includes("+new"),
+      ).length;
+    expect(countOpening(200)).toBeGreaterThan(0);
+    expect(countOpening(1_000)).toBe(0);
+  });
+
   it("let a set of an unknown service open no connection, if a rule names a service", () => {
     const unknown = (rules: HostRule[]) => {
       const bridge = interpretFlows(

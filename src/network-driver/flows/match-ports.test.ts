@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import { matchPorts } from "./match-ports.ts";
+import { hasMorePortMatches, matchPorts } from "./match-ports.ts";
 
 const portArbitrary = fc.integer({ min: 1, max: 65_535 });
 const rangeArbitrary = fc
@@ -29,6 +29,19 @@ it("covers exactly the ports of the ranges, each once", () => {
           expect(matches.filter((match) => covers(match, port))).toHaveLength(isWanted ? 1 : 0);
         }
         expect(matches.length).toBeLessThanOrEqual(30 * ranges.length);
+      },
+    ),
+  );
+});
+
+it("counts matches up to a bound", () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.array(rangeArbitrary, { maxLength: 4 }), { maxLength: 5 }),
+      fc.integer({ min: 0, max: 100 }),
+      (sets, max) => {
+        const count = sets.flatMap((ranges) => matchPorts(ranges)).length;
+        expect(hasMorePortMatches(sets, max)).toBe(count > max);
       },
     ),
   );

@@ -20,6 +20,23 @@ export function matchPorts(ranges: readonly { first: number; last: number }[]): 
   });
 }
 
+/** Whether `matchPorts` returns more than `max` matches for all these sets of ranges together. */
+export function hasMorePortMatches(
+  sets: readonly (readonly { first: number; last: number }[])[],
+  max: number,
+): boolean {
+  let most = 0;
+  for (const ranges of sets)
+    for (const { first, last } of ranges) most += first === last ? 1 : 2 * portBits;
+  if (most <= max) return false;
+  let count = 0;
+  for (const ranges of sets) {
+    count += matchPorts(ranges).length;
+    if (count > max) return true;
+  }
+  return false;
+}
+
 /** Joins ranges that overlap or touch. */
 function mergeRanges(ranges: readonly { first: number; last: number }[]) {
   const merged: { first: number; last: number }[] = [];
