@@ -36,6 +36,7 @@ import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import type { HostCaller } from "./enroll-host.ts";
 import { createHostRefusal } from "./refuse-host.ts";
+import { replaceHostPorts } from "../placement/replace-host-ports.ts";
 import { retryPending } from "../placement/retry-pending.ts";
 
 /**
@@ -218,6 +219,7 @@ async function takeReport(
         body.volumes ? storeVolumes(ctx, tx, hostId, body.volumes) : undefined,
         state !== undefined && changeState(tx, hostId, state, body),
       ]);
+      await replaceHostPorts(tx, ctx, hostId, { observed: body.observed, reported: rows });
       const isUsable = becameReady || (body.usage !== null && !hasFreshReport(ctx, host));
       const setsMax = isUsable ? undefined : WAITING_PER_FREED_MAX * Math.max(1, observed.removed);
       if (isUsable || observed.hasFreedCapacity)

@@ -18,6 +18,7 @@ import { commitPlacements } from "../../../src/db/queries/placement/placements.t
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { lockHosts } from "../../../src/db/queries/sets/write-sets.ts";
 import { withTx } from "../../../src/db/transaction.ts";
+import { assert } from "../../../src/lib/assert.ts";
 import { newId } from "../../../src/lib/ids.ts";
 import { type FleetContext, observed, smallHost } from "../../support/fleet/fleet-context.ts";
 import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
@@ -147,6 +148,34 @@ test("a restored volume brings its set to its host, unless a fixed port is taken
     code: "state-conflict",
     publicDetail: expect.stringContaining("host-port-taken"),
   });
+});
+
+test("a set that stays with its volume gets another port when a program has its port", async () => {
+  const f = await start();
+  const volumeBytes = 2 ** 30;
+  const h1 = await enrollPublishing(f, "h1", { allocatable: { ...smallHost, volumeBytes } });
+  const body = publishingBody("db", [true, { hostPort: 80 }]);
+  const volume = { sizeBytes: 2 ** 24, mountPath: "/data" };
+  await createService(f.ctx, f.tenantId, { ...body, template: { ...body.template, volume } });
+  await f.placer.placeSets();
+  const { sets } = await f.sync(h1, { full: true });
+  const [set] = sets;
+  assert(set, "the host has the set");
+  await f.sync(h1, { volumes: [volumeOf(set.setId, { state: "live" })] });
+  const before = set.hostPorts?.map(({ hostPort }) => hostPort) ?? [];
+  const reason = { code: "host-port-taken", text: "A program has the port.", phase: "prepare" };
+  const report = observed(set, "failed", { gaveUp: true, reason });
+  await f.sync(h1, { observed: [report] });
+  const [changed] = (await f.sync(h1, { full: true })).sets;
+  expect(changed).toMatchObject({ setId: set.setId, desired: "running" });
+  const after = changed?.hostPorts?.map(({ hostPort }) => hostPort) ?? [];
+  expect(after).toHaveLength(2);
+  expect(after[0]).not.toBe(before[0]);
+  expect(after[1]).toBe(80);
+  // A repeated report is about the previous generation.
+  await f.sync(h1, { observed: [report] });
+  expect((await f.sync(h1, { full: true })).sets[0]).toEqual(changed);
+  expect(await findHostPortFaults(f)).toEqual([]);
 });
 
 test("a deleted host frees its ports", async () => {

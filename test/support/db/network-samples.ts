@@ -197,6 +197,15 @@ export const networkSamples: Samples = {
     hostPorts.listUsedHostPorts(q, ["host"]),
     hostPorts.listUsedHostPorts(q, ids),
   ],
+  listPortsOfSets: (q) => [
+    hostPorts.listPortsOfSets(q, ["set"]),
+    hostPorts.listPortsOfSets(q, ids),
+  ],
+  updateHostPorts: (q) => [
+    hostPorts.updateHostPorts(q, "host", [
+      { hostId: "host", protocol: "tcp", port: 80, setId: "set", name: "http" },
+    ]),
+  ],
   insertHostPorts: (q) => [
     hostPorts.insertHostPorts(q, [
       { hostId: "host", protocol: "tcp", port: 80, setId: "set", name: "http" },

@@ -1,5 +1,5 @@
 import { type SQL, sql } from "drizzle-orm";
-import type { PortProtocol } from "../../../contracts/api/template-ports.ts";
+import type { PortProtocol, TemplatePort } from "../../../contracts/api/template-ports.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { anyOf, queryRows } from "../runtime/query.ts";
 
@@ -90,5 +90,40 @@ export async function insertHostPorts(
         select c."hostId", c.protocol, c.port, c."setId", c.name
         from json_to_recordset(${JSON.stringify(chosen)}::json) as c("hostId" text, protocol text, port int, "setId" text, name text)
           join sets s on s.id = c."setId" and s.host_id = c."hostId" and s.state = 'placed' and s.placed_at = now()`,
+  );
+}
+
+/** Lists the ports in the templates of these sets. */
+export async function listPortsOfSets(
+  q: Queryable,
+  setIds: readonly string[],
+): Promise<{ setId: string; generation: number; ports: TemplatePort[] | null }[]> {
+  return queryRows(
+    q,
+    sql`select s.id as "setId", s.generation::float8 as generation, r.template->'ports' as ports
+        from sets s join revisions r on r.service_id = s.service_id and r.number = s.revision
+        where s.id = ${anyOf(setIds)} order by s.id`,
+  );
+}
+
+/**
+ * Replaces host ports of sets on a locked host by unused ones, in a new generation of the host. A
+ * violated key fails the transaction.
+ */
+export async function updateHostPorts(
+  q: Queryable,
+  hostId: string,
+  chosen: readonly ChosenHostPort[],
+): Promise<void> {
+  await q.execute(
+    sql`with changed as (
+          update host_ports p set port = c.port
+          from json_to_recordset(${JSON.stringify(chosen)}::json) as c(port int, "setId" text, name text)
+          where p.host_id = ${hostId} and p.set_id = c."setId" and p.name = c.name returning p.set_id
+        ), bumped as (
+          update hosts set generation = generation + 1 where id = ${hostId} returning generation
+        )
+        update sets s set generation = s.generation + 1, host_generation = bumped.generation, updated_at = now()
+        from bumped where s.id in (select set_id from changed)`,
   );
 }
