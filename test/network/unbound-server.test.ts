@@ -1,6 +1,6 @@
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { readdir, readFile } from "node:fs/promises";
+import { readdir, readFile, rm } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
@@ -272,6 +272,17 @@ describe("the server", () => {
     server = open();
     await server.apply(table, signal);
     await waitUntil("it has its names", async () => {
+      expect(await askName(red, "web")).toEqual(["10.64.0.1"]);
+      return true;
+    });
+  });
+
+  it("gets its files again after someone has removed them", async () => {
+    await apply(table);
+    await rm(unit.folder, { recursive: true });
+    process.kill(await unit.findPid(), "SIGKILL");
+    await apply(table);
+    await waitUntil("it answers again", async () => {
       expect(await askName(red, "web")).toEqual(["10.64.0.1"]);
       return true;
     });

@@ -47,7 +47,7 @@ interface Rendered {
  * and takes tenths of a second. Networks that have left need none: no query of theirs arrives.
  *
  * Files precede commands. So a server that starts at any time has the newest files, or gets the
- * command. After an error, the next call reloads everything.
+ * command. After an error, the next call reloads everything. It also writes missing files.
  */
 export function createUnboundServer(options: UnboundOptions): NameServer {
   const { folder, address, readResolvers } = options;
@@ -78,11 +78,13 @@ export function createUnboundServer(options: UnboundOptions): NameServer {
     async apply(table, signal) {
       const wanted = await render(table);
       const before = isLoaded ? written : undefined;
+      isLoaded = false;
       if (wanted === before) {
         await control(folder, ["status"], signal);
+        isLoaded = true;
         return;
       }
-      isLoaded = false;
+      if (!before && !(await exists(path.join(folder, configName)))) written = undefined;
       if (wanted !== written) {
         const previous = written;
         written = undefined;
