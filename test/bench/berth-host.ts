@@ -41,6 +41,7 @@ const durable = { fsync: "on", full_page_writes: "on", synchronous_commit: "on" 
  */
 export interface BerthHost {
   hostId: string;
+  apiUrl: string;
   /** Sends one API request as the admin. Throws for an answer that is not a success. */
   request<T>(method: string, path: string, body?: unknown): Promise<T>;
   /** Returns the CPU time that the agent has used since its start, and its memory. */
@@ -54,8 +55,15 @@ export interface BerthHost {
 /**
  * @param options.isSimulated the agent has simulated containers, in a process of its own, with the
  *   intervals of a real agent
+ * @param options.agentSettings more settings of the agent
  */
-export async function startBerthHost({ isSimulated = false } = {}): Promise<BerthHost> {
+export async function startBerthHost({
+  isSimulated = false,
+  agentSettings = {},
+}: {
+  isSimulated?: boolean;
+  agentSettings?: Readonly<Record<string, string>>;
+} = {}): Promise<BerthHost> {
   const stops: (() => Promise<unknown>)[] = [];
   const stop = async () => {
     for (const stopOne of stops.toReversed()) await stopOne();
@@ -99,6 +107,7 @@ export async function startBerthHost({ isSimulated = false } = {}): Promise<Bert
         BERTH_AGENT_DATA_DIR: directory,
         // The agent purges the trash of a benchmark immediately.
         BERTH_VOLUME_RETENTION_HOURS: "0",
+        ...agentSettings,
       });
     };
     const startSimulated = () =>
@@ -130,7 +139,7 @@ export async function startBerthHost({ isSimulated = false } = {}): Promise<Bert
     });
     const suspendAgent = () => void process.kill(pidOf(agent), "SIGSTOP");
     const resumeAgent = () => void process.kill(pidOf(agent), "SIGCONT");
-    return { hostId, request, agentUsage, suspendAgent, resumeAgent, stop };
+    return { hostId, apiUrl, request, agentUsage, suspendAgent, resumeAgent, stop };
   } catch (error) {
     await stop();
     throw error;

@@ -7,6 +7,7 @@ const benchmarks: Record<string, () => Promise<{ run: Benchmark }>> = {
   "placement-durable": () => import("./placement-durable.ts"),
   api: () => import("./api.ts"),
   packing: () => import("./packing.ts"),
+  network: () => import("./network.ts"),
   "set-start": () => import("./set-start.ts"),
   "volume-start": () => import("./volume-start.ts"),
   resize: () => import("./resize.ts"),
