@@ -19,9 +19,17 @@ import {
   removeNewImages,
 } from "./lib/demo-image.ts";
 import { REPLICAS_MAX, REPLICAS_MIN, SERVICE } from "./lib/demo-manifest.ts";
+import { showPlaces } from "./lib/demo-places.ts";
+import { DemoNetwork } from "./lib/demo-network.ts";
 import { DemoScreen } from "./lib/demo-screen.ts";
+import {
+  openServiceAddress,
+  type ServiceAddress,
+  type ServiceAddressFigures,
+} from "./lib/demo-service-address.ts";
 import { alertDelivery, describeAnswer, describeEvent } from "./lib/demo-story.ts";
-import { pause, readPage, untilAnswering, untilLeft, type WebAnswer } from "./lib/demo-watch.ts";
+import { NetworkView } from "./lib/demo-view.ts";
+import { pause, untilAnswering, untilLeft, type WebAnswer } from "./lib/demo-watch.ts";
 
 /** scripts/demo prepares the machine and starts this program. */
 
@@ -32,7 +40,11 @@ const STABILIZATION_SECONDS = 3;
 const STEP_DEADLINE_MS = 90_000;
 const PURGE_DEADLINE_MS = 30_000;
 
-interface Figures extends FirstSet {
+interface Figures extends FirstSet, ServiceAddressFigures, Scaling {
+  url: string;
+}
+
+interface Scaling {
   scaledOutTo: number;
   firstNewSetMs: number;
   scaleOutMs: number;
@@ -47,12 +59,24 @@ interface Traces {
   isDeployed: boolean;
   /** Sets that have answered once. */
   known: Map<string, WebAnswer>;
+  view: NetworkView;
+  service: ServiceAddress | undefined;
 }
 
-async function showBerth(screen: DemoScreen, berth: DemoBerth, traces: Traces): Promise<Figures> {
+/** The parts of the demo. */
+interface Stage {
+  screen: DemoScreen;
+  berth: DemoBerth;
+  network: DemoNetwork;
+}
+
+async function showBerth({ screen, berth, network }: Stage, traces: Traces): Promise<Figures> {
   screen.heading("Berth starts on this machine");
+  const networkStartedAtMs = Date.now();
+  await network.start();
+  screen.good(`Open vSwitch and network driver, ready after ${since(networkStartedAtMs)}`);
   const startedAtMs = Date.now();
-  await berth.start();
+  await berth.start(network.agentSettings);
   screen.good(`API, job worker and host agent in one process, ready after ${since(startedAtMs)}`);
   screen.line(`phases: ${describePhases(berth.startMs)}`);
   screen.line("with an embedded Postgres and an embedded Redis, without configuration");
@@ -68,13 +92,24 @@ async function showBerth(screen: DemoScreen, berth: DemoBerth, traces: Traces): 
   await importDemoImage();
   screen.good(`${demoImage}: a web server, imported in ${Date.now() - importedAtMs} ms`);
 
-  const { known } = traces;
+  const { known, view } = traces;
   traces.isDeployed = true;
-  const first = await deploy(screen, berth, known, STEP_DEADLINE_MS);
+  const first = await deploy(screen, berth, { known, view, deadlineMs: STEP_DEADLINE_MS });
   await showCommand(screen, berth, ["get", "sets"]);
   const compared = await compareWithDocker(screen, host.id, first.firstSetRunningMs);
-  const out = await scaleOutAndIn(screen, berth, known);
-  return { ...first, ...compared, ...out };
+
+  screen.heading("The address of the service");
+  const service = await openServiceAddress(screen, berth, { view, known });
+  traces.service = service;
+  await service.sample();
+  await showCommand(screen, berth, ["get", "endpoints", SERVICE]);
+  const out = await scaleOutAndIn(screen, berth, { known, view, service });
+  await service.endRequests();
+  const { figures, url } = service;
+  if (figures.serviceRequestsFailed > 0)
+    screen.bad(`${figures.serviceRequestsFailed} of ${figures.serviceRequests} requests failed`);
+  else screen.good(`none of ${figures.serviceRequests} requests to the service address failed`);
+  return { ...first, ...compared, ...out, ...figures, url };
 }
 
 async function untilHostReady(berth: DemoBerth): Promise<Host> {
@@ -82,7 +117,8 @@ async function untilHostReady(berth: DemoBerth): Promise<Host> {
   for (;;) {
     const { items } = await berth.request<{ items: Host[] }>("GET", "/v1/hosts");
     const [host] = items;
-    if (host?.state === "ready" && host.reported !== null) return host;
+    const hasNetworks = host?.capabilities?.features.includes("networks");
+    if (host?.state === "ready" && host.reported !== null && hasNetworks) return host;
     if (Date.now() > deadline)
       throw new Error(`this machine is not ready as a host: ${host?.reason?.text ?? "unknown"}`);
     await pause(50);
@@ -100,11 +136,14 @@ async function fillFurther(berth: DemoBerth): Promise<void> {
   });
 }
 
-async function scaleOutAndIn(
-  screen: DemoScreen,
-  berth: DemoBerth,
-  known: Map<string, WebAnswer>,
-): Promise<Omit<Figures, keyof FirstSet>> {
+/** The sets of the service, and its address. */
+interface Web {
+  known: Map<string, WebAnswer>;
+  view: NetworkView;
+  service: ServiceAddress;
+}
+
+async function scaleOutAndIn(screen: DemoScreen, berth: DemoBerth, web: Web): Promise<Scaling> {
   screen.heading("A hook, and an alert that triggers it");
   const { hook, token } = await berth.request<CreatedHook>(
     "POST",
@@ -133,12 +172,14 @@ async function scaleOutAndIn(
     const sinceMs = Date.parse(event.at) - timeline.zeroMs;
     if (text !== undefined && sinceMs >= 0) screen.moment(sinceMs, text);
   });
+  const endpoints = await web.service.watch(timeline);
   try {
-    const out = await scaleOut(screen, berth, known, timeline, deliver);
+    const out = await scaleOut(screen, berth, web, timeline, deliver);
     screen.heading("The alert resolves");
-    const scaleInMs = await scaleIn(screen, berth, known, timeline, deliver);
+    const scaleInMs = await scaleIn(screen, berth, web, timeline, deliver);
     return { ...out, scaledInTo: REPLICAS_MIN, scaleInMs };
   } finally {
+    await endpoints.close();
     await events.close();
   }
 }
@@ -152,7 +193,7 @@ type Deliver = (status: "firing" | "resolved") => Promise<void>;
 async function scaleOut(
   screen: DemoScreen,
   berth: DemoBerth,
-  known: Map<string, WebAnswer>,
+  { known, view, service }: Web,
   timeline: { zeroMs: number },
   deliver: Deliver,
 ): Promise<{ scaledOutTo: number; firstNewSetMs: number; scaleOutMs: number }> {
@@ -166,6 +207,7 @@ async function scaleOut(
     service: SERVICE,
     count: REPLICAS_MAX,
     known,
+    view,
     deadlineMs: STEP_DEADLINE_MS,
     onAnswer: (answer) => {
       scaleOutMs = answer.atMs - zeroMs;
@@ -174,17 +216,20 @@ async function scaleOut(
     },
   });
   screen.moment(scaleOutMs, `all ${known.size} sets answer`, "key");
+  await service.untilEndpoints(REPLICAS_MAX);
   await deliver("firing");
   screen.line();
   screen.line("The same delivery again changes nothing.");
   await showCommand(screen, berth, ["get", "decisions", SERVICE]);
+  await showCommand(screen, berth, ["get", "endpoints", SERVICE]);
+  service.figures.setsBehindAddress = await service.sample();
   return { scaledOutTo: known.size, firstNewSetMs, scaleOutMs };
 }
 
 async function scaleIn(
   screen: DemoScreen,
   berth: DemoBerth,
-  known: ReadonlyMap<string, WebAnswer>,
+  { known, view }: Web,
   timeline: { zeroMs: number },
   deliver: Deliver,
 ): Promise<number> {
@@ -199,13 +244,15 @@ async function scaleIn(
     `${left.length} sets are left, ${scaleInMs - STABILIZATION_SECONDS * 1000} ms after the stabilization window`,
     "key",
   );
-  for (const { id, address } of left) {
-    if (address === null || (await readPage(address)) === undefined)
-      throw new Error(`${id} should remain, but does not answer`);
-  }
   const leftIds = new Set(left.map(({ id }) => id));
+  for (const id of known.keys()) if (!leftIds.has(id)) view.forget(id);
+  for (const set of left) {
+    if ((await view.readPage(set)) === undefined)
+      throw new Error(`${set.id} should remain, but does not answer`);
+  }
+  const [viewer = ""] = leftIds;
   for (const { set, address } of known.values()) {
-    if (!leftIds.has(set.id) && (await readPage(address)) !== undefined)
+    if (!leftIds.has(set.id) && (await view.readPageFrom(viewer, address)) !== undefined)
       throw new Error(`${set.id} was removed, but still answers at ${address}`);
   }
   screen.good(
@@ -234,38 +281,15 @@ async function showCommand(
   for (const line of (stdout + stderr).trimEnd().split("\n")) screen.line(line);
 }
 
-function showPlaces(screen: DemoScreen, berth: DemoBerth): void {
-  screen.heading("Try it yourself");
-  screen.line(`API             ${berth.apiUrl}/v1/services`);
-  screen.line(`documentation   ${berth.apiUrl}/docs`);
-  screen.line(`job queues      ${berth.apiUrl}/ops/queues  (any user; password: the admin token)`);
-  screen.line(`admin token     ${berth.adminToken}`);
-  screen.line(`log             ${logFile}`);
-  screen.line();
-  screen.line("In another terminal, in this directory:");
-  screen.command(`export BERTH_DATA_DIR=${berth.dataDir} PATH=$PWD/bin:$PATH`);
-  for (const [command, what] of [
-    ["berth get services", "list the services"],
-    [`berth scale ${SERVICE} 4 --wait`, "scale the service"],
-    [`berth logs ${SERVICE}`, "print the logs"],
-    [`berth explain ${SERVICE}`, "explain the state of its sets"],
-    ["berth volume ls --trashed", "volumes of deleted sets, to restore or purge"],
-    ["berth events -f", "follow the events"],
-  ] as const) {
-    screen.command(`${command.padEnd(32)} # ${what}`);
-  }
-  screen.line();
-  screen.line("Ctrl-C removes everything.");
-}
-
 /** Deletes everything in order, and continues after a failure. Returns the problems. */
-async function tearDown(screen: DemoScreen, berth: DemoBerth, traces: Traces): Promise<string[]> {
+async function tearDown({ screen, berth, network }: Stage, traces: Traces): Promise<string[]> {
   screen.heading("Removal of everything");
   const problems: string[] = [];
   const attempt = async (what: string, work: () => Promise<unknown>): Promise<void> => {
     await work().catch((error: unknown) => problems.push(`${what}: ${messageOf(error)}`));
   };
   const { hostId } = traces;
+  await attempt("closing the client", async () => await traces.service?.close());
   if (traces.isDeployed) {
     await attempt("deleting the service", async () => {
       const { items } = await berth.request<{ items: unknown[] }>("GET", "/v1/services");
@@ -285,10 +309,11 @@ async function tearDown(screen: DemoScreen, berth: DemoBerth, traces: Traces): P
       if (cgroups.length > 0) problems.push(`cgroups remain: ${cgroups.join(", ")}`);
     });
   }
+  await attempt("stopping the network", async () => await network.stop());
   await attempt("removing images", async () => await removeNewImages(traces.imagesBefore));
   await attempt("removing the data", async () => await berth.removeData());
   if (problems.length === 0)
-    screen.good("containers, cgroups, volumes, images and data are deleted");
+    screen.good("containers, networks, cgroups, volumes, images and data are deleted");
   for (const problem of problems) screen.bad(problem);
   return problems;
 }
@@ -317,11 +342,14 @@ async function main(): Promise<number> {
   const screen = new DemoScreen(logFile);
   const isOnce = process.argv.includes("--once");
   const berth = await DemoBerth.create(logFile);
+  const stage = { screen, berth, network: new DemoNetwork(berth.dataDir) };
   const traces: Traces = {
     imagesBefore: await listImageIds(),
     hostId: undefined,
     isDeployed: false,
     known: new Map(),
+    view: new NetworkView(),
+    service: undefined,
   };
   const interrupted = new AbortController();
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
@@ -330,11 +358,11 @@ async function main(): Promise<number> {
   let figures: Figures | undefined;
   let failure: string | undefined;
   try {
-    const showing = showBerth(screen, berth, traces);
+    const showing = showBerth(stage, traces);
     showing.catch(() => undefined); // reported below, unless Ctrl-C came first
     figures = await Promise.race([showing, untilInterrupted.then(() => undefined)]);
     if (figures && !isOnce) {
-      showPlaces(screen, berth);
+      showPlaces(screen, berth, { url: figures.url, logFile });
       await untilInterrupted;
     }
     if (!figures) failure = "interrupted";
@@ -344,7 +372,7 @@ async function main(): Promise<number> {
     screen.bad(failure);
     screen.line(`Berth's log is in ${logFile}`);
   }
-  const problems = await tearDown(screen, berth, traces);
+  const problems = await tearDown(stage, traces);
   failure ??= problems[0];
   screen.result(
     failure === undefined ? { ok: true, ...figures } : { ok: false, error: failure, log: logFile },

@@ -43,8 +43,9 @@ export class DemoBerth {
   /**
    * Starts Berth and resolves when it serves. Berth gets SIGTERM when this process ends for any
    * reason.
+   * @param settings of the agent, for the network driver
    */
-  async start(): Promise<void> {
+  async start(settings: Readonly<Record<string, string>>): Promise<void> {
     const node = [process.execPath, "--enable-source-maps", "--import", "tsx", mainFile];
     const child = spawn("setpriv", ["--pdeathsig", "TERM", "--", ...node], {
       stdio: ["ignore", "pipe", "pipe"],
@@ -55,6 +56,7 @@ export class DemoBerth {
         BERTH_DATA_DIR: this.dataDir,
         BERTH_PORT: "0",
         BERTH_READY_JSON: "true",
+        ...settings,
       },
     });
     this.#process = child;

@@ -1,23 +1,48 @@
 import { createParser } from "eventsource-parser";
+import type { EndpointList } from "../../src/contracts/api/endpoints.ts";
 import type { BerthEvent } from "../../src/contracts/api/events.ts";
 import type { DemoBerth } from "./demo-berth.ts";
 
-/** Streams the service's events from the API until `close` is called. */
-export async function watchEvents(
+/** A stream that runs until `close` is called. */
+export interface Watch {
+  close(): Promise<void>;
+}
+
+/** Streams the service's events from the API. */
+export function watchEvents(
   berth: DemoBerth,
   service: string,
   onEvent: (event: BerthEvent) => void,
-): Promise<{ close: () => Promise<void> }> {
+): Promise<Watch> {
+  return watch(berth, `/v1/events?service=${service}`, (data) =>
+    onEvent(JSON.parse(data) as BerthEvent),
+  );
+}
+
+/** Streams the service's endpoints from the API: first the current list, then each change. */
+export function watchEndpoints(
+  berth: DemoBerth,
+  service: string,
+  onList: (list: EndpointList) => void,
+): Promise<Watch> {
+  return watch(berth, `/v1/services/${service}/endpoints`, (data) =>
+    onList(JSON.parse(data) as EndpointList),
+  );
+}
+
+async function watch(
+  berth: DemoBerth,
+  pathname: string,
+  onData: (data: string) => void,
+): Promise<Watch> {
   const stop = new AbortController();
-  const response = await fetch(`${berth.apiUrl}/v1/events?service=${service}`, {
+  const response = await fetch(berth.apiUrl + pathname, {
     headers: { Accept: "text/event-stream", Authorization: `Bearer ${berth.adminToken}` },
     signal: stop.signal,
   });
   if (!response.ok || !response.body)
-    throw new Error(`the event stream answered ${response.status}`);
-  const parser = createParser({
-    onEvent: ({ data }) => onEvent(JSON.parse(data) as BerthEvent),
-  });
+    throw new Error(`the stream of ${pathname} answered ${response.status}`);
+  const parser = createParser({ onEvent: ({ data }) => onData(data) });
   const reading = read(response.body, parser.feed.bind(parser)).catch((error: unknown) => {
     if (!stop.signal.aborted) throw error;
   });

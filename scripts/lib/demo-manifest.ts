@@ -6,13 +6,15 @@ export const REPLICAS_MAX = 6;
 
 /** The service of the demo, as a user would write it. */
 export const manifest = [
-  "# One small web server with its own volume. An HTTP check decides whether it is ready.",
+  "# One small web server with its own volume and address. An HTTP check decides whether it is ready.",
   `name: ${SERVICE}`,
   `replicas: ${REPLICAS_MIN}`,
   "template:",
   "  cpu: 0.1",
   "  memory: 64Mi",
   "  rootfs: 64Mi",
+  "  networks: [{ network: default }]",
+  "  ports: [{ name: http, port: 8080 }]",
   "  volume: { size: 32Mi, mountPath: /data }",
   "  containers:",
   "    - index: 0",

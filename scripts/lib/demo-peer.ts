@@ -14,6 +14,7 @@ import {
 import { newId } from "../../src/lib/ids.ts";
 import { listContainers, removeContainers } from "./demo-image.ts";
 import { manifest, REPLICAS_MIN } from "./demo-manifest.ts";
+import { WEB_PORT } from "./demo-view.ts";
 import { pause, POLL_MS, readPage } from "./demo-watch.ts";
 
 const run = promisify(execFile);
@@ -121,7 +122,7 @@ async function mountVolume(set: LocalSetSpec, mount: string): Promise<void> {
 
 async function untilAnswer(address: string): Promise<void> {
   const deadlineMs = performance.now() + ANSWER_DEADLINE_MS;
-  while ((await readPage(address)) === undefined) {
+  while ((await readPage(`${address}:${WEB_PORT}`)) === undefined) {
     if (performance.now() > deadlineMs) throw new Error(`${address} does not answer`);
     await pause(POLL_MS);
   }

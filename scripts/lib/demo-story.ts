@@ -1,4 +1,5 @@
 import type { BerthEvent } from "../../src/contracts/api/events.ts";
+import { WEB_PORT } from "./demo-view.ts";
 import type { WebAnswer } from "./demo-watch.ts";
 
 /** A delivery of Alertmanager, in the format of version 0.25. */
@@ -33,7 +34,7 @@ export function alertDelivery(
 }
 
 export function describeAnswer({ set, address, text }: WebAnswer): string {
-  return `${shortId(set.id)} answers at http://${address}:8080/ "${text}"`;
+  return `${shortId(set.id)} answers at http://${address}:${WEB_PORT}/ "${text}"`;
 }
 
 /** The text of an event in the timeline; undefined for events that it omits. */

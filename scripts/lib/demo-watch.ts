@@ -1,5 +1,6 @@
 import type { BerthSet } from "../../src/contracts/api/sets.ts";
 import type { DemoBerth } from "./demo-berth.ts";
+import type { NetworkView } from "./demo-view.ts";
 
 export const POLL_MS = 25;
 /** Lists take CPU time that starting sets need. A set has its address long before it answers. */
@@ -22,11 +23,11 @@ export async function listLiveSets(berth: DemoBerth, service: string): Promise<B
   return page.items.filter((set) => set.desired === "running");
 }
 
-/** Reads the page of a set at its own address; undefined while it does not answer. */
+/** Reads a page from this machine; undefined without an answer. */
 export async function readPage(address: string): Promise<string | undefined> {
   try {
     const signal = AbortSignal.timeout(PROBE_TIMEOUT_MS);
-    const response = await fetch(`http://${address}:8080/`, {
+    const response = await fetch(`http://${address}/`, {
       signal,
       headers: { Connection: "close" },
     });
@@ -38,7 +39,8 @@ export async function readPage(address: string): Promise<string | undefined> {
 }
 
 /**
- * Waits until `count` sets of the service have answered over HTTP at their own addresses. Calls
+ * Waits until `count` sets of the service have answered over HTTP at their own addresses, to each
+ * other. Calls
  * `onAnswer` at the first answer of each. Sets in `known` have answered before and count. Throws
  * after `deadlineMs`.
  */
@@ -48,6 +50,7 @@ export async function untilAnswering(
     service: string;
     count: number;
     known: Map<string, WebAnswer>;
+    view: NetworkView;
     deadlineMs: number;
     onAnswer: (answer: WebAnswer) => void;
   },
@@ -66,7 +69,7 @@ export async function untilAnswering(
     await Promise.all(
       fresh.map(async (set) => {
         const address = set.address ?? "";
-        const text = await readPage(address);
+        const text = await options.view.readPage(set);
         if (text === undefined) return;
         const answer = { set, address, atMs: Date.now(), text };
         known.set(set.id, answer);

@@ -30,7 +30,8 @@ export interface PrivateOvs {
  */
 export async function startPrivateOvs({
   namespace,
-}: { namespace?: string } = {}): Promise<PrivateOvs> {
+  isDetached = false,
+}: { namespace?: string; isDetached?: boolean } = {}): Promise<PrivateOvs> {
   const runFolder = await mkdtemp(join(tmpdir(), "berth-ovs-"));
   const database = join(runFolder, "conf.db");
   const databaseSocket = join(runFolder, "db.sock");
@@ -41,7 +42,8 @@ export async function startPrivateOvs({
   const ovs = async (program: string, ...args: string[]) =>
     (await run(program, args, { env, maxBuffer: 64 * 2 ** 20 })).stdout;
   const start = async (program: string, args: string[], inNamespace: string[] = []) => {
-    const server = startChildServer("env", [...folders, ...inNamespace, program, ...args]);
+    const command = [...folders, ...inNamespace, program, ...args];
+    const server = startChildServer("env", command, { isDetached });
     const deadline = { deadlineMs: startDeadlineMs };
     const answers = () => ovs("ovs-appctl", `--target=${program}`, "version").then(() => true);
     await waitUntil(`${program} answers`, answers, deadline).catch(async (error: unknown) => {
@@ -62,7 +64,8 @@ export async function startPrivateOvs({
   const close = async () => {
     // In order: the switch removes its interfaces.
     await ovs("ovs-appctl", "--target=ovs-vswitchd", "exit", "--cleanup").catch(() => undefined);
-    await switchDaemon?.kill();
+    // SIGCONT does nothing: only wait. A killed switch would leave the interfaces of its bridges.
+    await switchDaemon?.kill("SIGCONT").catch(() => switchDaemon?.kill());
     await databaseServer?.kill();
     await rm(runFolder, { recursive: true, force: true });
   };

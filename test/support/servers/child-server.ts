@@ -19,11 +19,16 @@ const stopDeadlineMs = 10_000;
  * Starts `program` under setpriv. The kernel sends `deathSignal` to it when this process ends, even
  * by SIGKILL, so a crashed run leaves no server behind. Root starts it as `user` if one is given.
  * The signal is bound to the spawning thread: start servers from a main thread or a child process.
+ * A detached server has a process group of its own, so Ctrl-C in a terminal does not reach it.
  */
 export function startChildServer(
   program: string,
   args: readonly string[],
-  { user, deathSignal = "KILL" }: { user?: string; deathSignal?: "KILL" | "QUIT" | "TERM" } = {},
+  {
+    user,
+    deathSignal = "KILL",
+    isDetached = false,
+  }: { user?: string; deathSignal?: "KILL" | "QUIT" | "TERM"; isDetached?: boolean } = {},
 ): ChildServer {
   const child = spawn(
     "setpriv",
@@ -31,6 +36,7 @@ export function startChildServer(
     {
       stdio: ["ignore", "pipe", "pipe"],
       cwd: "/",
+      detached: isDetached,
     },
   );
   let output = "";

@@ -34,6 +34,8 @@ export interface StartOptions {
   root?: string | undefined;
   /** A network namespace. The default is the machine's. */
   namespace?: string | undefined;
+  /** A process group of its own, so that Ctrl-C in a terminal does not reach it. */
+  isDetached?: boolean | undefined;
 }
 
 /**
@@ -42,9 +44,9 @@ export interface StartOptions {
 export async function startMain(
   program: string,
   env: Readonly<Record<string, string>>,
-  { root, namespace }: StartOptions = {},
+  options: StartOptions = {},
 ): Promise<MainProcess> {
-  const started = spawnMain(program, { BERTH_READY_JSON: "true", ...env }, { root, namespace });
+  const started = spawnMain(program, { BERTH_READY_JSON: "true", ...env }, options);
   const { child, lines } = started;
   const readyLine = () => lines.find((line) => line["ready"] === true);
   await waitUntil(`${program} is ready`, () => readyLine() !== undefined || hasEnded(child), {
@@ -82,7 +84,11 @@ export async function runMain(
 function spawnMain(
   program: string,
   env: Readonly<Record<string, string>>,
-  { root = fileURLToPath(new URL("../../..", import.meta.url)), namespace }: StartOptions = {},
+  {
+    root = fileURLToPath(new URL("../../..", import.meta.url)),
+    namespace,
+    isDetached = false,
+  }: StartOptions = {},
 ): Started {
   const file = path.join(root, `src/main/${program}.ts`);
   // The kernel ends it when this process ends for any reason.
@@ -91,6 +97,7 @@ function spawnMain(
   const child = spawn("setpriv", args, {
     stdio: ["ignore", "pipe", "pipe"],
     env: { PATH: process.env["PATH"], HOME: process.env["HOME"], ...env },
+    detached: isDetached,
   });
   const lines: Record<string, unknown>[] = [];
   createInterface({ input: child.stdout }).on("line", (text) => {

@@ -1,0 +1,100 @@
+import { execFile } from "node:child_process";
+import { mkdir, rm } from "node:fs/promises";
+import path from "node:path";
+import { promisify } from "node:util";
+import { createLinkNames } from "../../src/network-driver/model/link-names.ts";
+import { type PrivateOvs, startPrivateOvs } from "../../test/support/ovs/private-ovs.ts";
+import { type MainProcess, startMain } from "../../test/support/servers/main-process.ts";
+
+const run = promisify(execFile);
+/** No other network driver of the machine uses these names. */
+const plugin = `berth-demo-${process.pid}`;
+const bridge = "berthdemo";
+const linkPrefix = "bd";
+/** Packets of sets have its addresses on their way through the machine. */
+const outboundSubnet = "198.18.0.0/16";
+/** No tunnel leads to this port, because the demo has one host. */
+const tunnelUdpPort = "47890";
+const tables = ["raw", "mangle", "nat", "filter"] as const;
+
+/**
+ * The network of the demo's host: an Open vSwitch and a network driver of its own. The machine may
+ * have others.
+ */
+export class DemoNetwork {
+  readonly #folder: string;
+  #ovs: PrivateOvs | undefined;
+  #driver: MainProcess | undefined;
+
+  constructor(dataDir: string) {
+    this.#folder = path.join(dataDir, "network");
+  }
+
+  /** The settings of the host's agent. */
+  get agentSettings(): Record<string, string> {
+    return {
+      BERTH_NETWORK_PLUGIN: plugin,
+      BERTH_NETWORK_CONTROL_SOCKET: path.join(this.#folder, "driver.sock"),
+    };
+  }
+
+  async start(): Promise<void> {
+    await mkdir(this.#folder, { recursive: true });
+    this.#ovs = await startPrivateOvs({ isDetached: true });
+    const settings = {
+      ...this.agentSettings,
+      BERTH_NETWORK_DATA_DIR: this.#folder,
+      BERTH_NETWORK_BRIDGE: bridge,
+      // The one that needs no module of the kernel.
+      BERTH_NETWORK_DATAPATH: "netdev",
+      BERTH_NETWORK_LINK_PREFIX: linkPrefix,
+      BERTH_NETWORK_OVS_RUNDIR: this.#ovs.runFolder,
+      BERTH_NETWORK_OUTBOUND_SUBNET: outboundSubnet,
+      BERTH_NETWORK_TUNNEL_PORT: tunnelUdpPort,
+      // The folder of the name server may belong to another driver.
+      BERTH_NETWORK_DNS: "false",
+    };
+    this.#driver = await startMain("network-driver", settings, { isDetached: true });
+  }
+
+  /** The log of the driver, as lines of JSON. */
+  driverLog(): string[] {
+    return this.#driver?.logLines().map((line) => JSON.stringify(line)) ?? [];
+  }
+
+  /** Ends the driver and the switch, and removes what they leave. No set may be connected. */
+  async stop(): Promise<void> {
+    await this.#removeDockerNetworks();
+    await this.#driver?.end("SIGTERM");
+    await this.#ovs?.close();
+    await rm(`/run/docker/plugins/${plugin}.sock`, { force: true });
+    const { routingEnd } = createLinkNames(linkPrefix).uplink;
+    for (const name of [routingEnd, bridge])
+      await run("ip", ["link", "delete", name]).catch(() => undefined); // usually it is removed
+    for (const program of ["/usr/sbin/iptables", "/usr/sbin/ip6tables"])
+      for (const table of tables) await removeChains(program, table);
+  }
+
+  /** Removes networks that the agent has not, because the demo has ended early. */
+  async #removeDockerNetworks(): Promise<void> {
+    const filter = `driver=${plugin}`;
+    const { stdout } = await run("docker", ["network", "ls", "--quiet", "--filter", filter]);
+    const ids = stdout.split("\n").filter((id) => id !== "");
+    if (ids.length > 0) await run("docker", ["network", "rm", ...ids]);
+  }
+}
+
+/** Removes the driver's chains from a table, and the rules that jump to them. */
+async function removeChains(program: string, table: string): Promise<void> {
+  const change = (...args: string[]) => run(program, ["-w", "10", "-t", table, ...args]);
+  const listed = await change("-S").catch(() => ({ stdout: "" })); // a kernel without this table
+  const rules = listed.stdout.split("\n").map((line) => line.split(" "));
+  const isOwn = (chain = "") => chain.startsWith("BERTH-") && chain.endsWith(bridge);
+  const own = rules.flatMap(([command, chain = ""]) =>
+    command === "-N" && isOwn(chain) ? [chain] : [],
+  );
+  for (const [command, chain = "", ...rule] of rules)
+    if (command === "-A" && !isOwn(chain) && isOwn(rule.at(-1))) await change("-D", chain, ...rule);
+  for (const chain of own) await change("-F", chain);
+  for (const chain of own) await change("-X", chain);
+}
