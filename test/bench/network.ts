@@ -2,6 +2,7 @@ import { parseArgs } from "node:util";
 import { measureEndpoints } from "./network-endpoints.ts";
 import { emptyHost, startNetworkHosts } from "./network-hosts.ts";
 import { measureOneHost, measureTwoHosts } from "./network-paths.ts";
+import { measureRules } from "./network-rules.ts";
 import { measureServiceAddress } from "./network-service-address.ts";
 import { measureStarts } from "./network-starts.ts";
 
@@ -20,8 +21,9 @@ const PATH_SECONDS = 2;
 const CONNECTION_ROUNDS = 5;
 const CONNECTIONS = 2_000;
 const ENDPOINT_CHANGES = 200;
+const RULES = { sets: 100, rounds: 5, changes: 20 };
 
-const parts = ["starts", "paths", "service-address", "endpoints"] as const;
+const parts = ["starts", "paths", "service-address", "endpoints", "rules"] as const;
 type Part = (typeof parts)[number];
 
 export async function run(
@@ -71,8 +73,9 @@ export async function run(
       const { endpointP99Ms, ...endpoints } = await measureEndpoints(hosts.first, changes);
       Object.assign(result, { endpointP99Ms, endpoints });
     }
-    return result;
   } finally {
     await hosts.close();
   }
+  if (has("rules")) Object.assign(result, await measureRules(RULES));
+  return result;
 }
