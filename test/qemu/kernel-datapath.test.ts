@@ -9,7 +9,7 @@ const deadlineMs = 560_000;
  * Runs Open vSwitch and the tests of the machine in that host, whose kernel has openvswitch.ko and
  * connection tracking. /machine is read-only, so folders that programs change are in memory.
  */
-it.each(["ovs-switch", "network-flows", "service-addresses", "rules"])(
+it.each(["ovs-switch", "network-flows", "rules"])(
   "the tests of %s pass in the kernel's datapath",
   async (file) => {
     const { output, exitCode } = await tryOnHost(
