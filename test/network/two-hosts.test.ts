@@ -3,6 +3,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { isIP } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
 import { promisify } from "node:util";
 import type Docker from "dockerode";
 import { afterAll, beforeAll, expect, it } from "vitest";
@@ -235,6 +236,98 @@ it("sets of a network reach each other by address on two hosts", async () => {
   await cordon("first", "uncordon");
 });
 
+const appOf = (set: BerthSet): Docker.Container =>
+  machine(set.host?.name).docker.getContainer(`berth-${set.id}-app`);
+
+const addRule = (rule: Record<string, unknown>) =>
+  berth.request("POST", "/v1/rules", {
+    rules: [{ network: "default", action: "deny", ...rule }],
+  });
+const deleteRule = (name: string) => berth.request("DELETE", `/v1/rules/${name}`);
+
+/** Whether a new connection to port 80 of the set opens within a second. */
+const canConnect = async (from: BerthSet, to: BerthSet) =>
+  (await shell(infraOf(from), `nc -w 1 ${to.address ?? ""} 80 </dev/null; echo $?`)).endsWith("0");
+const canPing = async (from: BerthSet, to: BerthSet) =>
+  (await shell(infraOf(from), `ping -c 1 -W 1 ${to.address ?? ""}; echo $?`)).endsWith("0");
+
+/** Changes rules, and expects their effect on a packet that leaves within two seconds. */
+async function expectWithinTwoSeconds(
+  change: () => Promise<unknown>,
+  hasEffect: () => Promise<boolean>,
+): Promise<void> {
+  await change();
+  const changedAtMs = performance.now();
+  let attemptAtMs = changedAtMs;
+  await waitUntil("the rules are in force", async () => {
+    attemptAtMs = performance.now();
+    return hasEffect();
+  });
+  const [leastMs, mostMs] = [attemptAtMs - changedAtMs, performance.now() - changedAtMs];
+  console.log(`rules in force after ${leastMs.toFixed(0)} to ${mostMs.toFixed(0)} ms`);
+  expect(leastMs).toBeLessThan(2_000);
+}
+
+it("rules close and open connections on both hosts within two seconds", async () => {
+  const [one, two] = [await readySet("one", "first"), await readySet("two", "second")];
+  const tcp = { protocol: "tcp", ports: [80] };
+  // At the receiver: only TCP, and only in this direction.
+  const closed = { ...tcp, name: "closed", direction: "ingress", service: "two" };
+  await expectWithinTwoSeconds(
+    () => addRule({ ...closed, peer: { service: "one" } }),
+    async () => !(await canConnect(one, two)),
+  );
+  expect(await canPing(one, two)).toBe(true);
+  expect(await canConnect(two, one)).toBe(true);
+  const explain = `/v1/rules/explain?from=${one.id}&to=${two.id}&port=80`;
+  expect(await berth.request("GET", explain)).toMatchObject({
+    verdict: "denied",
+    paths: [{ ingress: { rule: { name: "closed" } } }],
+  });
+  const opened = { ...closed, name: "opened", action: "allow", priority: 2_000 };
+  await expectWithinTwoSeconds(
+    () => addRule({ ...opened, peer: { cidr: one.address } }),
+    () => canConnect(one, two),
+  );
+  expect(await berth.request("GET", explain)).toMatchObject({ verdict: "allowed" });
+  // At the sender, on the other host.
+  await expectWithinTwoSeconds(
+    () =>
+      addRule({ ...tcp, name: "held", direction: "egress", service: "one", peer: { any: true } }),
+    async () => !(await canConnect(one, two)),
+  );
+  expect(await canConnect(two, one)).toBe(true);
+  await deleteRule("opened");
+  await deleteRule("closed");
+  await expectWithinTwoSeconds(
+    () => deleteRule("held"),
+    () => canConnect(one, two),
+  );
+  await expectConnected(one, two);
+});
+
+it("a rule leaves open connections", async () => {
+  const [one, two] = [await readySet("one"), await readySet("two")];
+  const inBackground = (set: BerthSet, command: string) =>
+    shell(appOf(set), `setsid sh -c '${command}' >/dev/null 2>&1 & sleep 0.2`);
+  await inBackground(two, "sleep 600 | nc -l -p 90 > /received");
+  const sent = "while sleep 0.1; do echo line || exit; done";
+  await inBackground(one, `(${sent}) | nc ${two.address ?? ""} 90`);
+  const countLines = async () => Number(await shell(appOf(two), "wc -l < /received"));
+  const isFlowing = async () => {
+    const before = await countLines();
+    await pause(1_000);
+    return (await countLines()) > before;
+  };
+  await waitUntil("the connection is open", isFlowing);
+  const rule = { direction: "ingress", service: "two", peer: { service: "one" } };
+  await addRule({ ...rule, name: "later" });
+  await waitUntil("the rule is in force", async () => !(await canConnect(one, two)));
+  expect(await isFlowing()).toBe(true);
+  await deleteRule("later");
+  await waitUntil("the rule is deleted", () => canConnect(one, two));
+});
+
 it("a set with two networks reaches each of them, on its host and on the other one", async () => {
   const subnets = [{ cidr: "10.70.0.0/24" }];
   await berth.request("POST", "/v1/networks", { name: "back", subnets });
@@ -318,8 +411,10 @@ it("a network driver that has lost its network state gets it from the agent", as
   expect((await host.status()).networkStateVersion).toBeGreaterThan(0);
 });
 
-it("containers that Docker restarts while agents and API are dead reach each other", async () => {
+it("containers that Docker restarts while agents and API are dead reach each other by their rules", async () => {
   const [one, last] = [await readySet("one", "second"), await readySet("last", "first")];
+  await addRule({ name: "no-ping", direction: "ingress", protocol: "icmp", peer: { any: true } });
+  await waitUntil("the rule is in force", async () => !(await canPing(one, last)));
   await berth.end("SIGKILL");
   for (const agent of agents) await agent.end("SIGKILL");
   const before = [await addressesOf(one), await addressesOf(last)];
@@ -331,4 +426,6 @@ it("containers that Docker restarts while agents and API are dead reach each oth
   expect([await addressesOf(one), await addressesOf(last)]).toEqual(before);
   await expectConnected(one, last);
   expect(await fetchByName(last, "one.berth.internal")).toBe("one");
+  // The rules are those of the last network state.
+  expect([await canPing(one, last), await canPing(last, one)]).toEqual([false, false]);
 });
