@@ -1,4 +1,4 @@
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { promisify } from "node:util";
 import type Docker from "dockerode";
@@ -90,4 +90,49 @@ it("containers of two networks with equal addresses reach a machine outside, aft
   await expectAnswers();
   await host.privateDocker.restart("docker");
   await expectAnswers();
+});
+
+it("a machine outside reaches a published port, even after restarts, and no port of another program is published", async () => {
+  const network = await createNetwork(host, { vni: 5003 });
+  const publish = async (address: string, ports: string) =>
+    createContainer(host.docker, {
+      network,
+      address,
+      restart: "always",
+      command: serveText("published"),
+      driverOptions: { "berth.ports": ports },
+    });
+  const container = await publish("10.64.0.9", "tcp/20001=80");
+  await container.start();
+  const fetchPublished = async () => {
+    const url = "http://203.0.113.1:20001/";
+    const command = ["busybox", "timeout", "5", "busybox", "wget", "-qO-", url];
+    const { stdout } = await run("ip", ["netns", "exec", `${namespace}-wan`, ...command]);
+    return stdout.trim();
+  };
+  const expectPublished = () =>
+    waitUntil("the machine outside reaches the container", async () => {
+      expect(await fetchPublished()).toBe("published");
+      return true;
+    });
+  await expectPublished();
+  await container.restart({ t: 0 });
+  await expectPublished();
+  await host.endDriver("SIGKILL");
+  expect(await fetchPublished()).toBe("published");
+  for (const table of ["filter", "nat"]) await onHost("iptables", "-t", table, "-F");
+  await host.startDriver();
+  await expectPublished();
+  const busy = `require("node:net").createServer().listen(20002, "0.0.0.0")`;
+  const program = spawn("/sbin/ip", ["netns", "exec", namespace, process.execPath, "-e", busy]);
+  try {
+    await waitUntil("the program listens", async () => {
+      const { stdout } = await onHost("cat", "/proc/net/tcp");
+      return stdout.includes(":4E22 ");
+    });
+    const second = await publish("10.64.0.10", "tcp/20002=80");
+    await expect(second.start()).rejects.toThrow("address already in use");
+  } finally {
+    program.kill("SIGKILL");
+  }
 });
