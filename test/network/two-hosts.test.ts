@@ -8,6 +8,8 @@ import { promisify } from "node:util";
 import type Docker from "dockerode";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import type { Host } from "../../src/contracts/api/hosts.ts";
+import type { Endpoint, EndpointList } from "../../src/contracts/api/endpoints.ts";
+import type { Service } from "../../src/contracts/api/services.ts";
 import type { BerthSet } from "../../src/contracts/api/sets.ts";
 import { baseImage } from "../support/docker/docker.ts";
 import {
@@ -16,6 +18,7 @@ import {
   serveText,
   shell,
   startDriverHost,
+  tryFetch,
 } from "../support/network/driver-host.ts";
 import { startDnsClient } from "../support/network/dns-client.ts";
 import { startUnboundUnit } from "../support/network/unbound-unit.ts";
@@ -31,6 +34,8 @@ import { waitUntil } from "../support/wait-until.ts";
  */
 const run = promisify(execFile);
 const deadlineMs = 60_000;
+/** A change of the endpoints is effective on all hosts after this time. */
+const ENDPOINTS_EFFECTIVE_MS = 2_000;
 const names = ["first", "second"] as const;
 type HostName = (typeof names)[number];
 
@@ -180,9 +185,9 @@ async function readySet(service: string, hostName?: HostName): Promise<BerthSet>
   );
 }
 
-/** Creates a service of one set, which answers with its name and is probed. */
-async function createService(name: string, networks?: string[]): Promise<void> {
-  const command = ["/bin/sh", "-c", serveText(name)];
+/** Creates a service of one set, which answers with a text, its name by default, and is probed. */
+async function createService(name: string, networks?: string[], text = name): Promise<void> {
+  const command = ["/bin/sh", "-c", serveText(text)];
   const health = { http: { port: 80, path: "/" }, intervalSeconds: 1 };
   const options = { cpu: 100, memory: 100, command, health, stopTimeoutSeconds: 0 };
   await berth.request("POST", "/v1/services", {
@@ -378,6 +383,53 @@ it("sets resolve the services of both hosts where their host has a name server",
   const one = await readySet("one", "second");
   const name = `${one.id.replace("_", "-")}.one.berth.internal`;
   expect(await fetchByName(last, name)).toBe("one");
+});
+
+it("sets reach a service at its address on both hosts, and only its endpoints", async () => {
+  const clients = [await readySet("one", "second"), await readySet("last", "first")];
+  // Each set answers with a text of its own.
+  await createService("pair", undefined, "$(cat /proc/sys/kernel/random/uuid)");
+  await readySet("pair", "first");
+  await cordon("first", "cordon");
+  await cordon("second", "uncordon");
+  await berth.request("POST", "/v1/services/pair/scale", { replicas: 2 });
+  const endpoints = async (): Promise<Endpoint[]> =>
+    (await berth.request<EndpointList>("GET", "/v1/services/pair/endpoints")).endpoints;
+  const both = await waitUntil("both sets are ready", async () => {
+    const list = await endpoints();
+    return list.length === 2 && list;
+  });
+  await cordon("first", "uncordon");
+  await cordon("second", "cordon");
+  expect(new Set(both.map(({ host }) => host.name))).toEqual(new Set(names));
+  const address = await waitUntil("the service has an address", async () => {
+    const { addresses } = await berth.request<Service>("GET", "/v1/services/pair");
+    return addresses[0]?.addresses[0];
+  });
+  expect(both.map(({ interfaces }) => interfaces[0]?.addresses[0])).not.toContain(address);
+  for (const client of clients) {
+    const own = new Set<string>();
+    await waitUntil("connections reach both sets", async () => {
+      own.add(await fetchFrom(infraOf(client), address));
+      return own.size === 2;
+    });
+  }
+  const [stopped, left] = both;
+  const leftText = await fetchFrom(
+    infraOf(clients[0] as BerthSet),
+    left?.interfaces[0]?.addresses[0] ?? "",
+  );
+  await berth.request("POST", `/v1/sets/${stopped?.setId}/stop`);
+  await waitUntil("one endpoint is left", async () => (await endpoints()).length === 1);
+  await pause(ENDPOINTS_EFFECTIVE_MS);
+  for (const client of clients)
+    for (let attempt = 0; attempt < 8; attempt++)
+      expect(await tryFetch(infraOf(client), address)).toBe(leftText);
+  await berth.request("DELETE", "/v1/services/pair");
+  await waitUntil("the service is deleted", async () => {
+    const { items } = await berth.request<{ items: Service[] }>("GET", "/v1/services");
+    return items.every(({ name }) => name !== "pair");
+  });
 });
 
 it("a dead network driver is the reason of its host, whose sets stay connected", async () => {
