@@ -6,6 +6,7 @@ import {
   fetchFrom,
   readInterface,
   serveText,
+  shell,
   startDriverHost,
 } from "../support/network/driver-host.ts";
 import { waitUntil } from "../support/wait-until.ts";
@@ -48,6 +49,7 @@ it.each(["26", "28"] as const)(
       await waitUntil("it runs", async () => (await container.inspect()).State.Running);
     expect(await readInterface(server)).toEqual(before);
     expect(await fetchFrom(client, "10.64.0.9")).toBe("nine");
+    await checkDefaultRoutes(host);
     // No call of this version was refused.
     expect(
       host
@@ -57,3 +59,61 @@ it.each(["26", "28"] as const)(
     ).toEqual([]);
   },
 );
+
+/**
+ * Docker chooses an interface with a gateway by the names of the networks, among other things. So
+ * each order of two networks is tried.
+ */
+async function checkDefaultRoutes(host: DriverHost): Promise<void> {
+  const { docker } = host;
+  const subnets = [
+    { network: await createNetwork(host, { vni: 4098, ...addressesOf(66) }), octet: 66 },
+    { network: await createNetwork(host, { vni: 4099, ...addressesOf(67) }), octet: 67 },
+  ] as const;
+  for (const [position, [first, second]] of [
+    [subnets[0], subnets[1]] as const,
+    [subnets[1], subnets[0]] as const,
+  ].entries()) {
+    const last = 20 + position;
+    const container = await createContainer(docker, {
+      network: first.network,
+      address: `10.${first.octet}.0.${last}`,
+      address6: `fd00:${first.octet}::${last}`,
+      restart: "always",
+      driverOptions: { "berth.default-routes": "4,6" },
+    });
+    await docker.getNetwork(second.network.dockerNetwork).connect({
+      Container: container.id,
+      EndpointConfig: {
+        IPAMConfig: {
+          IPv4Address: `10.${second.octet}.0.${last}`,
+          IPv6Address: `fd00:${second.octet}::${last}`,
+        },
+        DriverOpts: { "berth.default-routes": "" },
+      },
+    });
+    await container.start();
+    const expectRoutes = async (): Promise<void> => {
+      const routes = await shell(container, "ip route; ip -6 route");
+      expect(routes.match(/default via \S+/g)).toEqual([
+        `default via 10.${first.octet}.0.1`,
+        `default via fd00:${first.octet}::1`,
+      ]);
+      const addresses = await shell(container, "ip addr");
+      expect(addresses).toContain(`10.${second.octet}.0.${last}/16`);
+      expect(addresses).toContain(`fd00:${second.octet}::${last}/64`);
+    };
+    await expectRoutes();
+    await container.restart({ t: 1 });
+    await expectRoutes();
+  }
+}
+
+function addressesOf(octet: number) {
+  return {
+    subnet: `10.${octet}.0.0/16`,
+    gateway: `10.${octet}.0.1`,
+    subnet6: `fd00:${octet}::/64`,
+    gateway6: `fd00:${octet}::1`,
+  };
+}

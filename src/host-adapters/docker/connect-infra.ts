@@ -19,17 +19,23 @@ export async function connectInfra(
   { infraId, networks }: { infraId: string; networks: JoinedNetworks },
   signal: AbortSignal,
 ): Promise<void> {
-  const [, ...others] = networks;
-  for (const joined of others)
+  const [first, ...others] = networks;
+  let taken = familiesOf(first);
+  for (const joined of others) {
+    const families = familiesOf(joined);
+    const defaultRoutes = families.filter((family) => !taken.includes(family));
+    taken = [...taken, ...defaultRoutes];
     await callDocker(
       { phase: "prepare", timeoutMs: connectTimeoutMs },
       signal,
       async (abortSignal) => {
-        const options = { Container: infraId, EndpointConfig: endpointOf(hostId, set, joined) };
+        const EndpointConfig = endpointOf(hostId, set, joined, defaultRoutes);
+        const options = { Container: infraId, EndpointConfig };
         const network = docker.getNetwork(joined.dockerNetwork);
         await network.connect({ ...options, abortSignal } as Docker.NetworkConnectOptions);
       },
     );
+  }
 }
 
 /** The part of a container's creation that says how it joins its first network. */
@@ -40,7 +46,7 @@ export function joinNetwork(
 ): Pick<Docker.ContainerCreateOptions, "MacAddress" | "NetworkingConfig"> {
   const { attachment, dockerNetwork } = first;
   if (!attachment) return {};
-  const endpoint = endpointOf(hostId, set, first);
+  const endpoint = endpointOf(hostId, set, first, familiesOf(first));
   return {
     // Docker 24 and earlier read it here, and later ones in the endpoint. The driver would choose
     // the same one.
@@ -49,11 +55,23 @@ export function joinNetwork(
   };
 }
 
-/** An interface in Docker's terms. Its options let the driver rebuild a network's lost record. */
+type Family = 4 | 6;
+
+function familiesOf({ attachment }: JoinedNetwork): Family[] {
+  return (attachment?.addresses ?? []).map((address) => (address.includes(":") ? 6 : 4));
+}
+
+/**
+ * An interface in Docker's terms. Its options let the driver rebuild a network's lost record.
+ *
+ * The default route of each family leads through the first network of the template that has the
+ * family. Docker takes any interface that has a gateway, so the others get none.
+ */
 function endpointOf(
   hostId: string,
   set: LocalSetSpec,
   { attachment }: JoinedNetwork,
+  defaultRoutes: readonly Family[],
 ): Docker.EndpointSettings {
   const ports = attachment === findPublishing(set) ? (set.hostPorts ?? []) : [];
   if (!attachment) return {};
@@ -76,6 +94,7 @@ function endpointOf(
       ...(mtu === undefined ? {} : { "berth.mtu": String(mtu) }),
       "berth.gateways": gateways.join(","),
       ...(ports.length === 0 ? {} : { "berth.ports": formatPorts(ports) }),
+      "berth.default-routes": defaultRoutes.join(","),
     },
   };
 }

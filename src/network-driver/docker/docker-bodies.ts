@@ -4,6 +4,7 @@ import { networkIdSchema, vniSchema } from "../../contracts/network-driver/netwo
 import { formatAddress, parseAddress, parseSubnet } from "../../lib/ip/ip-address.ts";
 import { publishedPortsSchema, splitPublishedPorts } from "../model/published-ports.ts";
 import {
+  defaultRoutesSchema,
   dockerIdSchema,
   interfaceAddressSchema,
   labelSchema,
@@ -73,6 +74,11 @@ const endpointOptionsSchema = z.object({
     .pipe(z.array(addressSchema).max(2))
     .optional(),
   "berth.ports": optionText.transform(splitPublishedPorts).pipe(publishedPortsSchema).optional(),
+  /** The families of which this endpoint has the default route of its container: "4,6". */
+  "berth.default-routes": optionText
+    .transform((text) => text.split(",").flatMap((family) => (family === "" ? [] : Number(family))))
+    .pipe(defaultRoutesSchema)
+    .optional(),
 });
 
 export const createEndpointSchema = endpointCallSchema.extend({

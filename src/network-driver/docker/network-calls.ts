@@ -48,8 +48,8 @@ export function createNetworkCalls(
       const { containerEnd, endpoint } = await attachEndpoint(ctx, EndpointID, signal);
       return {
         InterfaceName: { SrcName: containerEnd, DstPrefix: "eth" },
-        Gateway: endpoint.gateways.find((address) => !address.includes(":")) ?? "",
-        GatewayIPv6: endpoint.gateways.find((address) => address.includes(":")) ?? "",
+        Gateway: findGateway(endpoint, 4),
+        GatewayIPv6: findGateway(endpoint, 6),
         // Otherwise Docker connects a container without a gateway to a bridge of its own.
         DisableGatewayService: true,
       };
@@ -66,6 +66,15 @@ export function createNetworkCalls(
       },
     ),
   };
+}
+
+/**
+ * The gateway through which a container's default route leads, or an empty text for none. Docker
+ * gives the default route to any endpoint of the container that has a gateway.
+ */
+function findGateway({ gateways, defaultRoutes }: Endpoint, family: 4 | 6): string {
+  if (defaultRoutes && !defaultRoutes.includes(family)) return "";
+  return gateways.find((address) => address.includes(":") === (family === 6)) ?? "";
 }
 
 async function createNetwork(
@@ -139,6 +148,8 @@ async function createEndpoint(
   const endpoint: Endpoint = { dockerNetworkId: NetworkID, ...network, mac, addresses };
   const { "berth.set": set, "berth.tenant": tenant, "berth.host": host } = Options ?? {};
   const publishedPorts = Options?.["berth.ports"] ?? [];
+  const defaultRoutes = Options?.["berth.default-routes"];
+  if (defaultRoutes !== undefined) endpoint.defaultRoutes = defaultRoutes;
   if (set !== undefined) endpoint.set = set;
   if (tenant !== undefined) endpoint.tenant = tenant;
   if (host !== undefined) endpoint.host = host;

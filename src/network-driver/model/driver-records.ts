@@ -48,6 +48,8 @@ export const dockerNetworkSchema = z.object({
   gateways: z.array(addressSchema).max(GATEWAYS_PER_NETWORK_MAX),
 });
 
+export const defaultRoutesSchema = z.array(z.union([z.literal(4), z.literal(6)])).max(2);
+
 /** The interface of one container. It repeats its network's facts, so each record is complete. */
 export const endpointSchema = z.object({
   dockerNetworkId: dockerIdSchema,
@@ -55,6 +57,8 @@ export const endpointSchema = z.object({
   mac: macSchema,
   /** At most one of each family. */
   addresses: z.array(interfaceAddressSchema).min(1).max(2),
+  /** The families of which the container's default route leads here. Undefined for all. */
+  defaultRoutes: defaultRoutesSchema.optional(),
   set: labelSchema.optional(),
   tenant: labelSchema.optional(),
   host: labelSchema.optional(),

@@ -21,20 +21,27 @@ const endpoint: Endpoint = {
     { protocol: "tcp", hostPort: 20_001, port: 80 },
     { protocol: "udp", hostPort: 53, port: 5_353 },
   ],
+  defaultRoutes: [4],
 };
 
 it("external ids contain the whole record of an endpoint", () => {
-  const { set: _set, tenant: _tenant, host: _host, publishedPorts: _ports, ...required } = endpoint;
-  for (const written of [endpoint, { ...required, gateways: [] }])
-    expect(readExternalIds(toExternalIds(endpointId, written))).toEqual({
+  const { set: _set, tenant: _tenant, host: _host, ...others } = endpoint;
+  const { publishedPorts: _ports, defaultRoutes: _all, ...required } = others;
+  const written = [
+    { ...required, gateways: [] },
+    { ...required, defaultRoutes: [] },
+  ];
+  for (const record of [endpoint, ...written])
+    expect(readExternalIds(toExternalIds(endpointId, record))).toEqual({
       endpointId,
-      endpoint: written,
+      endpoint: record,
     });
 });
 
 it("external ids with anything missing or changed are never read as a record", () => {
   const ids = toExternalIds(endpointId, endpoint);
-  const required = Object.keys(ids).filter((key) => !/set|tenant|host|gateways|ports/.test(key));
+  const optional = /set|tenant|host|gateways|ports|routes/;
+  const required = Object.keys(ids).filter((key) => !optional.test(key));
   for (const key of required) {
     const { [key]: _removed, ...others } = ids;
     expect(readExternalIds(others), key).toBeUndefined();

@@ -6,7 +6,7 @@ import { dockerIdSchema, type Endpoint, endpointSchema } from "./driver-records.
  * rebuild a lost record.
  */
 export function toExternalIds(endpointId: string, endpoint: Endpoint): Record<string, string> {
-  const { set, tenant, host, publishedPorts } = endpoint;
+  const { set, tenant, host, publishedPorts, defaultRoutes } = endpoint;
   return {
     "berth-endpoint": endpointId,
     "berth-docker-network": endpoint.dockerNetworkId,
@@ -16,6 +16,7 @@ export function toExternalIds(endpointId: string, endpoint: Endpoint): Record<st
     "berth-mac": endpoint.mac,
     "berth-addresses": endpoint.addresses.join(","),
     "berth-gateways": endpoint.gateways.join(","),
+    ...(defaultRoutes === undefined ? {} : { "berth-default-routes": defaultRoutes.join(",") }),
     ...(set === undefined ? {} : { "berth-set": set }),
     ...(tenant === undefined ? {} : { "berth-tenant": tenant }),
     ...(host === undefined ? {} : { "berth-host": host }),
@@ -36,6 +37,7 @@ export function readExternalIds(
     mac: ids["berth-mac"],
     addresses: readList(ids["berth-addresses"]),
     gateways: readList(ids["berth-gateways"]),
+    ...readDefaultRoutes(ids["berth-default-routes"]),
     ...readOptional("set", ids),
     ...readOptional("tenant", ids),
     ...readOptional("host", ids),
@@ -49,6 +51,10 @@ export function readExternalIds(
 
 function readList(text: string | undefined): string[] {
   return text === undefined || text === "" ? [] : text.split(",");
+}
+
+function readDefaultRoutes(text: string | undefined): object {
+  return text === undefined ? {} : { defaultRoutes: readList(text).map(Number) };
 }
 
 function readOptional(name: string, ids: Readonly<Record<string, string>>): object {
