@@ -80,7 +80,7 @@ export async function createNetworkDriver(options: NetworkDriverOptions): Promis
   const storedNetworks = await networkStateStore.load();
   reportLoaded(storedNetworks, "network state", log);
   const names = createLinkNames(options.linkPrefix);
-  const content = "value" in stored ? stored.value : { networks: {}, endpoints: {} };
+  const content = "value" in stored ? stored.value : { networks: {}, endpoints: {}, zones: {} };
   const records = new EndpointRecords(recordStore, content, { names, nowMs });
   const state = new StoredNetworkState(networkStateStore, storedNetworks);
   const flows = new SwitchFlows({

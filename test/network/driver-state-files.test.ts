@@ -1,5 +1,6 @@
 import { readFile, rm, writeFile } from "node:fs/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { newId } from "../../src/lib/ids.ts";
 import { startSwitchDriver, stateOf, type SwitchDriver } from "../support/network/switch-driver.ts";
 
 const { signal } = new AbortController();
@@ -102,6 +103,34 @@ describe("the records", () => {
     expect(await host.ofctl("dump-flows")).toContain("nw_src=10.64.0.9 ");
     await host.driver.checkFlows(signal);
     expect(host.driver.status()).toMatchObject({ isReady: true, endpoints: 1 });
+  });
+
+  it("have the conntrack zones, so that no network gets the connections of another", async () => {
+    const at = (vni: number) => ({ ...stateOf(host, 1).networks[0], networkId: newId("net"), vni });
+    // Both VNIs derive the same zone.
+    const [first, second] = [at(4_098), at(4_098 + 65_534)];
+    const put = (version: number, networks: readonly object[]) =>
+      host.put({ ...stateOf(host, version), networks });
+    await put(1, [second]);
+    await put(2, [first, second]);
+    /** The zones by the VNI of their network, as the flows have them. */
+    const readZones = async () => {
+      const flows = (await host.ofctl("dump-flows")).split("\n");
+      const zones = flows.flatMap((flow) => {
+        const vni = /cookie=(0x\w+)/.exec(flow)?.[1];
+        const zone = /(0x\w+)->(?:reg1|NXM_NX_REG1\[\])/.exec(flow)?.[1];
+        return vni === undefined || zone === undefined ? [] : [[vni, zone] as const];
+      });
+      return Object.fromEntries(zones);
+    };
+    const zones = await readZones();
+    expect(zones).toEqual({ "0x11000": "0x1003", "0x1002": "0x1004" });
+    await host.restart();
+    await host.driver.converge(signal);
+    expect(await readZones()).toEqual(zones);
+    // The zone of a network that leaves is free after its connections are removed.
+    await put(3, [first]);
+    expect(await readJson(host.files.records)).toMatchObject({ zones: { 4098: 0x1004 } });
   });
 
   it("lose only invalid entries, of which a copy remains", async () => {

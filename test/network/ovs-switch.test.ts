@@ -8,6 +8,7 @@ import {
   TUNNEL_PORT,
 } from "../../src/network-driver/ports/switch-port.ts";
 import { type PrivateOvs, startPrivateOvs } from "../support/ovs/private-ovs.ts";
+import { udpFrame } from "../support/ovs/frames.ts";
 import { datapath } from "../support/ovs/test-hosts.ts";
 
 const run = promisify(execFile);
@@ -73,6 +74,24 @@ describe("the Open vSwitch adapter", () => {
     await ovs.startSwitch();
     await createSwitch().ensureBridge(signal);
     expect(await read()).toContain("default limit=375000");
+  });
+
+  it("removes the tracked connections of one zone", async () => {
+    const read = () =>
+      ovs.ovs("ovs-appctl", "--target=ovs-vswitchd", "dpctl/dump-conntrack", "netdev@ovs-netdev");
+    const link = { from: "0a:00:0a:40:00:09", to: "0a:00:0a:40:00:0a" };
+    const addresses = { source: "10.64.0.9", destination: "10.64.0.10" };
+    const frame = udpFrame({ ...link, ...addresses, text: "x" }).toString("hex");
+    const commit = (zone: number) =>
+      `in_port=controller packet=${frame} actions=ct(commit,zone=${zone})`;
+    for (const zone of [5, 6])
+      await ovs.ovs("ovs-ofctl", "--protocols=OpenFlow14", "packet-out", bridge, commit(zone));
+    expect((await read()).match(/zone=\d/g)?.toSorted()).toEqual(["zone=5", "zone=6"]);
+    await createSwitch().endConnections({ zone: 5 }, signal);
+    expect((await read()).match(/zone=\d/g)).toEqual(["zone=6"]);
+    await createSwitch().endConnections({ zone: 6 }, signal);
+    await createSwitch().endConnections({ zone: 6 }, signal);
+    expect(await read()).not.toContain("zone=");
   });
 
   it("adds a port with exactly the external ids, twice as once, and removes it", async () => {

@@ -25,7 +25,7 @@ function createStore() {
   return { store, port };
 }
 
-const nothing = { networks: {}, endpoints: {} };
+const nothing = { networks: {}, endpoints: {}, zones: {} };
 const options = { names: createLinkNames("b"), nowMs: () => 0 };
 const idOf = (name: string) => name.padEnd(64, "0");
 

@@ -21,6 +21,7 @@ export class EndpointRecords {
   readonly #store: StateStore<DriverRecordsContent>;
   readonly #networks: Map<string, DockerNetwork>;
   readonly #endpoints: Map<string, Endpoint>;
+  #zones: ReadonlyMap<number, number>;
   readonly #names: LinkNames;
   readonly #nowMs: () => number;
   /** When this process first had the record, or last joined the endpoint. Monotonic. */
@@ -31,13 +32,14 @@ export class EndpointRecords {
 
   constructor(
     store: StateStore<DriverRecordsContent>,
-    content: Pick<DriverRecordsContent, "networks" | "endpoints">,
+    content: Omit<DriverRecordsContent, "version">,
     { names, nowMs }: { names: LinkNames; nowMs: () => number },
   ) {
     this.#names = names;
     this.#store = store;
     this.#networks = new Map(Object.entries(content.networks));
     this.#endpoints = new Map(Object.entries(content.endpoints));
+    this.#zones = new Map(Object.entries(content.zones).map(([vni, zone]) => [Number(vni), zone]));
     this.#nowMs = nowMs;
     for (const endpointId of this.#endpoints.keys()) this.#knownSinceMs.set(endpointId, nowMs());
   }
@@ -48,6 +50,17 @@ export class EndpointRecords {
 
   get endpoints(): ReadonlyMap<string, Endpoint> {
     return this.#endpoints;
+  }
+
+  /** The conntrack zones by VNI: see ConntrackZones. */
+  get zones(): ReadonlyMap<number, number> {
+    return this.#zones;
+  }
+
+  /** Replaces the zones. If the store fails, they still take effect, like a removal. */
+  async putZones(zones: ReadonlyMap<number, number>): Promise<void> {
+    this.#zones = zones;
+    await this.#saveOrRepeat();
   }
 
   /** Restarts the age of an endpoint, because it has joined its container. */
@@ -161,6 +174,7 @@ export class EndpointRecords {
       version: 1,
       networks: Object.fromEntries(this.#networks),
       endpoints: Object.fromEntries(this.#endpoints),
+      zones: Object.fromEntries(this.#zones),
     }));
     this.#savedChanges = Math.max(this.#savedChanges, changes);
   }

@@ -18,8 +18,8 @@ export class StaleConnections {
   readonly #log: Log;
   /** The networks of the last flows, by zone. */
   #networks = new Map<number, { vni: number; addresses: ReadonlySet<string> }>();
-  /** The addresses that have left, by zone. Undefined if the network has left the host. */
-  readonly #stale = new Map<number, ReadonlySet<string> | undefined>();
+  /** The addresses that have left, by zone. */
+  readonly #stale = new Map<number, ReadonlySet<string>>();
   #hasFailed = false;
 
   constructor({ switchPort, log }: { switchPort: SwitchPort; log: Log }) {
@@ -37,14 +37,13 @@ export class StaleConnections {
     );
     for (const [zone, { vni, addresses }] of this.#networks) {
       const now = current.get(zone);
-      // A zone with a new network has few connections yet.
-      if (now?.vni !== vni) this.#stale.set(zone, undefined);
-      else if (!this.#stale.has(zone) || this.#stale.get(zone))
-        this.#stale.set(zone, new Set([...(this.#stale.get(zone) ?? []), ...addresses]));
+      // ConntrackZones ends all connections of a network that has left the host.
+      if (now?.vni !== vni) this.#stale.delete(zone);
+      else this.#stale.set(zone, new Set([...(this.#stale.get(zone) ?? []), ...addresses]));
     }
     for (const [zone, stale] of this.#stale) {
       const now = current.get(zone)?.addresses;
-      if (!stale || !now) continue;
+      if (!now) continue;
       const left = [...stale].filter((address) => !now.has(address));
       if (left.length === 0) this.#stale.delete(zone);
       else this.#stale.set(zone, new Set(left));

@@ -1,6 +1,5 @@
 import { stripPrefixLength } from "../../lib/ip/ip-address.ts";
 import { coalesce } from "../../lib/async/coalesce.ts";
-import { assignConntrackZones } from "../flows/assign-conntrack-zones.ts";
 import {
   compileFlows,
   type FlowNetwork,
@@ -14,6 +13,7 @@ import type { LinkNames } from "../model/link-names.ts";
 import { type ListedPort, type SwitchPort, TUNNEL_PORT } from "../ports/switch-port.ts";
 import type { Log } from "../../lib/log.ts";
 import type { HostPort, Uplink } from "../ports/uplink.ts";
+import { ConntrackZones } from "./conntrack-zones.ts";
 import type { EndpointRecords } from "./endpoint-records.ts";
 import { ForbiddenConnections } from "./forbidden-connections.ts";
 import { StaleConnections } from "./stale-connections.ts";
@@ -42,7 +42,7 @@ interface FlowSources {
 export class SwitchFlows {
   readonly #sources: FlowSources;
   readonly #apply: (signal?: AbortSignal) => Promise<void>;
-  #zones: ReadonlyMap<number, number> = new Map();
+  readonly #zones: ConntrackZones;
   #appliedFlowCount = 0;
   /** The names and numbers of the ports for which the flows were last applied. */
   #appliedPorts = "";
@@ -58,13 +58,14 @@ export class SwitchFlows {
     this.#sources = sources;
     this.#staleConnections = new StaleConnections(sources);
     this.#forbiddenConnections = new ForbiddenConnections(sources);
+    this.#zones = new ConntrackZones(sources);
     this.#hasAllRecords = sources.hasAllRecords;
     this.#apply = coalesce((signal) => this.#replace(signal));
   }
 
   /** The conntrack zones of the last `apply`, by VNI: the same object until they change. */
   get conntrackZones(): ReadonlyMap<number, number> {
-    return this.#zones;
+    return this.#zones.current;
   }
 
   /** The number of flows that the last `apply` wrote. */
@@ -130,6 +131,7 @@ export class SwitchFlows {
       const networks = this.#assignZones();
       const localPorts = this.#listLocalPorts(ports);
       const flows = this.#compile(networks, localPorts, ports);
+      await this.#zones.store();
       await this.#sources.switchPort.replaceFlows(flows, signal);
       await this.#publish(signal);
       this.#appliedFlowCount = flows.length;
@@ -137,6 +139,7 @@ export class SwitchFlows {
       this.#staleConnections.update(networks);
       this.#forbiddenConnections.update(networks, localPorts);
       await this.endConnections(signal);
+      await this.#zones.flushReleased(signal);
     } catch (error) {
       this.#isOutdated = true;
       throw error;
@@ -158,7 +161,7 @@ export class SwitchFlows {
   #listHostPorts(firstAddress: string): HostPort[] {
     const ports = new Map<string, HostPort>();
     for (const { vni, publishedPorts = [] } of this.#sources.records.endpoints.values()) {
-      const zone = this.#zones.get(vni);
+      const zone = this.#zones.current.get(vni);
       if (zone === undefined) continue;
       const address = uplinkAddress(firstAddress, zone);
       for (const { protocol, hostPort } of publishedPorts) {
@@ -183,13 +186,8 @@ export class SwitchFlows {
 
   #assignZones(): FlowNetwork[] {
     const networks = [...this.#listNetworks().values()];
-    const vnis = networks.map(({ vni }) => vni);
-    const zones = assignConntrackZones(vnis, this.#zones);
-    if (!areEqual(zones, this.#zones)) this.#zones = zones;
-    return networks.map((network) => ({
-      ...network,
-      conntrackZone: this.#zones.get(network.vni) ?? 0,
-    }));
+    const zones = this.#zones.assign(networks.map(({ vni }) => vni));
+    return networks.map((network) => ({ ...network, conntrackZone: zones.get(network.vni) ?? 0 }));
   }
 
   #compile(
@@ -248,8 +246,4 @@ export class SwitchFlows {
       return [{ ofPort, networkId, mac, addresses, publishedPorts }];
     });
   }
-}
-
-function areEqual(a: ReadonlyMap<number, number>, b: ReadonlyMap<number, number>): boolean {
-  return a.size === b.size && [...a].every(([vni, zone]) => b.get(vni) === zone);
 }

@@ -66,6 +66,11 @@ export const endpointSchema = z.object({
   publishedPorts: publishedPortsSchema.optional(),
 });
 
+const zonesSchema = z.record(
+  z.string().regex(/^[1-9]\d{0,7}$/, "expected a VNI"),
+  z.number().int().min(1).max(65_534),
+);
+
 /**
  * Members that this release does not know are ignored, because a later one may have written them
  * before a rollback. So later releases may only add members that earlier ones can ignore safely.
@@ -76,6 +81,8 @@ export const driverRecordsSchema = z.object({
   networks: z.record(dockerIdSchema, dockerNetworkSchema),
   /** By the id of the Docker endpoint. */
   endpoints: z.record(dockerIdSchema, endpointSchema),
+  /** The conntrack zones by VNI. Earlier releases stored none. */
+  zones: zonesSchema.default({}),
 });
 
 export type DockerNetwork = z.output<typeof dockerNetworkSchema>;
@@ -85,6 +92,7 @@ export type DriverRecordsContent = z.output<typeof driverRecordsSchema>;
 const anyEntries = driverRecordsSchema.extend({
   networks: z.record(z.string(), z.unknown()),
   endpoints: z.record(z.string(), z.unknown()),
+  zones: z.unknown(),
 });
 
 /**
@@ -98,6 +106,8 @@ export function salvageRecords(json: unknown): DriverRecordsContent | undefined 
     version: data.version,
     networks: selectValid(data.networks, dockerNetworkSchema),
     endpoints: selectValid(data.endpoints, endpointSchema),
+    // Without them, the zones are derived from the VNIs.
+    zones: zonesSchema.safeParse(data.zones).data ?? {},
   };
 }
 

@@ -1,0 +1,81 @@
+import { expect, it } from "vitest";
+import { silentLog as log } from "../../lib/log.ts";
+import type { DriverRecordsContent } from "../model/driver-records.ts";
+import { createLinkNames } from "../model/link-names.ts";
+import { ConntrackZones } from "./conntrack-zones.ts";
+import { EndpointRecords } from "./endpoint-records.ts";
+
+const signal = new AbortController().signal;
+/** Both VNIs derive the zone 4098. */
+const [first, second] = [4_097, 4_097 + 65_534];
+
+/** A disk, and a switch that can fail. `start` is a process of the driver. */
+function createHost() {
+  const flushed: number[] = [];
+  const host = { isUp: true, stored: { version: 1, networks: {}, endpoints: {}, zones: {} } };
+  const start = (): ConntrackZones => {
+    const store = {
+      load: async () => ({ kind: "missing" as const }),
+      save: async (read: () => DriverRecordsContent) => {
+        host.stored = structuredClone(read());
+      },
+    };
+    const records = new EndpointRecords(store, host.stored, {
+      names: createLinkNames("b"),
+      nowMs: () => 0,
+    });
+    const endConnections = async ({ zone }: { zone: number }): Promise<void> => {
+      if (!host.isUp) throw new Error("Open vSwitch does not answer.");
+      flushed.push(zone);
+    };
+    return new ConntrackZones({ records, switchPort: { endConnections }, log });
+  };
+  const apply = async (zones: ConntrackZones, vnis: readonly number[]) => {
+    const assigned = zones.assign(vnis);
+    await zones.store();
+    await zones.flushReleased(signal);
+    return Object.fromEntries(vnis.map((vni) => [vni, assigned.get(vni)]));
+  };
+  return { host, flushed, start, apply };
+}
+
+it("two networks that derive one zone have the same zones after a restart", async () => {
+  const { start, apply } = createHost();
+  const zones = start();
+  await apply(zones, [second]);
+  const before = await apply(zones, [second, first]);
+  expect(before).toEqual({ [second]: 4_098, [first]: 4_099 });
+  expect(await apply(start(), [first, second])).toEqual(before);
+});
+
+it("a network gets the zone of an earlier one only after the connections in it are removed", async () => {
+  const { host, flushed, start, apply } = createHost();
+  const zones = start();
+  await apply(zones, [first]);
+  host.isUp = false;
+  expect(await apply(zones, [second])).toEqual({ [second]: 4_099 });
+  expect(flushed).toEqual([]);
+  host.isUp = true;
+  // Even if the driver restarts, the zone is that of the network that has left.
+  const restarted = start();
+  expect(await apply(restarted, [second])).toEqual({ [second]: 4_099 });
+  expect(flushed).toEqual([4_098]);
+  expect(await apply(restarted, [second, first])).toEqual({ [second]: 4_099, [first]: 4_098 });
+  expect(flushed).toEqual([4_098]);
+});
+
+it("many networks that leave together hold zones within a bound", async () => {
+  const { host, start, apply } = createHost();
+  const zones = start();
+  host.isUp = false;
+  await apply(
+    zones,
+    Array.from({ length: 16_000 }, (_, vni) => vni + 1),
+  );
+  await apply(
+    zones,
+    Array.from({ length: 16_000 }, (_, vni) => vni + 20_000),
+  );
+  await apply(zones, [65_000]);
+  expect(Object.keys(host.stored.zones)).toHaveLength(16_001);
+});
