@@ -72,10 +72,14 @@ await runProcess("all-in-one", loadConfig, async ({ agent, ...config }, context)
     },
     context,
   );
+  const app = createApiApp(plane, metrics, context.version);
   const apiUrl = await serveHttp(
-    createApiApp(plane, metrics, context.version),
+    app,
     { host: config.BERTH_HOST, port: config.BERTH_PORT },
-    () => plane.signals.close(),
+    () => {
+      app.endStreams();
+      plane.signals.close();
+    },
     context,
   );
   await folder.announce(apiUrl);

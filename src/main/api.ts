@@ -39,10 +39,14 @@ await runProcess("api", loadApiConfig, async (config, context) => {
     );
   }
   const metrics = createMetrics(plane);
+  const app = createApiApp(plane, metrics, context.version);
   const apiUrl = await serveHttp(
-    createApiApp(plane, metrics, context.version),
+    app,
     { host: config.BERTH_HOST, port: config.BERTH_PORT },
-    () => plane.signals.close(),
+    () => {
+      app.endStreams();
+      plane.signals.close();
+    },
     context,
   );
   return { apiUrl };

@@ -32,6 +32,8 @@ export interface AppOptions {
   pageFiles?: PageFiles;
   /** True on Workers: host agents and dry runs are refused with `wrong-endpoint`. */
   isEdge?: boolean;
+  /** Aborts at the shutdown of the process: streams end. */
+  streamsEnd?: AbortSignal;
   /** Called once for each request, when its response begins. */
   observeRequest?: (facts: RequestFacts) => void;
 }
@@ -50,7 +52,7 @@ export function createMountedApi(ctx: ControlContext, options: AppOptions): Api 
   const app = new OpenAPIHono<ApiEnv>({ defaultHook: validationHook });
   app.use("*", requestContext(ctx.log, options.observeRequest));
   app.onError((error, c) => toProblemResponse(c, translateError(error)));
-  const api = createApi(app, ctx);
+  const api = createApi(app, ctx, options.streamsEnd);
   mountServices(api);
   mountSets(api);
   mountVolumes(api);

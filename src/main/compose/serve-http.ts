@@ -34,20 +34,23 @@ export interface HttpApp {
   fetch: (request: Request, env?: object) => Response | Promise<Response>;
 }
 
-/** The whole API with the queue dashboard. */
+/** The whole API with the queue dashboard. `endStreams` ends all streams, before a shutdown. */
 export function createApiApp(
   { ctx, queues }: ControlPlane,
   metrics: Metrics,
   version: string,
-): HttpApp {
+): HttpApp & { endStreams: () => void } {
+  const ending = new AbortController();
   const api = createApp(ctx, {
     version,
     renderMetrics: () => metrics.render(),
     pageFiles: createPageFiles(),
+    streamsEnd: ending.signal,
     observeRequest: (facts) => metrics.observeRequest(facts),
   });
   const dashboard = createQueueDashboard(ctx, queues);
   return {
+    endStreams: () => ending.abort(),
     fetch: (request, env) =>
       isDashboardPath(request.url) ? dashboard.fetch(request, env) : api.fetch(request, env),
   };

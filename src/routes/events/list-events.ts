@@ -3,8 +3,8 @@ import { eventCursor, eventSchema, listEventsQuery } from "../../contracts/api/e
 import { pageOf } from "../../contracts/common/primitives.ts";
 import type { EventTail } from "../../control/events/event-tail.ts";
 import { listEvents } from "../../control/events/list-events.ts";
-import { acceptsStream, answerWithStream } from "../http/event-stream.ts";
-import { type Api, commonProblems, type OperationHandler } from "../http/operation.ts";
+import { acceptsStream, answerWithStream, type StreamingApi } from "../http/event-stream.ts";
+import { commonProblems, type OperationHandler } from "../http/operation.ts";
 import { problems } from "../http/problem.ts";
 import { readers } from "../http/security.ts";
 import { streamEvents } from "./stream-events.ts";
@@ -38,7 +38,7 @@ export const listEventsRoute = createRoute({
 /** @param tail shared by all streams of the process */
 export function createListEventsHandler(
   tail: EventTail,
-  api: Pick<Api, "ctx" | "longRequests">,
+  api: StreamingApi,
 ): OperationHandler<typeof listEventsRoute> {
   return (ctx) => async (c) => {
     const query = c.req.valid("query");

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { ApiContext } from "./api-env.ts";
+import { onAbort } from "../../lib/async/abort.ts";
 import { createPermitCheck } from "./authorize.ts";
 import type { Api } from "./operation.ts";
 
@@ -14,6 +15,9 @@ export interface StreamLimits {
   onEnd?: () => void;
 }
 export const defaultStreamLimits: StreamLimits = { lifetimeMs: 600_000, heartbeatMs: 15_000 };
+
+/** The parts of the API that streams need. */
+export type StreamingApi = Pick<Api, "ctx" | "longRequests" | "streamsEnd">;
 
 /** Messages may be read this long after a lost signal. */
 const POLL_MS_MAX = 1_000;
@@ -41,17 +45,26 @@ export interface MessageSource {
 
 /**
  * Answers with a stream of server-sent events. It counts among the long requests of its caller. It
- * ends after ten minutes, or about a heartbeat interval after the token is revoked or has expired.
+ * ends after ten minutes, at the shutdown of the process, or about a heartbeat interval after the
+ * token is revoked or has expired.
  * @param open creates the stream, or throws the error of the response
  */
 export async function answerWithStream(
-  { ctx, longRequests }: Pick<Api, "ctx" | "longRequests">,
+  { ctx, longRequests, streamsEnd }: StreamingApi,
   c: ApiContext,
   open: (signal: AbortSignal, limits: StreamLimits) => Promise<ReadableStream<Uint8Array>>,
 ): Promise<Response> {
-  const onEnd = longRequests.enter(c);
+  const release = longRequests.enter(c);
+  const stopping = new AbortController();
+  const unlisten = [c.req.raw.signal, streamsEnd].map((signal) =>
+    onAbort(signal, () => stopping.abort(new Error("the stream ends"))),
+  );
+  const onEnd = (): void => {
+    for (const remove of unlisten) remove();
+    release();
+  };
   const limits = { ...defaultStreamLimits, isPermitted: createPermitCheck(ctx, c), onEnd };
-  const stream = await open(c.req.raw.signal, limits).catch((error: unknown) => {
+  const stream = await open(stopping.signal, limits).catch((error: unknown) => {
     onEnd();
     throw error;
   });

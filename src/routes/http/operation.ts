@@ -49,6 +49,8 @@ export interface Api {
   findTenantId: FindTenantId;
   admission: RequestAdmission;
   longRequests: LongRequests;
+  /** Aborts at the shutdown of the process. Then each stream ends, and its reader reconnects. */
+  streamsEnd: AbortSignal | undefined;
   /** All operations, for the response 405 and for tests. */
   mounted: MountedOperation[];
 }
@@ -61,13 +63,18 @@ export interface MountedOperation {
   route: RouteConfig;
 }
 
-export function createApi(app: OpenAPIHono<ApiEnv>, ctx: ControlContext): Api {
+export function createApi(
+  app: OpenAPIHono<ApiEnv>,
+  ctx: ControlContext,
+  streamsEnd?: AbortSignal,
+): Api {
   return {
     app,
     ctx,
     findTenantId: createTenantLookup(ctx),
     admission: new RequestAdmission(),
     longRequests: new LongRequests(),
+    streamsEnd,
     mounted: [],
   };
 }

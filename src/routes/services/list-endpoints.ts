@@ -3,8 +3,8 @@ import { endpointListSchema } from "../../contracts/api/endpoints.ts";
 import type { EndpointFeeds } from "../../control/services/endpoint-feeds.ts";
 import { listEndpoints } from "../../control/services/list-endpoints.ts";
 import { getTenantId } from "../http/api-env.ts";
-import { acceptsStream, answerWithStream } from "../http/event-stream.ts";
-import { type Api, commonProblems, type OperationHandler } from "../http/operation.ts";
+import { acceptsStream, answerWithStream, type StreamingApi } from "../http/event-stream.ts";
+import { commonProblems, type OperationHandler } from "../http/operation.ts";
 import { serviceParameters } from "../http/parameters.ts";
 import { problems } from "../http/problem.ts";
 import { readers } from "../http/security.ts";
@@ -46,7 +46,7 @@ export const listEndpointsRoute = createRoute({
 /** @param feeds shared by all streams of the process */
 export function createListEndpointsHandler(
   feeds: EndpointFeeds,
-  api: Pick<Api, "ctx" | "longRequests">,
+  api: StreamingApi,
 ): OperationHandler<typeof listEndpointsRoute> {
   return (ctx) => async (c) => {
     const { name } = c.req.valid("param");

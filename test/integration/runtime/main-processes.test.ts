@@ -130,10 +130,21 @@ describe("api and job-worker", () => {
     const apiUrl = String(api.ready["apiUrl"]);
     const host = await HttpHost.enroll(apiUrl, adminToken, "stop-host");
     const polls = Array.from({ length: 20 }, () => host.sync(25_000));
-    const events = await fetch(`${apiUrl}/v1/events`, {
-      headers: { Authorization: `Bearer ${adminToken}`, Accept: "text/event-stream" },
-    });
-    const reading = events.text().catch(() => "broken off");
+    await requestJson(`${apiUrl}/v1/tenants`, "POST", adminToken, { name: "food" });
+    const { secret } = await requestJson<{ secret: string }>(
+      `${apiUrl}/v1/tokens`,
+      "POST",
+      adminToken,
+      { name: "food", role: "tenant", tenant: "food" },
+    );
+    await requestJson(`${apiUrl}/v1/services`, "POST", secret, smallService("one", 0));
+    const open = async (token: string, resource: string): Promise<string> => {
+      const response = await fetch(`${apiUrl}/v1/${resource}`, {
+        headers: { Authorization: `Bearer ${token}`, Accept: "text/event-stream" },
+      });
+      return response.text().catch(() => "broken off");
+    };
+    const reading = [open(adminToken, "events"), open(secret, "services/one/endpoints")];
     await waitUntil("the polls wait", async () => {
       const metrics = await fetch(`${apiUrl}/metrics`, {
         headers: { Authorization: `Bearer ${adminToken}` },
@@ -143,7 +154,9 @@ describe("api and job-worker", () => {
     const startedAtMs = performance.now();
     const ending = api.end("SIGTERM");
     for (const configured of await Promise.all(polls)) expect(configured).toEqual([]);
-    await reading;
+    const [events, endpoints] = await Promise.all(reading);
+    expect(events).not.toBe("broken off");
+    expect(endpoints).toContain("event: endpoints");
     expect(await ending).toBe(0);
     expect(performance.now() - startedAtMs).toBeLessThan(20_000); // the polls allow 25,000
     expect(api.logLines().at(-1)).toMatchObject({ msg: "stopped", isClean: true });
