@@ -34,6 +34,7 @@ const reasonSamples: { [C in ReasonCode]: readonly ReasonFacts<C>[] } = {
     { reason: null, isOnlyReported: true },
   ],
   "unknown-sets": [{ sets: 1 }, { sets: 3 }],
+  "tunnel-address-missing": [{}],
   "resize-refused": [
     { cause: "no-capacity", host, isLost: false, missing: "memory by 2 GiB" },
     { cause: "no-capacity", host, isLost: true, missing: "memory by 2 GiB" },

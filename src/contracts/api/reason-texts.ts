@@ -71,6 +71,8 @@ export const reasonTexts = {
     } agent repeats the test. Cause: ${facts.reason ?? "none reported."}`,
   "unknown-sets": (facts: { sets: number }) =>
     `The host has ${formatCount(facts.sets, "set")} that the database does not know. Their containers continue to run. Save what you need, apply your manifests, then run \`berth delete unknown-sets HOST\`.`,
+  "tunnel-address-missing": (_facts: NoFacts) =>
+    "The host has no tunnel address, so its sets and those on other hosts do not reach each other. Set `BERTH_TUNNEL_ADDRESS` of its agent to an address that the other hosts reach.",
   "resize-refused": resizeRefusedText,
   "volume-bound": (facts: HostFacts) =>
     `The set stays on host ${facts.host} with its volume: elsewhere it would start empty. To give up the data, move the set with "discardVolume".`,

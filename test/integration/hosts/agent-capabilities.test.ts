@@ -123,6 +123,39 @@ it("are requested once for each version, stored and shown", async () => {
   expect(await sync(host, "v2", { waitMs: 20_000 })).toMatchObject({ sendCapabilities: true });
 });
 
+it("are requested again after an older API has omitted members of the same version", async () => {
+  const host = await enrollTestHost(api, "h1");
+  await syncWith(host, "v1", ["init"], passed);
+  for (const member of ["tunnelAddress", "hostAddress"]) {
+    await api.ctx.db.execute(sql`update hosts set capabilities = capabilities - ${member}::text`);
+    expect(await sync(host, "v1")).toMatchObject({ sendCapabilities: true });
+    await syncWith(host, "v1", ["init"], passed);
+    expect((await sync(host, "v1")).sendCapabilities).toBeUndefined();
+  }
+});
+
+it("show why a host reaches no others: it has no tunnel address", async () => {
+  const first = await enrollTestHost(api, "h1");
+  const second = await enrollTestHost(api, "h2");
+  const report = (host: TestHost, version: string, tunnelAddress: string | null) =>
+    sync(host, version, {
+      capabilities: {
+        features: ["networks"],
+        docker,
+        setsMax: null,
+        selfTest: passed,
+        tunnelAddress,
+      },
+    });
+  await report(first, "v1", null);
+  expect(await getHost(first)).toMatchObject({ reason: null });
+  await report(second, "v1", "192.0.2.2");
+  expect(await getHost(first)).toMatchObject({ reason: { code: "tunnel-address-missing" } });
+  expect(await getHost(second)).toMatchObject({ reason: null });
+  await report(first, "v2", "192.0.2.1");
+  expect(await getHost(first)).toMatchObject({ reason: null });
+});
+
 it("are read without members and features that only newer agents know", async () => {
   const host = await enrollTestHost(api, "h1");
   const newer = { features: ["init", 7, "Not A Name"], docker: { ...docker, arch: "arm64" } };

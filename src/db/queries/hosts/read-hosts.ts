@@ -1,3 +1,4 @@
+import { NETWORKS_FEATURE } from "../../../contracts/agent-protocol/agent-features.ts";
 import { eq, gt, sql } from "drizzle-orm";
 import type { HostCapabilities } from "../../../contracts/api/host-capabilities.ts";
 import type { Duplicate, Host } from "../../../contracts/api/hosts.ts";
@@ -17,6 +18,8 @@ import { generationRefusedSql } from "./write-hosts.ts";
 const duplicateSql = sql<Duplicate | null>`(select key from jsonb_each(case when hosts.state = 'ready' then hosts.agent->'duplicates' end)
   where (value->>'isReported')::boolean and (value->>'seenMs')::float8 > extract(epoch from now()) * 1000 - ${sql.raw(String(DUPLICATE_MS))}
   order by key limit 1)`;
+
+const networksFeature = sql.raw(`'["${NETWORKS_FEATURE}"]'`);
 
 const hostColumns = {
   id: hosts.id,
@@ -67,6 +70,9 @@ const hostColumns = {
   unknownSets: sql<
     string[]
   >`(select coalesce(json_agg(set_id order by set_id), '[]') from unknown_sets where host_id = hosts.id)`,
+  /** Other hosts connect sets to networks, too, and this one has no tunnel to them. */
+  lacksTunnel: sql<boolean>`(hosts.capabilities->'features' @> ${networksFeature} and hosts.capabilities->>'tunnelAddress' is null
+    and exists (select 1 from hosts o where o.id <> hosts.id and o.capabilities->'features' @> ${networksFeature}))`,
   leaseExpiresAt: hosts.leaseExpiresAt,
   enrolledAt: hosts.enrolledAt,
 };
@@ -97,14 +103,18 @@ type HostRow = Awaited<ReturnType<typeof selectHosts>>[number];
 
 function toHost(hostRow: HostRow): Host {
   const { used, measured, reportedAt, acceptedGeneration, isGenerationRefused, ...rest } = hostRow;
-  const { duplicate, capabilities: stored, ...row } = rest;
+  const { duplicate, capabilities: stored, lacksTunnel, ...row } = rest;
+  const noTunnel = lacksTunnel ? describe("tunnel-address-missing", {}) : null;
   const refused = { acceptedGeneration, databaseGeneration: row.generation };
   return {
     ...row,
     reason: isGenerationRefused
       ? describe("generation-refused", refused)
       : duplicate === null
-        ? (row.reason ?? describeSelfTest(stored) ?? describeUnknownSets(row.unknownSets))
+        ? (row.reason ??
+          describeSelfTest(stored) ??
+          describeUnknownSets(row.unknownSets) ??
+          noTunnel)
         : describe("host-duplicated", { cause: duplicate }),
     capabilities: stored && toCapabilities(stored),
     reported: reportedAt && {

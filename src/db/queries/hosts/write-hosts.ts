@@ -74,7 +74,10 @@ export interface HostLeaseRow {
   agent: AgentRecord | null;
   /** The database may lack addresses of its sets: see `hosts.addresses_unknown_since`. */
   hasUnknownAddresses: boolean;
-  /** The version of the stored capabilities. Null without any. */
+  /**
+   * The version of the stored capabilities. Null without any, and without members that an earlier
+   * release has omitted.
+   */
   capabilitiesVersion: string | null;
   /** The time of the database when it read the row. */
   databaseTimeMs: number;
@@ -89,7 +92,8 @@ export const GENERATION_LEAD_MAX = 1_000_000;
 /** SQL condition: Berth refused the last stored generation of the agent of a ready host. */
 export const generationRefusedSql = sql<boolean>`(hosts.state = 'ready' and hosts.accepted_generation - hosts.generation > ${sql.raw(String(GENERATION_LEAD_MAX))})`;
 
-const leaseColumns = sql`hosts.id as "hostId", hosts.generation::float8 as generation, hosts.agent, hosts.capabilities->>'version' as "capabilitiesVersion", hosts.addresses_unknown_since is not null as "hasUnknownAddresses", state, resync_required as "resyncRequired",
+const leaseColumns = sql`hosts.id as "hostId", hosts.generation::float8 as generation, hosts.agent, 
+  case when hosts.capabilities ?& array['tunnelAddress', 'hostAddress'] then hosts.capabilities->>'version' end as "capabilitiesVersion", hosts.addresses_unknown_since is not null as "hasUnknownAddresses", state, resync_required as "resyncRequired",
   (extract(epoch from now() - reported_at) * 1000)::float8 as "reportAgeMs",
   (extract(epoch from lease_expires_at - now()))::float8 as "leaseSecondsLeft",
   ${generationRefusedSql} as "hasRefusedGeneration",
