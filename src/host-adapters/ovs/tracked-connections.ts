@@ -20,6 +20,9 @@ const protocolNumbers: Readonly<Record<string, number>> = {
   udplite: 136,
 };
 
+/** Open vSwitch 3.1 dies if it removes a connection of this protocol in the netdev datapath. */
+const lastingProtocol = "icmpv6";
+
 /** Runs a command of `ovs-appctl dpctl` for the zone of the connections. */
 type RunCommand = (command: string, ...args: string[]) => Promise<string>;
 
@@ -35,9 +38,12 @@ export async function endTrackedConnections(
   // The daemon lists connections while it removes some, and misses others.
   for (let pass = 1; pass <= passesMax; pass++) {
     const dump = await run("dump-conntrack");
+    const connections = readConnections(dump).filter(
+      ({ protocolName }) => protocolName !== lastingProtocol && protocolName in protocolNumbers,
+    );
     const filters = isSelected
-      ? listFilters(dump, isSelected)
-      : listTranslations(dump, addresses ?? new Set());
+      ? listFilters(connections, isSelected)
+      : listTranslations(connections, addresses ?? new Set());
     if (filters.length === 0) return;
     for (const filter of filters.slice(0, filtersPerPassMax))
       await run("flush-conntrack", ...filter);
@@ -71,12 +77,12 @@ export function readConnections(dump: string): ListedConnection[] {
 
 /** The filters of `flush-conntrack` for the selected connections: one for each kind of them. */
 function listFilters(
-  dump: string,
+  connections: readonly ListedConnection[],
   isSelected: (connection: TrackedConnection) => boolean,
 ): [string, string][] {
   const seen = new Set<string>();
   const filters: [string, string][] = [];
-  for (const connection of readConnections(dump)) {
+  for (const connection of connections) {
     const { protocolName, from, to, port } = connection;
     const key = `${protocolName} ${from} ${to} ${port}`;
     if (seen.has(key)) continue;
@@ -97,13 +103,19 @@ function listFilters(
  * The filters for the translated connections to these addresses: the original destination, and the
  * source of the answers.
  */
-function listTranslations(dump: string, addresses: ReadonlySet<string>): [string, string][] {
+function listTranslations(
+  connections: readonly ListedConnection[],
+  addresses: ReadonlySet<string>,
+): [string, string][] {
   const filters = new Map<string, [string, string]>();
-  for (const { original, to } of readConnections(dump)) {
+  for (const { protocolName, original, to } of connections) {
     if (original === to || !addresses.has(to)) continue;
-    filters.set(`${original} ${to}`, [
-      `${fieldOf(to)}_dst=${original}`,
-      `${fieldOf(to)}_src=${to}`,
+    // Without a protocol, the filter would also match the protocol that must last.
+    const field = fieldOf(to);
+    const protocol = field === "ct_nw" ? "" : `,ct_nw_proto=${protocolNumbers[protocolName]}`;
+    filters.set(`${original} ${to}${protocol}`, [
+      `${field}_dst=${original}${protocol}`,
+      `${field}_src=${to}${protocol}`,
     ]);
   }
   return [...filters.values()];
