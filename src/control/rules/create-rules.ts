@@ -7,6 +7,7 @@ import {
 } from "../../contracts/api/rules.ts";
 import { describeRule } from "../../contracts/api/rule-texts.ts";
 import { RULES_PER_NETWORK_MAX } from "../../contracts/common/limits.ts";
+import { hasMorePortMatches, PORT_MATCHES_MAX } from "../../contracts/common/match-ports.ts";
 import { DEFAULT_NETWORK } from "../../contracts/api/networks.ts";
 import { AppError, type FieldError } from "../../contracts/common/app-error.ts";
 import { listRulesById } from "../../db/queries/rules/read-rules.ts";
@@ -14,6 +15,7 @@ import {
   bumpRulesVersions,
   countRules,
   insertRules,
+  listRulePorts,
   type NewRule,
 } from "../../db/queries/rules/write-rules.ts";
 import { lockTenant } from "../../db/queries/tenancy/tenant-usage.ts";
@@ -54,6 +56,7 @@ export async function createRules(
     const inserted = new Set(await insertRules(tx, added));
     if (inserted.size < rules.length) throw alreadyExists(rules, inserted);
     const networkIds = [...new Set(added.map(({ networkId }) => networkId))];
+    if (added.some(({ ports }) => ports.length > 0)) await assertPortMatches(tx, objects.networks);
     await bumpRulesVersions(tx, networkIds, endConnections);
     emitCreated(tx, tenantId, rules);
     tx.signal(...networkIds.map((id) => `network:${id}` as const));
@@ -81,6 +84,27 @@ async function assertWithinLimits(
       throw new AppError("quota-exceeded", {
         detail: `Network ${name} has ${beforeHere} rules, and at most ${RULES_PER_NETWORK_MAX} are permitted.`,
       });
+  }
+}
+
+/**
+ * Hosts match the ports of rules by masks, and permit no new connection in a network that needs too
+ * many. The networks are locked, and the transaction has written its rules.
+ */
+export async function assertPortMatches(
+  tx: UnitOfWork,
+  networks: ReadonlyMap<string, { id: string; name: string }>,
+): Promise<void> {
+  const named = [...networks.values()];
+  for (const { networkId, ports } of await listRulePorts(
+    tx,
+    named.map(({ id }) => id),
+  )) {
+    if (!hasMorePortMatches(ports, PORT_MATCHES_MAX)) continue;
+    const name = named.find(({ id }) => id === networkId)?.name ?? networkId;
+    throw new AppError("quota-exceeded", {
+      detail: `The port ranges of the rules of network ${name} need more than ${PORT_MATCHES_MAX} matches. Use single ports, ranges such as 8192-8447 that begin at a multiple of their length, or fewer rules.`,
+    });
   }
 }
 

@@ -13,12 +13,13 @@ import { assert } from "../../lib/assert.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { assertGeneration } from "../runtime/preconditions.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
-import { invalidRules } from "./create-rules.ts";
+import { assertPortMatches, invalidRules } from "./create-rules.ts";
 import { lockRuleObjects, resolveRule } from "./resolve-rules.ts";
 
 /**
  * Changes the named members of a rule at the given generation. A change that changes nothing leaves
- * the generation. Throws not-found, generation-mismatch and invalid-request.
+ * the generation, but can end connections. Throws not-found, generation-mismatch, invalid-request
+ * and quota-exceeded.
  */
 export async function patchRule(
   ctx: ControlContext,
@@ -43,8 +44,15 @@ export async function patchRule(
     if (errors.length > 0 || !resolved) throw invalidRules(errors);
     const { networkId, ...definition } = resolved;
     const changed = listChanged(before.definition, definition);
-    if (changed.length === 0) return before.rule;
+    if (changed.length === 0) {
+      if (!endConnections) return before.rule;
+      // The request may repeat an earlier one, which ended no connections.
+      await bumpRulesVersions(tx, [networkId], true);
+      tx.signal(`network:${networkId}`);
+      return before.rule;
+    }
     await updateRule(tx, before.rule.id, definition);
+    if (changed.includes("ports")) await assertPortMatches(tx, objects.networks);
     await bumpRulesVersions(tx, [networkId], endConnections);
     const after = await findRule(tx, tenantId, name);
     assert(after, "a rule of a locked network exists");

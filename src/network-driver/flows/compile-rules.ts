@@ -9,7 +9,11 @@ import {
   load,
   toNetworkFlow,
 } from "./flow.ts";
-import { hasMorePortMatches, matchPorts } from "./match-ports.ts";
+import {
+  hasMorePortMatches,
+  matchPorts,
+  PORT_MATCHES_MAX,
+} from "../../contracts/common/match-ports.ts";
 import type { ServiceNumbers } from "./service-numbers.ts";
 
 /** The part of a network on which its rules depend. */
@@ -36,9 +40,6 @@ interface RulePort {
   /** All addresses that the port may use, with its link-local one. */
   addresses: readonly string[];
 }
-
-/** More flows of one tenant could prevent the changes of all networks on the host. */
-const PORT_MATCHES_MAX = 100_000;
 
 /** Priorities of flows for new connections. The states of other connections have higher ones. */
 const priority = {
@@ -84,7 +85,8 @@ const directions = {
  * The priority of a rule's flow follows from the rule alone, so a change of one rule changes only
  * its own flows. Rules for services without a local set have no flows.
  *
- * A network whose rules need more than 100,000 port matches permits no new connection.
+ * A network whose rules need more than PORT_MATCHES_MAX permits no new connection. The API refuses
+ * such rules, so only a faulty agent sends them.
  *
  * If a rule names a service, a local port of no known service opens and accepts no connection. It
  * may be a new set, of whose service the host's agent learns later.

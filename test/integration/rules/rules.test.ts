@@ -246,11 +246,35 @@ it("counts the changes that end connections, and wakes the hosts of the network"
   expect(await counts()).toEqual([2, 1]);
   await send("PATCH", "/v1/rules/b", { priority: 5, endConnections: true });
   expect(await counts()).toEqual([3, 2]);
+  await send("PATCH", "/v1/rules/b", { priority: 5 });
+  expect(await counts()).toEqual([3, 2]);
+  // An operator ends the connections after a change that did not.
+  await send("PATCH", "/v1/rules/b", { priority: 5, endConnections: true });
+  expect(await counts()).toEqual([4, 3]);
   await send("DELETE", "/v1/rules/a");
-  expect(await counts()).toEqual([4, 2]);
-  await send("DELETE", "/v1/rules/b?endConnections=true");
   expect(await counts()).toEqual([5, 3]);
+  await send("DELETE", "/v1/rules/b?endConnections=true");
+  expect(await counts()).toEqual([6, 4]);
   expect((await send("DELETE", "/v1/rules/b")).status).toBe(404);
+});
+
+it("refuses rules with more port ranges than hosts can match", async () => {
+  // Each range takes 22 masks, so a rule takes 352.
+  const ports = Array.from(
+    { length: 16 },
+    (_, place) => `${place * 4_096 + 1}-${place * 4_096 + 4_094}`,
+  );
+  const ruleOf = (place: number) => ({ ...denyAll, name: `r-${place}`, protocol: "tcp", ports });
+  const answer = await create(...Array.from({ length: 284 }, (_, place) => ruleOf(place)));
+  expect(answer.status).toBe(201);
+  const refused = {
+    status: 422,
+    body: { code: "quota-exceeded", detail: expect.stringContaining("100000 matches") },
+  };
+  expect(await create(ruleOf(284))).toMatchObject(refused);
+  expect((await create({ ...ruleOf(284), ports: [80] })).status).toBe(201);
+  expect(await send("PATCH", "/v1/rules/r-284", { ports })).toMatchObject(refused);
+  expect((await readHostRules()).rules).toHaveLength(285);
 });
 
 it("accepts 10,000 rules of a network in requests of 500, and no more", async () => {

@@ -171,6 +171,7 @@ export const networkSamples: Samples = {
     writeRules.lockRuleNetworks(q, "tnt", ["web"]),
     writeRules.lockRuleNetworks(q, "tnt", ids),
   ],
+  listRulePorts: (q) => [writeRules.listRulePorts(q, ids)],
   countRules: (q) => [writeRules.countRules(q, "tnt")],
   insertRules: (q) => [writeRules.insertRules(q, [newRule])],
   updateRule: (q) => [writeRules.updateRule(q, "rule", rule)],

@@ -88,6 +88,21 @@ export async function countRules(
   );
 }
 
+/**
+ * Lists the ports of the rules of each network, except rules for all ports: at most 10,000 sets of
+ * ranges for each network. Uses rules_network.
+ */
+export async function listRulePorts(
+  q: Queryable,
+  networkIds: readonly string[],
+): Promise<{ networkId: string; ports: PortRange[][] }[]> {
+  return queryRows(
+    q,
+    sql`select network_id as "networkId", json_agg(ports) as ports from rules
+        where network_id = ${anyOf(networkIds)} and ports <> '[]' group by network_id`,
+  );
+}
+
 /** Inserts rules. Returns the names of those that it inserted: not those that the tenant has. */
 export async function insertRules(q: Queryable, added: readonly NewRule[]): Promise<string[]> {
   const rows = await queryRows<{ name: string }>(

@@ -1,3 +1,9 @@
+/**
+ * The rules of a network have at most this number of port matches. More flows of one tenant could
+ * prevent the changes of all networks on a host.
+ */
+export const PORT_MATCHES_MAX = 100_000;
+
 const portBits = 16;
 const allBits = 2 ** portBits - 1;
 
