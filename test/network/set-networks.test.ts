@@ -111,9 +111,11 @@ describe("a set with attachments", () => {
     expect(await dockerNetworks()).toEqual([]);
   });
 
-  it("has its published ports in the network of its default route only", async () => {
-    const [first, second] = [newNetwork(), newNetwork()];
-    const both = attach(second, 7, {
+  it("has its published ports in the network of its IPv4 default route only", async () => {
+    // The first network of the template has the higher id, and the other one has both families.
+    const [other, first] = [newNetwork(), newNetwork()];
+    expect(first.networkId > other.networkId).toBe(true);
+    const both = attach(other, 7, {
       interface: "eth1",
       mac: "0a:00:0a:41:00:07",
       addresses: ["10.65.0.7/24", "fd00:65::7/64"],
@@ -128,10 +130,10 @@ describe("a set with attachments", () => {
       const found: object | undefined = NetworkSettings.Networks[`berth-${networkId}`];
       return endpointSchema.parse(found).DriverOpts;
     };
-    expect(optionsOf(second.networkId)["berth.ports"]).toBe("tcp/20001=8080");
-    expect(optionsOf(first.networkId)["berth.ports"]).toBeUndefined();
+    expect(optionsOf(first.networkId)["berth.ports"]).toBe("tcp/20001=8080");
+    expect(optionsOf(other.networkId)["berth.ports"]).toBeUndefined();
     expect(HostConfig.PortBindings ?? {}).toEqual({});
-    expect(await readInterface(containerOf(set))).toMatchObject({ defaultRoute: "10.65.0.1" });
+    expect(await readInterface(containerOf(set))).toMatchObject({ defaultRoute: "10.64.0.1" });
     await engine.remove(set.setId, signal);
   });
 

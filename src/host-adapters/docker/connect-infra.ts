@@ -1,5 +1,4 @@
 import type Docker from "dockerode";
-import type { Attachment } from "../../contracts/agent-protocol/attachment.ts";
 import type { HostPort } from "../../contracts/agent-protocol/desired-set.ts";
 import type { LocalSetSpec } from "../../agent/model/local-set.ts";
 import type { JoinedNetwork, JoinedNetworks } from "../../agent/ports/network-port.ts";
@@ -65,7 +64,8 @@ function familiesOf({ attachment }: JoinedNetwork): Family[] {
  * An interface in Docker's terms. Its options let the driver rebuild a network's lost record.
  *
  * The default route of each family leads through the first network of the template that has the
- * family. Docker takes any interface that has a gateway, so the others get none.
+ * family. Docker takes any interface that has a gateway, so the others get none. The published
+ * ports are in the network with the default route of IPv4, because answers leave through it.
  */
 function endpointOf(
   hostId: string,
@@ -73,7 +73,7 @@ function endpointOf(
   { attachment }: JoinedNetwork,
   defaultRoutes: readonly Family[],
 ): Docker.EndpointSettings {
-  const ports = attachment === findPublishing(set) ? (set.hostPorts ?? []) : [];
+  const ports = defaultRoutes.includes(4) ? (set.hostPorts ?? []) : [];
   if (!attachment) return {};
   const { addresses, gateways, mac, mtu, networkId, vni } = attachment;
   const plain = addresses.map(stripPrefixLength);
@@ -97,17 +97,6 @@ function endpointOf(
       "berth.default-routes": defaultRoutes.join(","),
     },
   };
-}
-
-/**
- * The attachment whose network has the default route, by which answers to other machines leave.
- * Docker prefers a network with both families, then the first one by name.
- */
-function findPublishing({ attachments = [] }: LocalSetSpec): Attachment | undefined {
-  const hasBoth = ({ addresses }: Attachment) => Number(addresses.length > 1);
-  return attachments
-    .filter(({ addresses }) => addresses.some((address) => !address.includes(":")))
-    .toSorted((a, b) => hasBoth(b) - hasBoth(a) || (a.networkId < b.networkId ? -1 : 1))[0];
 }
 
 /** As the network driver reads them: "tcp/20001=80,udp/53=5353". */
