@@ -81,7 +81,18 @@ test.each([
   ["a name with a dot", ["create", "a.b", ...required], "not a valid rule name"],
   ["no name", ["create", ...required], "neither a rule nor a --file"],
   ["no action", ["create", "a", "--direction", "ingress", "--peer", "any"], "--action"],
-  ["an unknown peer", ["create", "a", ...required.slice(0, 4), "--peer", "web"], "not a peer"],
+  [
+    "an unknown peer",
+    ["create", "a", ...required.slice(0, 4), "--peer", "web"],
+    '"web" is not a peer. Use any, network, service/NAME, or addresses such as 10.0.0.0/8.',
+  ],
+  ["an unknown peer in an update", ["update", "a", "--peer", "web"], "is not a peer"],
+  [
+    "a file and an option of a rule",
+    ["create", "--file", "rules.yaml", "--network", "blue"],
+    "Give either --file or the options of one rule.",
+  ],
+  ["a file and a name", ["create", "a", "--file", "rules.yaml"], "Give either --file"],
   ["a priority of words", ["create", "a", ...required, "--priority", "high"], "--priority high"],
   ["no change", ["update", "a"], "names no change"],
   [
@@ -89,7 +100,11 @@ test.each([
     ["update", "a", "--service", "db", "--all-services"],
     "either --service or --all-services",
   ],
-  ["a port of words", ["explain", "web", "db", "http"], '"http" is not a port'],
+  [
+    "a port of words",
+    ["explain", "web", "db", "http"],
+    '"http" is not a port. Use 5432, 53/udp or icmp.',
+  ],
   ["an unknown protocol", ["explain", "web", "db", "80/sctp"], "is not a port"],
 ])("refuses %s before any request", async (_fault, argv, message) => {
   const api = scripted(() => json({}));
@@ -111,6 +126,25 @@ test("update sends only the changes, for the generation that it has read", async
     },
   ]);
   expect(Object.keys(api.seen[1]?.body as object)).toHaveLength(3);
+});
+
+test("update reads the peer `network` as the network of the rule", async () => {
+  const api = scripted(() => json({ ...rule, network: "blue" }));
+  const run = await berth(["rule", "update", "no-web", "--peer", "network"], api);
+  expect(run).toMatchObject({ exitCode: 0, stderr: "" });
+  expect(api.seen).toMatchObject([{ method: "GET" }, { body: { peer: { network: "blue" } } }]);
+});
+
+test("the help of create has defaults, and that of update has none", async () => {
+  const help = async (operation: string) => {
+    const run = await berth(
+      ["rule", operation, "--help"],
+      scripted(() => json({})),
+    );
+    return run.stdout.replaceAll(/\s+/g, " ");
+  };
+  expect(await help("create")).toContain("(default: all sets)");
+  expect(await help("update")).not.toContain("(default:");
 });
 
 test("delete deletes each named rule", async () => {

@@ -24,6 +24,8 @@ interface RuleOptions {
   file?: string;
 }
 
+const endConnectionsText = "also end open connections that the rules now deny";
+
 export function addRuleCommand(program: Command, cli: Cli): void {
   const command = program
     .command("rule")
@@ -38,7 +40,7 @@ export function addRuleCommand(program: Command, cli: Cli): void {
     .alias("rm")
     .description("delete rules")
     .argument("<rule...>")
-    .option("--end-connections", "end open connections that the other rules do not allow")
+    .option("--end-connections", endConnectionsText)
     .option("--yes", "no effect, because this command does not ask")
     .action(async (names: string[], options: RuleOptions) => {
       const paths = names.map(rulePath);
@@ -55,20 +57,21 @@ export function addRuleCommand(program: Command, cli: Cli): void {
 
 function addCreate(command: Command, cli: Cli): void {
   withDefinition(
+    "create",
     command
       .command("create")
       .summary("create a rule, or the rules of a file")
       .description(
-        "Creates a rule in a network. With --file it creates the rules of a YAML or JSON file, 500 in a request.",
+        "Creates a rule in a network. With --file it creates the rules of a YAML or JSON file, 500 in a request. If a later request fails, the rules of the earlier ones exist.",
       )
       .argument("[rule]")
-      .option("--network <network>", "network of the rule (default: default)")
+      .option("--network <network>", "network of the rule (without it: the network `default`)")
       .option("-f, --file <file>", "rules as YAML or JSON, or - for stdin"),
   ).action(async (name: string | undefined, options: RuleOptions) => {
+    if (options.file !== undefined && describesRule(name, options))
+      throw usageError("Give either --file or the options of one rule.");
     const rules =
       options.file === undefined ? [toRule(name, options)] : await readRules(cli, options.file);
-    if (options.file !== undefined && name !== undefined)
-      throw usageError("Name either a rule or a --file.");
     const api = await cli.api();
     const created: Rule[] = [];
     for (let first = 0; first < rules.length; first += RULES_PER_REQUEST_MAX) {
@@ -87,6 +90,7 @@ function addCreate(command: Command, cli: Cli): void {
 
 function addUpdate(command: Command, cli: Cli): void {
   withDefinition(
+    "update",
     command
       .command("update")
       .summary("change a rule")
@@ -94,12 +98,13 @@ function addUpdate(command: Command, cli: Cli): void {
       .argument("<rule>")
       .option("--all-services", "the rule is for the sets of all services"),
   ).action(async (name: string, options: RuleOptions) => {
-    const changes = toDefinition(options);
-    if (Object.keys(changes).length === 0)
+    // Checks the options before any request. The network of the rule is not known yet.
+    if (Object.keys(toDefinition({ ...options, network: "default" })).length === 0)
       throw usageError("The command line names no change. See `berth rule update --help`.");
     const path = rulePath(name);
     const api = await cli.api();
-    const { generation } = await api.request<Rule>("GET", path);
+    const { generation, network } = await api.request<Rule>("GET", path);
+    const changes = toDefinition({ ...options, network });
     const body = { ...changes, endConnections: options.endConnections === true };
     const rule = await api.request<Rule>("PATCH", path, { body, generation });
     printItem(cli, ruleColumns, rule);
@@ -111,11 +116,11 @@ function addExplain(command: Command, cli: Cli): void {
     .command("explain")
     .summary("explain which rules decide a connection")
     .description(
-      "Names the rule that decides a connection at its sender, and the one at its receiver. An end is the id of a set, the name of a service, or an address. The port is such as 5432, 53/udp or icmp.",
+      "Names the rule that decides a connection at its sender, and the one at its receiver. FROM and TO are each a set id, a service name or an address. PORT is 5432 (TCP), 53/udp or icmp.",
     )
-    .argument("<from>")
-    .argument("<to>")
-    .argument("<port>", "port, port/protocol, or icmp")
+    .argument("<from>", "set id, service name or address")
+    .argument("<to>", "set id, service name or address")
+    .argument("<port>", "5432 (TCP), 53/udp or icmp")
     .option("--network <network>", "only connections in this network")
     .action(async (from: string, to: string, port: string, options: { network?: string }) => {
       const query = { from, to, ...parseConnection(port), network: options.network };
@@ -129,24 +134,38 @@ function addExplain(command: Command, cli: Cli): void {
 function parseConnection(text: string): { protocol: string; port?: string } {
   if (text === "icmp") return { protocol: "icmp" };
   const [, port, protocol = "tcp"] = /^(\d{1,5})(?:\/(tcp|udp))?$/.exec(text) ?? [];
-  if (port === undefined)
-    throw usageError(`"${text}" is not a port such as 5432, 53/udp, or the word icmp.`);
+  if (port === undefined) throw usageError(`"${text}" is not a port. Use 5432, 53/udp or icmp.`);
   return { protocol, port };
 }
 
-function withDefinition(command: Command): Command {
+/** Adds the options of a rule. An update has no defaults: what it does not name stays. */
+function withDefinition(operation: "create" | "update", command: Command): Command {
+  const withDefault = (text: string, value: string) =>
+    operation === "create" ? `${text} (default: ${value})` : text;
   return command
     .option("--direction <direction>", "ingress or egress")
     .option("--action <action>", "allow or deny")
-    .option("--protocol <protocol>", "any, tcp, udp or icmp")
+    .option("--protocol <protocol>", withDefault("any, tcp, udp or icmp", "any"))
     .option("--port <ports>", "destination port, or range such as 8000-8099 (repeatable)", addTo)
-    .option("--service <service>", "the rule is for the sets of this service (default: all sets)")
+    .option(
+      "--service <service>",
+      withDefault("the rule is for the sets of this service", "all sets"),
+    )
     .option(
       "--peer <peer>",
       "the other end: any, network, service/NAME, or addresses such as 10.0.0.0/8",
     )
-    .option("--priority <number>", "0 to 9999; the highest decides, and deny precedes allow")
-    .option("--end-connections", "end open connections that the rules no longer allow");
+    .option(
+      "--priority <number>",
+      withDefault("0 to 9999; the highest decides, and deny precedes allow", "1000"),
+    )
+    .option("--end-connections", endConnectionsText);
+}
+
+/** True if the command line has an option of a rule beside --file. */
+function describesRule(name: string | undefined, options: RuleOptions): boolean {
+  const { file: _file, endConnections: _end, ...others } = options;
+  return name !== undefined || Object.keys(others).length > 0;
 }
 
 function toRule(name: string | undefined, options: RuleOptions): Record<string, unknown> {
@@ -182,7 +201,7 @@ function toPeer(text: string, network: string | undefined): Record<string, unkno
   if (kind !== undefined && name !== undefined) return { [kind]: name };
   if (/^[0-9a-f.:/]+$/i.test(text) && /[.:]/.test(text)) return { cidr: text };
   throw usageError(
-    `"${text}" is not a peer. Use any, network/NAME, service/NAME, or addresses such as 10.0.0.0/8.`,
+    `"${text}" is not a peer. Use any, network, service/NAME, or addresses such as 10.0.0.0/8.`,
   );
 }
 
