@@ -292,7 +292,8 @@ function compileTunnel(
 /**
  * Sends IPv4 packets of local ports for the gateway's MAC address to the uplink, with
  * `uplinkAddress` as source. Commits their connections with this translation. Answers to that
- * address return to the port, and no other packet enters.
+ * address return to the port. Only connections to published ports also enter: see
+ * compile-published.ts.
  */
 function compileUplink(
   network: FlowNetwork,

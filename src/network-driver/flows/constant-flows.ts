@@ -78,7 +78,7 @@ const commonFlows: readonly Flow[] = [
 
   // A packet of a committed connection gets the translation of that connection.
   flow(table.outbound, 90, "ip", `ct(${zone},nat),${ports}`),
-  // Only sets may open connections, so a new one from outside is dropped.
+  // External machines open connections only to published ports, whose flows precede this one.
   drop(table.inbound, 110, "ct_state=+trk+new"),
   drop(table.inbound, 110, "ct_state=+trk+inv"),
 

@@ -1,6 +1,6 @@
 /**
- * The tables of the integration bridge, in the order in which a frame passes them. A frame that no
- * flow of a table matches is dropped there. docs/internals/network-flows.md follows a packet.
+ * The tables of the integration bridge, by number. A frame that no flow of a table matches is
+ * dropped there. docs/internals/network-flows.md has the order in which a packet passes them.
  */
 export const flowTables = {
   /** Finds the frame's network, and drops frames that their port may not send. */
@@ -23,7 +23,7 @@ export const flowTables = {
   protect: 8,
   /** Translates the source of a packet to an external address. */
   outbound: 9,
-  /** Delivers the answers from external addresses. */
+  /** Delivers answers from external addresses, and connections to published ports. */
   inbound: 10,
   /** Chooses a set for a new connection to a service address. */
   service: 11,
@@ -55,7 +55,7 @@ export const flowRegisters = {
   toService: "reg9",
   /** 1 if one end of the connection is outside of the network, and 0 otherwise. */
   isExternal: "reg10",
-  /** The port of the host to which a new connection from outside leads, or 0. */
+  /** The port of the host at which a new connection from outside has arrived, or 0. */
   hostPort: "reg11",
 } as const;
 
