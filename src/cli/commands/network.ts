@@ -60,7 +60,7 @@ export function addNetworkCommand(program: Command, cli: Cli): void {
     });
   command
     .command("addresses")
-    .description("list the addresses that sets have, or had until recently")
+    .description("list the addresses that sets and services have, or had until recently")
     .argument("<network>")
     .option("--limit <count>", "maximum number of addresses", ADDRESSES_DEFAULT)
     .action(async (name: string, options: { limit: string }) => {

@@ -79,9 +79,9 @@ const subnetSchema = z
     addresses: z.strictObject({
       /** The number of addresses that Berth may assign. */
       usable: z.number().int(),
-      /** Sets have these. */
+      /** Sets and services have these. */
       assigned: z.number().int(),
-      /** Sets had these until recently. */
+      /** Sets and services had these until recently. */
       quarantined: z.number().int(),
       free: z.number().int(),
     }),

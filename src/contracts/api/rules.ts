@@ -96,7 +96,7 @@ export type RulePeerInput = z.output<typeof peerInput>;
 const definition = {
   direction: z
     .enum(ruleDirections)
-    .describe("`ingress`: the rule is for packets to the sets. `egress`: for packets from them."),
+    .describe("`ingress`: connections to the sets of the rule. `egress`: connections from them."),
   action: z.enum(ruleActions),
   protocol: z.enum(ruleProtocols).describe("`icmp` is ICMPv6 for IPv6 addresses."),
   ports: portsInput,
@@ -117,7 +117,7 @@ const definition = {
 const endConnections = z
   .boolean()
   .default(false)
-  .describe("End open connections that the rules of the network no longer allow.");
+  .describe("Also end open connections that the rules now deny.");
 
 const createRuleInput = z
   .strictObject({
@@ -164,7 +164,7 @@ export const deleteRuleQuery = z.object({
   endConnections: z
     .enum(["true", "false"])
     .optional()
-    .describe("`true` ends open connections that the remaining rules do not allow."),
+    .describe("`true` also ends open connections that the rules now deny."),
 });
 
 /** The fault of a list of ports that the protocol does not have. */

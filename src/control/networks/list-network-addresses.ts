@@ -6,7 +6,10 @@ import type { ControlContext } from "../runtime/context.ts";
 import { badCursor, type Page, type PageRequest, pageStart, toPage } from "../runtime/paging.ts";
 import { getNetwork } from "./get-network.ts";
 
-/** Lists the addresses of a network that sets have, or had until recently. Throws not-found. */
+/**
+ * Lists the addresses of a network that sets and services have, or had until recently. Throws
+ * not-found.
+ */
 export async function listNetworkAddresses(
   ctx: ControlContext,
   tenantId: string,

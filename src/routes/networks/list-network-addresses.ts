@@ -12,7 +12,7 @@ export const listNetworkAddressesRoute = createRoute({
   path: "/v1/networks/{name}/addresses",
   operationId: "listNetworkAddresses",
   tags: ["networks"],
-  summary: "List the addresses of a network that sets have, or had until recently",
+  summary: "List the addresses of a network that sets and services have, or had until recently",
   security: readers,
   request: { params: networkParameters, query: pageQuery },
   responses: {

@@ -19,7 +19,7 @@ export const createRulesRoute = createRoute({
   tags: ["rules"],
   summary: "Create rules",
   description:
-    "Creates all rules of the request, at most 500, or none. They are in force on all hosts within two seconds. Open connections continue, unless `endConnections` is true.",
+    "Creates all rules of the request, at most 500, or none. They are usually in force within two seconds. Open connections continue, unless `endConnections` is true.",
   security: writers,
   request: { headers: idempotentHeaders, body: jsonBody(createRulesBody) },
   responses: {
