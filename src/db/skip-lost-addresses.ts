@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import type { PostgresJsDatabase } from "drizzle-orm/postgres-js";
 import { VNI_MIN } from "../contracts/api/networks.ts";
-import { noteUnknownAddresses } from "./queries/networks/unknown-addresses.ts";
+import { noteAllAddressesUnknown } from "./queries/networks/unknown-addresses.ts";
 import { VNI_MAX } from "../contracts/network-driver/network-state.ts";
 
 /**
@@ -20,7 +20,7 @@ const VNIS_SKIPPED = 1_000_000;
  * not report. It is safe to repeat.
  */
 export async function skipLostAddresses(db: PostgresJsDatabase): Promise<void> {
-  await noteUnknownAddresses(db, "all");
+  await noteAllAddressesUnknown(db);
   await db.execute(
     sql`with spans as (
           select s.id, s.last_offset, s.usable, r.first, r.last,

@@ -20,6 +20,7 @@ const agentFeatures = [
   "extra-hosts",
   "attachments",
   "ports",
+  "address-reports",
 ] as const;
 type AgentFeature = (typeof agentFeatures)[number];
 
@@ -43,6 +44,12 @@ export const NAMES_FEATURE = "names";
  * On Docker's bridge, sets of other tenants could reach the others.
  */
 export const ATTACHMENTS_FEATURE = "attachments" satisfies AgentFeature;
+
+/**
+ * The feature of an agent that reports the addresses of its sets when an answer requests them. It
+ * depends on the build alone, and no template needs it.
+ */
+export const ADDRESS_REPORTS_FEATURE = "address-reports" satisfies AgentFeature;
 
 /** The features of the agent of this build, except those that depend on the host. */
 export const ownFeatures: readonly string[] = agentFeatures;

@@ -23,7 +23,7 @@ export async function resolveUnlistedSets(
       const count = await storeUnknownSets(tx, hostId, unknown);
       if (count === 0) return;
       tx.emit({ kind: "host-unknown-sets", data: { sets: count }, hostId });
-      await noteUnknownAddresses(tx, [hostId]);
+      await noteUnknownAddresses(tx, hostId);
     });
   }
   return sets.flatMap(({ setId, isDeleted }) => (isDeleted ? setId : []));

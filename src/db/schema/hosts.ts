@@ -70,6 +70,12 @@ export const hosts = pgTable(
      * after a report of unknown sets. Null once the agent has reported the addresses of its sets.
      */
     addressesUnknownSince: timestamptz("addresses_unknown_since"),
+    /**
+     * When Berth last began to wait for these addresses because of a report of unknown sets. Later
+     * reports begin no other wait for an hour. Null since a restore, after which it waits for all
+     * hosts.
+     */
+    addressesAwaitedSince: timestamptz("addresses_awaited_since"),
     credentialHash: text("credential_hash").notNull(),
     leaseExpiresAt: timestamptz("lease_expires_at").notNull(),
     allocatableCpuMillis: int8("allocatable_cpu_millis").notNull(),

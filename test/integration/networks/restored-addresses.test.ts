@@ -38,6 +38,8 @@ import {
  * with their addresses, so the next ones must be different.
  */
 const start = fleetPerTest();
+/** The features of a networked host whose agent reports addresses. */
+const reporting = ["networks", "attachments", "address-reports"];
 const FORMER_XID = "500000000";
 const largeHost = { ...smallHost, cpuMillis: 64_000, memoryBytes: 2 ** 38 };
 
@@ -71,9 +73,9 @@ async function readOwnAddresses(f: FleetContext, hostId: string): Promise<SetAdd
   }));
 }
 
-function inNetwork(service: string, replicas: number) {
+function inNetwork(service: string, replicas: number, network = "net") {
   const { template, ...body } = serviceBody(service, { replicas });
-  return { ...body, template: { ...template, networks: [{ network: "net" }] } };
+  return { ...body, template: { ...template, networks: [{ network }] } };
 }
 
 async function addSets(
@@ -144,7 +146,7 @@ test.each([
 test("I18: after a restore, no set gets an address that an unknown set has, even in a small subnet", async () => {
   const f = await start();
   const hosts = [await enrollNetworked(f, "h1"), await enrollNetworked(f, "h2")];
-  for (const hostId of hosts) await setFeatures(f, hostId, ["networks", "attachments"]);
+  for (const hostId of hosts) await setFeatures(f, hostId, reporting);
   await addNetwork(f, "net", ["10.1.0.2-10.1.0.6"]);
   await addSets(f, "old", 1);
   const spread = { by: "host" as const, maxSkew: 1 };
@@ -219,7 +221,7 @@ test("I18: after a restore, no set gets an address that an unknown set has, even
 test("I18: an agent reports the addresses of sets that a failover lost, and the conflicts are an event", async () => {
   const f = await start();
   const hostId = await enrollNetworked(f, "h1");
-  await setFeatures(f, hostId, ["networks", "attachments"]);
+  await setFeatures(f, hostId, reporting);
   await addNetwork(f, "net");
   const { lost, reported } = await loseMinutes(f, false, async () => ({
     lost: await addSets(f, "lost", 2),
@@ -245,7 +247,7 @@ test("I18: an agent reports the addresses of sets that a failover lost, and the 
 test("a lost host and a silent one stop the placements only for a while", async () => {
   const f = await start();
   const [lost] = [await enrollNetworked(f, "h1"), await enrollNetworked(f, "h2")];
-  await setFeatures(f, lost, ["networks", "attachments"]);
+  await setFeatures(f, lost, reporting);
   await addNetwork(f, "net");
   await migrate(f.databaseUrl, { isRestored: true });
   await createService(f.ctx, f.tenantId, inNetwork("web", 1));
@@ -259,6 +261,61 @@ test("a lost host and a silent one stop the placements only for a while", async 
   expect(await place("lost", 1)).toBe(0);
   expect(await place("ready", 9)).toBe(0);
   expect(await place("lost", 3)).toBe(1);
+});
+
+test("a host that always reports other unknown sets delays only its own networks, once an hour", async () => {
+  const f = await start();
+  const hostId = await enrollNetworked(f, "h1", { allocatable: largeHost });
+  await setFeatures(f, hostId, reporting);
+  await addNetwork(f, "net");
+  await addNetwork(f, "other");
+  await addSets(f, "web", 1);
+  let reports = 0;
+  const reportOtherSet = () =>
+    syncOf(f, hostId, { full: true, unlistedSets: [`set_0000000000000000000000000${reports++}`] });
+  const place = async (network: string) => {
+    await createService(f.ctx, f.tenantId, inNetwork(`next${reports}-${network}`, 1, network));
+    await f.ctx.db.execute(sql`update sets set plan_after = now() where host_id is null`);
+    return (await f.placer.placeSets()).placed;
+  };
+  const moveWait = (minutes: number) =>
+    f.ctx.db.execute(
+      sql`update hosts set addresses_awaited_since = addresses_awaited_since - make_interval(mins => ${minutes})`,
+    );
+
+  await reportOtherSet();
+  expect(await place("other")).toBe(1);
+  expect(await place("net")).toBe(0);
+  // It never reports addresses, but other sets: the wait ends all the same.
+  await moveWait(3);
+  await reportOtherSet();
+  expect(await place("net")).toBe(2);
+  // It reports addresses, and then other sets. Berth requests their addresses, but does not wait.
+  await syncOf(f, hostId, { full: true, addresses: [] });
+  expect((await syncOf(f, hostId, {})).sendAddresses).toBeUndefined();
+  await reportOtherSet();
+  expect(await syncOf(f, hostId, {})).toMatchObject({ sendAddresses: true });
+  expect(await place("net")).toBe(1);
+  // An hour later, Berth waits again.
+  await syncOf(f, hostId, { full: true, addresses: [] });
+  await moveWait(60);
+  await reportOtherSet();
+  expect(await place("net")).toBe(0);
+});
+
+test("Berth neither asks nor awaits an agent that does not report addresses", async () => {
+  const f = await start();
+  const hostId = await enrollNetworked(f, "h1", { allocatable: largeHost });
+  await setFeatures(f, hostId, ["networks", "attachments"]);
+  await addNetwork(f, "net");
+  await addSets(f, "web", 1);
+  await migrate(f.databaseUrl, { isRestored: true });
+  await syncOf(f, hostId, { full: true, unlistedSets: ["set_00000000000000000000000000"] });
+  expect((await syncOf(f, hostId, {})).sendAddresses).toBeUndefined();
+  await addSets(f, "next", 1);
+  // It is asked after its upgrade.
+  await setFeatures(f, hostId, reporting);
+  expect(await syncOf(f, hostId, {})).toMatchObject({ sendAddresses: true });
 });
 
 test("I18: services and sets do not get the service addresses that a restore has lost", async () => {

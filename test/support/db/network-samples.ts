@@ -65,10 +65,8 @@ const unknownAddress = {
 const reportedNetwork = { networkId: "net", mac: unknownAddress.mac, addresses: ["10.0.0.2"] };
 
 export const networkSamples: Samples = {
-  noteUnknownAddresses: (q) => [
-    unknownAddresses.noteUnknownAddresses(q, ids),
-    unknownAddresses.noteUnknownAddresses(q, "all"),
-  ],
+  noteAllAddressesUnknown: (q) => [unknownAddresses.noteAllAddressesUnknown(q)],
+  noteUnknownAddresses: (q) => [unknownAddresses.noteUnknownAddresses(q, "host")],
   noteKnownAddresses: (q) => [unknownAddresses.noteKnownAddresses(q, "host")],
   listUnknownAddresses: (q) => [
     unknownAddresses.listUnknownAddresses(q, "host", [

@@ -4,6 +4,7 @@ import type { Db, Queryable } from "../../postgres/open-postgres.ts";
 import type { AgentRecord } from "../../schema/agent-record.ts";
 import { hosts } from "../../schema/hosts.ts";
 import { tokens } from "../../schema/tenancy.ts";
+import { addressesRequestedSql } from "../networks/unknown-addresses.ts";
 import { unreportedSetSql, unreportedColumns } from "../sets/observed-sets.ts";
 import { insertInto } from "../runtime/insert-into.ts";
 import {
@@ -72,7 +73,10 @@ export interface HostLeaseRow {
   databaseEpoch: string;
   /** The agent process that manages the host. */
   agent: AgentRecord | null;
-  /** The database may lack addresses of its sets: see `hosts.addresses_unknown_since`. */
+  /**
+   * The database may lack addresses of its sets: see `hosts.addresses_unknown_since`. False for an
+   * agent that does not report addresses.
+   */
   hasUnknownAddresses: boolean;
   /**
    * The version of the stored capabilities. Null without any, and without members that an earlier
@@ -93,7 +97,7 @@ export const GENERATION_LEAD_MAX = 1_000_000;
 export const generationRefusedSql = sql<boolean>`(hosts.state = 'ready' and hosts.accepted_generation - hosts.generation > ${sql.raw(String(GENERATION_LEAD_MAX))})`;
 
 const leaseColumns = sql`hosts.id as "hostId", hosts.generation::float8 as generation, hosts.agent, 
-  case when hosts.capabilities ?& array['tunnelAddress', 'hostAddress'] then hosts.capabilities->>'version' end as "capabilitiesVersion", hosts.addresses_unknown_since is not null as "hasUnknownAddresses", state, resync_required as "resyncRequired",
+  case when hosts.capabilities ?& array['tunnelAddress', 'hostAddress'] then hosts.capabilities->>'version' end as "capabilitiesVersion", ${addressesRequestedSql} as "hasUnknownAddresses", state, resync_required as "resyncRequired",
   (extract(epoch from now() - reported_at) * 1000)::float8 as "reportAgeMs",
   (extract(epoch from lease_expires_at - now()))::float8 as "leaseSecondsLeft",
   ${generationRefusedSql} as "hasRefusedGeneration",

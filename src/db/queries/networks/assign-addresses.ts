@@ -23,7 +23,7 @@ export interface LockedSubnet {
 export async function claimSubnets(q: Queryable, ids: readonly string[]): Promise<LockedSubnet[]> {
   return queryRows(
     q,
-    sql`select id, family, cidr::text as cidr from subnets where id = ${anyOf(ids)} and not ${addressesUnknownSql}
+    sql`select id, family, cidr::text as cidr from subnets where id = ${anyOf(ids)} and not ${addressesUnknownSql(sql`network_id`)}
         order by id for no key update skip locked`,
   );
 }

@@ -8,7 +8,7 @@ import {
   selectTemplateNetworks,
   type TemplateNetwork,
 } from "./template-networks.ts";
-import { addressesUnknownSql } from "./unknown-addresses.ts";
+import { allAddressesUnknownSql } from "./unknown-addresses.ts";
 
 /** SQL condition: service `v` is live and may lack an address. Uses services_unaddressed. */
 const isUnaddressedSql = sql`v.deleted_at is null and not v.deleting and v.addressed_revision is distinct from v.revision`;
@@ -25,7 +25,7 @@ export async function listUnaddressedServices(
   const lacking = sql`v.unaddressed_revision is not distinct from v.revision`;
   const rows = await queryRows<{ id: string }>(
     q,
-    sql`select v.id from services v where ${hasNetworkedHostSql} and not ${addressesUnknownSql} and ${isUnaddressedSql} and v.id > ${after}
+    sql`select v.id from services v where ${hasNetworkedHostSql} and not ${allAddressesUnknownSql} and ${isUnaddressedSql} and v.id > ${after}
           and ${isLacking ? lacking : sql`not (${lacking})`} order by v.id limit ${limit}`,
   );
   return rows.map(({ id }) => id);

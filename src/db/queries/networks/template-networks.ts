@@ -44,7 +44,7 @@ export function selectTemplateNetworks(
   const isStatic = sql`named.entry ? 'address'`;
   const address = sql`(named.entry->>'address')::inet`;
   return sql`(select coalesce(json_agg(json_build_object('network', named.entry->>'network', 'networkId', n.id,
-      'fault', case when ${addressesUnknownSql} then 'addresses-unknown'
+      'fault', case when ${addressesUnknownSql(sql`n.id`)} then 'addresses-unknown'
         when ${isStatic} and not exists (select 1 from subnets b where b.network_id = n.id and ${isAssignableSql(address)}
           and not exists (select 1 from addresses a where a.subnet_id = b.id and a.address = ${address} and not ${hasLeftSql(serviceId)}))
         then 'address-taken' end,

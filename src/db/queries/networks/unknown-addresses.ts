@@ -1,5 +1,5 @@
-import { sql } from "drizzle-orm";
-import { ATTACHMENTS_FEATURE } from "../../../contracts/agent-protocol/agent-features.ts";
+import { type SQL, sql } from "drizzle-orm";
+import { ADDRESS_REPORTS_FEATURE } from "../../../contracts/agent-protocol/agent-features.ts";
 import type { SetAddresses } from "../../../contracts/agent-protocol/host-addresses.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { queryRows } from "../runtime/query.ts";
@@ -11,28 +11,56 @@ import { queryRows } from "../runtime/query.ts";
 const LOST_HOST_WAIT = sql.raw("interval '2 minutes'");
 /** A bound, so that one faulty agent does not stop the placements of the fleet. */
 const HOST_WAIT_MAX = sql.raw("interval '10 minutes'");
+/** Agents answer within seconds of their report of unknown sets. */
+const UNKNOWN_SETS_WAIT = sql.raw("interval '2 minutes'");
+/** A host that always reports other unknown sets delays sets of its networks only this often. */
+const UNKNOWN_SETS_WAIT_EVERY = sql.raw("interval '1 hour'");
+
+/** SQL condition: the agent of host `u` reports addresses. Berth neither asks nor awaits others. */
+const reportsAddressesSql = sql.raw(`u.capabilities->'features' ? '${ADDRESS_REPORTS_FEATURE}'`);
+
+/** SQL condition: the next answer requests the addresses of the sets of host `hosts`. */
+export const addressesRequestedSql = sql.raw(
+  `hosts.addresses_unknown_since is not null and coalesce(hosts.capabilities->'features' ? '${ADDRESS_REPORTS_FEATURE}', false)`,
+);
 
 /**
- * SQL condition: Berth assigns no address now, because hosts have not reported yet which addresses
- * their sets have. Postgres evaluates it once in a statement. Uses hosts_addresses_unknown.
+ * SQL condition: Berth assigns no address of any network now, because hosts have not reported since
+ * a restore which addresses their sets have. Postgres evaluates it once in a statement. Uses
+ * hosts_addresses_unknown.
  */
-export const addressesUnknownSql = sql`exists (select 1 from hosts u
-  where u.addresses_unknown_since > now() - case when u.state = 'lost' then ${LOST_HOST_WAIT} else ${HOST_WAIT_MAX} end)`;
+export const allAddressesUnknownSql = sql`exists (select 1 from hosts u
+  where ${reportsAddressesSql} and u.addresses_awaited_since is null
+    and u.addresses_unknown_since > now() - case when u.state = 'lost' then ${LOST_HOST_WAIT} else ${HOST_WAIT_MAX} end)`;
 
-/** SQL condition: the agent of a host connects sets to networks, so it reports their addresses. */
-const connectsSetsSql = sql.raw(`capabilities->'features' ? '${ATTACHMENTS_FEATURE}'`);
+/**
+ * SQL condition: Berth assigns no address of this network now. It waits for all hosts, or for one
+ * that has sets of the network and has reported unknown sets. Such a report delays no other
+ * network, because a faulty agent must not stop the placements of the fleet.
+ */
+export const addressesUnknownSql = (networkId: SQL): SQL => sql`(${allAddressesUnknownSql}
+  or ${networkId} = any(array(select b.network_id from hosts u join sets s on s.host_id = u.id
+    join addresses a on a.set_id = s.id and a.state = 'assigned' join subnets b on b.id = a.subnet_id
+    where ${reportsAddressesSql} and u.addresses_unknown_since is not null and u.addresses_awaited_since > now() - ${UNKNOWN_SETS_WAIT})))`;
 
-/** Records that the database may lack addresses of these hosts, or of all hosts. */
-export async function noteUnknownAddresses(
-  q: Queryable,
-  hostIds: readonly string[] | "all",
-): Promise<void> {
-  const isNamed =
-    hostIds === "all"
-      ? sql`true`
-      : sql`id in (select value from json_array_elements_text(${JSON.stringify(hostIds)}::json))`;
+/** Records that the database may lack addresses of all hosts, because it was restored. */
+export async function noteAllAddressesUnknown(q: Queryable): Promise<void> {
   await q.execute(
-    sql`update hosts set addresses_unknown_since = now() where ${connectsSetsSql} and ${isNamed}`,
+    sql`update hosts set addresses_unknown_since = now(), addresses_awaited_since = null`,
+  );
+}
+
+/**
+ * Records that the database may lack addresses of a host that reports unknown sets. It prolongs no
+ * wait, and begins one only if the previous report that did so is an hour old.
+ */
+export async function noteUnknownAddresses(q: Queryable, hostId: string): Promise<void> {
+  await q.execute(
+    sql`update hosts set addresses_unknown_since = coalesce(addresses_unknown_since, now()),
+          addresses_awaited_since = case
+            when addresses_unknown_since is not null or addresses_awaited_since > now() - ${UNKNOWN_SETS_WAIT_EVERY} then addresses_awaited_since
+            else now() end
+        where id = ${hostId}`,
   );
 }
 
