@@ -216,11 +216,11 @@ export class NetworkDriver {
    * Ensures that the name server answers the names of the current networks. While it rejects, sets
    * have the last names or none, and all else works.
    */
-  async checkNames(signal: AbortSignal): Promise<void> {
+  async checkNames(signal: AbortSignal, timeoutMs = NAMES_TIMEOUT_MS): Promise<void> {
     const onLate = (): never => {
-      throw new NameServerError(`The names were not written within ${NAMES_TIMEOUT_MS} ms.`);
+      throw new NameServerError(`The names were not written within ${timeoutMs} ms.`);
     };
-    const deadline = { timeoutMs: NAMES_TIMEOUT_MS, onLate };
+    const deadline = { timeoutMs, onLate };
     await runAbortable({ signal, deadline }, (late) => this.#names.apply(late));
   }
 

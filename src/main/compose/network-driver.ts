@@ -24,6 +24,8 @@ import { serveUnixSocket } from "./serve-unix-socket.ts";
  * for a plugin.
  */
 const FIRST_CONVERGENCE_TIMEOUT_MS = 15_000;
+/** Within the same 30 s. */
+const FIRST_NAMES_TIMEOUT_MS = 5_000;
 const DOCKER_BODY_BYTES_MAX = 2 ** 20;
 const CONTROL_BODY_BYTES_MAX = 32 * 2 ** 20;
 
@@ -72,6 +74,10 @@ export async function startNetworkDriver(
       log.warn({ err: error }, "the first convergence failed");
       return false;
     });
+  // Docker fixes the name server of a container at its creation, so the first status must know it.
+  await driver
+    .checkNames(stopping.signal, FIRST_NAMES_TIMEOUT_MS)
+    .catch((error: unknown) => log.warn({ err: error }, "the first check of the names failed"));
   const checks = startDriverChecks(driver, {
     isConverged,
     signal: stopping.signal,

@@ -12,7 +12,7 @@ const network: NamedNetwork = {
   clientAddress: "198.19.0.7",
 };
 
-let facts: { isInstalled: boolean; hasServed: boolean; isUp: boolean };
+let facts: { isInstalled: boolean; hasServed: boolean; isUp: boolean; hangs?: boolean };
 let applied: NameTable[];
 let networks: readonly NamedNetwork[] | undefined;
 let names: HostNames;
@@ -26,6 +26,7 @@ beforeEach(() => {
     isInstalled: async () => facts.isInstalled,
     hasServed: async () => facts.hasServed,
     apply: async (table) => {
+      if (facts.hangs) await new Promise(() => undefined);
       if (!facts.isUp) throw new NameServerError("It does not answer.");
       applied.push(table);
       facts.hasServed = true;
@@ -47,6 +48,12 @@ it("a host has names once its server has answered, and a failure after that has 
   facts.isInstalled = false;
   await names.apply(signal);
   expect(names.status).toEqual({ state: "off", reason: null });
+});
+
+it("a server of an earlier process is down, and not off, until the first run has ended", async () => {
+  facts = { ...facts, hasServed: true, hangs: true };
+  void names.apply(signal);
+  await expect.poll(() => names.status.state).toBe("down");
 });
 
 it("applies the same table until the networks change, and the last one while they are unknown", async () => {

@@ -18,6 +18,7 @@ export class HostNames {
   readonly #apply: (signal?: AbortSignal) => Promise<void>;
   #networks: readonly NamedNetwork[] | undefined;
   #table: NameTable | undefined;
+  #hasBegun = false;
   #status: NamesStatus = { state: "off", reason: null };
 
   /**
@@ -47,11 +48,23 @@ export class HostNames {
     await this.#apply(signal);
   }
 
+  /**
+   * Until the first run has ended, a server that answered an earlier process is down, and not off.
+   * Docker fixes the name server of a container at its creation.
+   */
+  async #noteEarlierNames(server: NameServer): Promise<void> {
+    if (this.#hasBegun) return;
+    this.#hasBegun = true;
+    if (await server.hasServed())
+      this.#status = { state: "down", reason: "The driver has not checked the name server yet." };
+  }
+
   async #write(signal: AbortSignal = new AbortController().signal): Promise<void> {
     if (!this.#server || !(await this.#server.isInstalled())) {
       this.#status = { state: "off", reason: null };
       return;
     }
+    await this.#noteEarlierNames(this.#server);
     try {
       const networks = this.#listNetworks();
       if (networks && networks !== this.#networks) this.#table = compileNames(networks);
