@@ -12,11 +12,14 @@ const PORT_MAX = 65_535;
  */
 export const defaultHostPortRange: PortRange = { first: 20_000, last: 32_767 };
 
-/** The default of the host ports that templates may fix: those of web servers. */
+/**
+ * The default of the host ports that templates may fix: those of web servers. Not 9100, where
+ * exporters of metrics listen.
+ */
 export const defaultFixedHostPorts: readonly PortRange[] = [
   { first: 80, last: 80 },
   { first: 443, last: 443 },
-  { first: 8_000, last: 9_999 },
+  { first: 8_000, last: 8_999 },
 ];
 
 /** Reads "80" or "8000-9999". Undefined for other texts. */
