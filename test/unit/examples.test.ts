@@ -10,6 +10,7 @@ import { loadHostAgentConfig } from "../../src/config/host-agent.ts";
 import { loadJobWorkerConfig } from "../../src/config/job-worker.ts";
 import { loadMigrateConfig } from "../../src/config/migrate.ts";
 import { createHookBody } from "../../src/contracts/api/autoscaling.ts";
+import { createRulesBody } from "../../src/contracts/api/rules.ts";
 import { createServiceBody } from "../../src/contracts/api/services.ts";
 
 /** The checks of examples/ and of the runbooks that need no service and no Docker. */
@@ -33,6 +34,33 @@ describe("the example manifests", () => {
     const file = path.join(root, "examples/manifests/database.yaml");
     const [database] = await readManifests(file, process.stdin);
     expect(database?.meant.onHostLost).toBe("wait");
+  });
+});
+
+describe("the example rules", () => {
+  const { rules } = createRulesBody.parse({ rules: parse(readText("examples/rules.yaml")) });
+
+  it("name services and a port of the example manifest, in its network", async () => {
+    const file = path.join(root, "examples/manifests/two-services.yaml");
+    const manifests = await readManifests(file, process.stdin);
+    const services = manifests.map(({ meant }) => meant);
+    const names = services.map(({ name }) => name);
+    expect(names).toEqual(["menu-api", "menu-web"]);
+    for (const { service, peer, network, ports } of rules) {
+      expect(names).toContain(service);
+      if (peer.service !== undefined) expect(names).toContain(peer.service);
+      const { template } = services.find(({ name }) => name === service) ?? {};
+      expect(template?.networks).toEqual([{ network }]);
+      for (const { first } of ports)
+        expect(template?.ports?.map(({ port }) => port)).toContain(first);
+    }
+  });
+
+  it("deny by default, and permit one service at a higher priority", () => {
+    const [closed, open] = rules;
+    expect(closed).toMatchObject({ action: "deny", peer: { any: true } });
+    expect(open).toMatchObject({ action: "allow", peer: { service: "menu-web" } });
+    expect(open?.priority).toBeGreaterThan(closed?.priority ?? Infinity);
   });
 });
 

@@ -42,7 +42,7 @@ export function addProcessCommands(program: Command, cli: Cli): void {
     .command("up")
     .summary("run Berth on this machine: API, jobs and host agent")
     .description(
-      "Runs the API, the jobs and the host agent in one process. In the same directory, other `berth` commands find it automatically.",
+      "Runs the API, the jobs and the host agent in one process. In the same directory, other `berth` commands find it automatically. Sets are in networks only if the network driver runs on this machine.",
     )
     .option("--port <port>", "port of the API (BERTH_PORT)")
     .option("--data-dir <dir>", "directory of the database and all other data (BERTH_DATA_DIR)")

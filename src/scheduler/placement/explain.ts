@@ -51,7 +51,7 @@ const remedies: Record<RejectReason, Remedy> = {
   "agent-too-old":
     "upgrade the agents (berth get hosts -o wide shows their versions), or omit the new options",
   "networks-unavailable":
-    "install or start berth-network-driver on a host (docs/internals/network-driver.md), or name only the network `default` in the template",
+    "install or start berth-network-driver on a host (docs/guides/prepare-hosts.md#networks-of-sets), or name only the network `default` in the template",
   "publishing-unavailable":
     "upgrade the agents, and read why a host publishes no ports (docs/endpoints.md#published-ports), or omit `publish` in the template",
   "other-pool": "add a host to the service's pool, or choose another pool in its placement",
