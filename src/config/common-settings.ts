@@ -6,7 +6,7 @@ import {
   defaultHostPortRange,
   parsePortRange,
   type PortRange,
-} from "../contracts/common/port-range.ts";
+} from "../contracts/common/port-ranges.ts";
 import { SETS_PER_HOST_MAX } from "../contracts/agent-protocol/protocol.ts";
 import { PUBLISHED_PORTS_PER_SET_MAX } from "../contracts/api/template-ports.ts";
 import { isEncryptionKey } from "../lib/keyring.ts";
@@ -101,7 +101,7 @@ const subnetList = z
 const HOST_PORTS_MIN = SETS_PER_HOST_MAX * PUBLISHED_PORTS_PER_SET_MAX;
 
 const portRange = z.string().transform((text, context): PortRange => {
-  const range = parsePortRange(text);
+  const range = parsePortRange(text.trim());
   if (range) return range;
   context.addIssue({ code: "custom", message: "expected a port, or a range such as 8000-9999" });
   return z.NEVER;

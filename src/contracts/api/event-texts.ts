@@ -262,7 +262,7 @@ export const eventTexts = {
   "host-unknown-sets": (facts: { sets: number }) =>
     `The host has ${formatCount(facts.sets, "set")} that the database does not know: a restore or a failover lost them. Their containers continue to run. Save what you need, apply your manifests, then run \`berth delete unknown-sets HOST\`.`,
   "host-addresses-conflicting": (facts: { addresses: readonly string[] }) =>
-    `The host has sets that the database does not know, with addresses that Berth has assigned to other sets or services: ${facts.addresses.join(", ")}. Delete one of the two.`,
+    `The host has sets that the database does not know, with addresses that Berth has assigned to other sets or services: ${facts.addresses.join(", ")}. For each address, delete one of its two holders.`,
   "host-unknown-sets-deleted": (facts: { sets: number }) =>
     `An operator has ordered the deletion of ${formatCount(facts.sets, "set")} that the database does not know. Their volumes go to the trash.`,
   "replacement-held": (facts: { pool: string; hostsDown: number; hostsTotal: number }) =>

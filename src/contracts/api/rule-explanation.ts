@@ -64,7 +64,7 @@ const pathSchema = z
     isAllowed: z.boolean(),
     egress: orNull(decisionSchema).describe("Null if the sender is external."),
     ingress: orNull(decisionSchema).describe("Null if the receiver is external."),
-    connections: z
+    connectionCount: z
       .number()
       .int()
       .describe("The pairs of addresses with the same decisions. `from` and `to` are one of them."),
@@ -87,16 +87,19 @@ export const ruleExplanationSchema = z
   .meta({ id: "RuleExplanation" });
 export type RuleExplanation = z.infer<typeof ruleExplanationSchema>;
 
+const verdictTexts = { allowed: "Allowed", denied: "Denied", mixed: "Partly allowed" } as const;
+
 /** The explanation in lines, for people. */
 export function renderExplanation(
   { verdict, paths, notes }: Omit<RuleExplanation, "text">,
   { protocol, port }: Pick<ExplainRules, "protocol" | "port">,
 ): string {
   const connection = port === undefined ? protocol : `${port}/${protocol}`;
-  const lines = [verdict === "no-path" ? "No path." : `${capitalize(verdict)}: ${connection}.`];
+  const lines = [verdict === "no-path" ? "No path." : `${verdictTexts[verdict]}: ${connection}.`];
   for (const path of paths) {
-    const { network, from, to, isAllowed, egress, ingress, connections } = path;
-    const count = connections > 1 ? `, and ${connections - 1} more with the same decisions` : "";
+    const { network, from, to, isAllowed, egress, ingress, connectionCount } = path;
+    const count =
+      connectionCount > 1 ? `, and ${connectionCount - 1} more with the same decisions` : "";
     const outcome = isAllowed ? "allowed" : "denied";
     lines.push(
       `${describeEnd(from)} to ${describeEnd(to)} in network ${network}: ${outcome}${count}.`,
@@ -120,8 +123,4 @@ function describeEnd({ address, setId }: ExplainedEnd): string {
 
 function describeSide({ address, service }: ExplainedEnd): string {
   return service === null ? address : `service ${service}`;
-}
-
-function capitalize(word: string): string {
-  return word.charAt(0).toUpperCase() + word.slice(1);
 }

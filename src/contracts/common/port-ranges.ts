@@ -6,6 +6,22 @@ export interface PortRange {
 
 export const PORT_MAX = 65_535;
 
+/**
+ * The default range from which Berth chooses host ports. It lies below the ports that Linux gives
+ * to outgoing connections.
+ */
+export const defaultHostPortRange: PortRange = { first: 20_000, last: 32_767 };
+
+/**
+ * The default of the host ports that templates may fix: those of web servers. Not 9100, where
+ * exporters of metrics listen.
+ */
+export const defaultFixedHostPorts: readonly PortRange[] = [
+  { first: 80, last: 80 },
+  { first: 443, last: 443 },
+  { first: 8_000, last: 8_999 },
+];
+
 /** Parses a port or a range such as 8000-8099. Returns undefined for other texts. */
 export function parsePortRange(text: string): PortRange | undefined {
   const [, firstText, lastText = firstText] =

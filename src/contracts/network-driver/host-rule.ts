@@ -3,7 +3,7 @@ import { formatSubnet, parseSubnet } from "../../lib/ip/ip-address.ts";
 import { idSchema, nameSchema } from "../common/primitives.ts";
 
 /** All networks of a host have at most this number of rules. */
-export const RULES_MAX = 50_000;
+export const RULES_PER_HOST_MAX = 50_000;
 export const RULE_PRIORITY_MAX = 9_999;
 /** A rule has at most this number of port ranges. */
 export const RULE_PORT_RANGES_MAX = 16;

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import { sampleRule } from "../../../test/support/network/rule-samples.ts";
-import { RULES_MAX } from "./host-rule.ts";
+import { RULES_PER_HOST_MAX } from "./host-rule.ts";
 import { networkStateSchema, storedNetworkStateSchema } from "./network-state.ts";
 
 const network = {
@@ -48,7 +48,7 @@ it.each([{ later: 1 }, { action: "log" }, { peer: { kind: "group" } }])(
 );
 
 it("a state has a bounded number of rules in all networks", () => {
-  const rules = Array.from({ length: RULES_MAX }, (_, index) => sampleRule(index));
+  const rules = Array.from({ length: RULES_PER_HOST_MAX }, (_, index) => sampleRule(index));
   const state = stateWith({ rules });
   expect(networkStateSchema.safeParse(state).success).toBe(true);
   const networkId = "net_01jd0000000000000000000001";

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { contains, formatAddress, parseAddress, parseSubnet } from "../../lib/ip/ip-address.ts";
 import { idSchema, nameSchema } from "../common/primitives.ts";
-import { hostRuleSchema, RULES_MAX } from "./host-rule.ts";
+import { hostRuleSchema, RULES_PER_HOST_MAX } from "./host-rule.ts";
 
 /** The largest VXLAN network identifier (VNI). */
 export const VNI_MAX = 2 ** 24 - 1;
@@ -77,7 +77,7 @@ export const hostNetworkSchema = z.strictObject({
   name: nameSchema,
   vni: vniSchema,
   /** The firewall rules of the network, in any order. */
-  rules: z.array(hostRuleSchema).max(RULES_MAX),
+  rules: z.array(hostRuleSchema).max(RULES_PER_HOST_MAX),
   /**
    * How many changes of the rules have asked to end the connections that the rules now forbid. When
    * it increases, the host ends them.
@@ -170,7 +170,8 @@ function checkNetworks(
   if (remotePorts > REMOTE_PORTS_MAX)
     complain(`expected at most ${REMOTE_PORTS_MAX} remote ports in all networks`);
   const rules = networks.reduce((sum, network) => sum + network.rules.length, 0);
-  if (rules > RULES_MAX) complain(`expected at most ${RULES_MAX} rules in all networks`);
+  if (rules > RULES_PER_HOST_MAX)
+    complain(`expected at most ${RULES_PER_HOST_MAX} rules in all networks`);
   const services = networks.flatMap((network) => network.services);
   const members = services.reduce((sum, service) => sum + service.members.length, 0);
   if (services.length > SERVICES_PER_HOST_MAX)

@@ -51,5 +51,5 @@ function findFault(
     return `${text} is outside of the network ${network}, which has ${cidrs}. Choose an address in it.`;
   }
   if (isAssignable(subnet, value)) return undefined;
-  return `Berth assigns no set the address ${text} of ${subnet.cidr}: it is the gateway, the network or broadcast address, reserved, or outside of the pools. Choose another one.`;
+  return `A set cannot have ${text} in ${subnet.cidr}: it is the gateway, the network or broadcast address, reserved, or outside of the pools. Choose another one.`;
 }

@@ -1,4 +1,4 @@
-import { type HostRule, RULES_MAX } from "../../contracts/network-driver/host-rule.ts";
+import { type HostRule, RULES_PER_HOST_MAX } from "../../contracts/network-driver/host-rule.ts";
 
 /** A network of a host, with all its rules. */
 interface NetworkWithRules {
@@ -26,7 +26,7 @@ const denyAll: readonly HostRule[] = (["ingress", "egress"] as const).map((direc
  */
 export function limitHostRules(
   networks: readonly NetworkWithRules[],
-  rulesMax = RULES_MAX,
+  rulesMax = RULES_PER_HOST_MAX,
 ): { rules: ReadonlyMap<string, readonly HostRule[]>; refusedNetworkIds: string[] } {
   const ascending = networks.toSorted(
     (a, b) => a.rules.length - b.rules.length || (a.networkId < b.networkId ? -1 : 1),

@@ -1,5 +1,5 @@
 import { fixedHostPort, type TemplatePort } from "../../contracts/api/template-ports.ts";
-import type { PortRange } from "../../contracts/common/port-range.ts";
+import type { PortRange } from "../../contracts/common/port-ranges.ts";
 import type { ChosenHostPort, UsedHostPorts } from "../../db/queries/placement/host-ports.ts";
 
 /** A set with published ports on its host. */

@@ -1,5 +1,5 @@
 import type { TemplatePort } from "../../contracts/api/template-ports.ts";
-import type { PortRange } from "../../contracts/common/port-range.ts";
+import type { PortRange } from "../../contracts/common/port-ranges.ts";
 import type { TemplateNetwork } from "../../db/queries/networks/template-networks.ts";
 import {
   type ChosenHostPort,

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
-import type { PortRange } from "../../contracts/common/port-range.ts";
+import type { PortRange } from "../../contracts/common/port-ranges.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import {
   type DueSets,

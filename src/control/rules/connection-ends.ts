@@ -70,7 +70,7 @@ async function findAddressEnd(
   return { description: `Address ${address.text}`, interfaces: only, address, isCut: false };
 }
 
-/** The sets behind a service address. The rules see the set that a connection is led to. */
+/** The sets behind a service address. The rules see the set that a connection reaches. */
 async function findServiceAddressEnd(
   ctx: ControlContext,
   tenantId: string,
@@ -91,7 +91,7 @@ async function findServiceAddressEnd(
     interfaces: ends.flatMap(({ interfaces }) => interfaces),
     address,
     isCut: ends.some(({ isCut }) => isCut),
-    note: `${address.text} is an address of service ${first.service}. The rules decide about the set that a connection is led to.`,
+    note: `${address.text} is an address of service ${first.service}. The rules decide about the set that a connection reaches.`,
   };
 }
 

@@ -75,14 +75,14 @@ async function assertWithinLimits(
   const before = counts.reduce((sum, count) => sum + count.rules, 0);
   if (before + rules.length > RULES_PER_TENANT_MAX)
     throw new AppError("quota-exceeded", {
-      detail: `The tenant has ${before} rules, and at most ${RULES_PER_TENANT_MAX} are permitted.`,
+      detail: `The tenant has ${before} rules, and at most ${RULES_PER_TENANT_MAX} are permitted. Delete rules, or merge some: a rule may have several ports, and a cidr many addresses.`,
     });
   for (const { id, name } of networks) {
     const beforeHere = counts.find(({ networkId }) => networkId === id)?.rules ?? 0;
     const addedHere = rules.filter(({ network }) => network === name).length;
     if (beforeHere + addedHere > RULES_PER_NETWORK_MAX)
       throw new AppError("quota-exceeded", {
-        detail: `Network ${name} has ${beforeHere} rules, and at most ${RULES_PER_NETWORK_MAX} are permitted.`,
+        detail: `Network ${name} has ${beforeHere} rules, and at most ${RULES_PER_NETWORK_MAX} are permitted. Delete rules, or merge some: a rule may have several ports, and a cidr many addresses.`,
       });
   }
 }
@@ -149,7 +149,7 @@ function alreadyExists(rules: readonly CreateRule[], inserted: ReadonlySet<strin
   const errors = rules.flatMap(({ name }, position) =>
     inserted.has(name)
       ? []
-      : { pointer: `/rules/${position}/name`, detail: `The tenant has a rule ${name}.` },
+      : { pointer: `/rules/${position}/name`, detail: `The tenant already has a rule ${name}.` },
   );
   const names = errors.slice(0, NAMES_IN_ERROR_MAX).map(({ detail }) => detail);
   const more =

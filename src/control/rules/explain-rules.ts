@@ -40,7 +40,7 @@ export async function explainRules(
   const pairs = networks.flatMap((network) => listPairs(network, from, to));
   const paths = await decidePairs(ctx, pairs, query);
   const explanation = {
-    verdict: judge(paths),
+    verdict: toVerdict(paths),
     paths,
     notes: [
       ...listNotes(from, to, all, paths),
@@ -147,7 +147,7 @@ async function decidePairs(
     isAllowed: decision.isAllowed,
     egress: toDecision(decision.egress),
     ingress: toDecision(decision.ingress),
-    connections: count,
+    connectionCount: count,
   }));
 }
 
@@ -177,7 +177,7 @@ function toExplainedEnd({ address, setId, service }: PlacedEnd): ExplainedEnd {
   return { address, setId, service };
 }
 
-function judge(paths: readonly ExplainedPath[]): RuleExplanation["verdict"] {
+function toVerdict(paths: readonly ExplainedPath[]): RuleExplanation["verdict"] {
   if (paths.length === 0) return "no-path";
   if (paths.every(({ isAllowed }) => isAllowed)) return "allowed";
   return paths.some(({ isAllowed }) => isAllowed) ? "mixed" : "denied";

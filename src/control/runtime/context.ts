@@ -7,7 +7,7 @@ import {
   defaultFixedHostPorts,
   defaultHostPortRange,
   type PortRange,
-} from "../../contracts/common/port-range.ts";
+} from "../../contracts/common/port-ranges.ts";
 import type { JobRequest } from "../../contracts/jobs.ts";
 import type { LogStreamRequest } from "../../contracts/agent-protocol/log-stream-request.ts";
 import type { Caller } from "../../contracts/api/caller.ts";

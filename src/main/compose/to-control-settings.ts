@@ -1,6 +1,6 @@
 import type { CheckedSubnet } from "../../contracts/api/check-subnets.ts";
 import type { Capability } from "../../contracts/api/container-options.ts";
-import type { PortRange } from "../../contracts/common/port-range.ts";
+import type { PortRange } from "../../contracts/common/port-ranges.ts";
 import type { ControlSettings } from "../../control/runtime/context.ts";
 
 /** Converts a process's configuration to the settings of the control plane. */

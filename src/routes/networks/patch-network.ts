@@ -15,7 +15,7 @@ export const patchNetworkRoute = createRoute({
   tags: ["networks"],
   summary: "Change the subnets of a network",
   description:
-    "The list replaces the previous one. A subnet with the same `cidr` keeps its id and the addresses of its sets. Berth refuses a change that excludes an address that a set has, or that changes the gateway of a subnet with sets. With If-Match, the change applies only to the generation that the caller has read.",
+    "The list replaces the previous one. A subnet with the same `cidr` keeps its id and the addresses of its sets. Berth refuses a change that excludes an address that a set or a service has, or that changes the gateway of a subnet with sets. With If-Match, the change applies only to the generation that the caller has read.",
   security: writers,
   request: {
     params: networkParameters,

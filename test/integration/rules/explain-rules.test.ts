@@ -60,7 +60,7 @@ test("names no rule for what the default allows", async () => {
         isAllowed: true,
         egress: { action: "allow", rule: null },
         ingress: { action: "allow", rule: null },
-        connections: 4,
+        connectionCount: 4,
       },
     ],
     notes: [],
@@ -106,9 +106,14 @@ test("shows the addresses of a service that a rule treats differently", async ()
   await addRules(f, { name: "one", action: "deny", service: "db", peer });
   const answer = await explain(f, "web", "db", { port: 80 });
   expect(answer.verdict).toBe("mixed");
+  expect(answer.text).toMatch(/^Partly allowed: 80\/tcp\.$/m);
   expect(answer.paths).toMatchObject([
-    { from: { address: first?.address, setId: first?.setId }, isAllowed: false, connections: 1 },
-    { isAllowed: true, connections: 3 },
+    {
+      from: { address: first?.address, setId: first?.setId },
+      isAllowed: false,
+      connectionCount: 1,
+    },
+    { isAllowed: true, connectionCount: 3 },
   ]);
   const one = await explain(f, first?.setId ?? "", "db", { port: 80 });
   expect(one.paths.map(({ isAllowed }) => isAllowed)).toEqual([false, true]);
@@ -142,11 +147,11 @@ test("decides about the sets behind a service address", async () => {
       {
         to: { setId: expect.any(String) as string, service: "web" },
         ingress: { rule: { name: "closed" } },
-        connections: 2,
+        connectionCount: 2,
       },
     ],
     notes: [
-      `${address} is an address of service web. The rules decide about the set that a connection is led to.`,
+      `${address} is an address of service web. The rules decide about the set that a connection reaches.`,
     ],
   });
   expect(await explain(f, address, "db")).toMatchObject({
