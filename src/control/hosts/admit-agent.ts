@@ -68,7 +68,8 @@ async function syncWithCapabilities(
   signal: AbortSignal,
 ): Promise<SyncResult> {
   const { capabilities, addresses } = body;
-  if (addresses) await storeHostAddresses(ctx, caller.hostId, addresses);
+  if (addresses && caller.hasUnknownAddresses)
+    await storeHostAddresses(ctx, caller.hostId, addresses);
   const wantsAddresses = caller.hasUnknownAddresses && !addresses;
   const isCurrent = await noteCapabilities(ctx, caller, {
     version: capabilitiesVersion,

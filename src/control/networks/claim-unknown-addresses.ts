@@ -3,9 +3,9 @@ import { addUnknownSets } from "../../db/queries/hosts/unknown-sets.ts";
 import {
   type AddressConflict,
   claimUnknownAddresses,
-  listUnknownAddresses,
+  endAddressRequest,
+  listClaimableAddresses,
   lockSubnetsOfNetworks,
-  noteKnownAddresses,
 } from "../../db/queries/networks/unknown-addresses.ts";
 import { lockHosts } from "../../db/queries/sets/write-sets.ts";
 import type { ControlContext, SignalChannel } from "../runtime/context.ts";
@@ -17,6 +17,8 @@ const CONFLICTS_NAMED_MAX = 10;
 /**
  * Stores the addresses that sets of a host have, and that the database lacks because it was
  * restored (I18). From then on, no other set gets them, and other hosts reach these sets.
+ *
+ * It ignores a report that Berth has not requested, so that no agent claims addresses at will.
  */
 export async function storeHostAddresses(
   ctx: ControlContext,
@@ -25,8 +27,10 @@ export async function storeHostAddresses(
 ): Promise<void> {
   const conflicts = await unitOfWork(ctx, async (tx): Promise<AddressConflict[]> => {
     await lockHosts(tx, [hostId]);
-    const unknown = await listUnknownAddresses(tx, hostId, reported);
-    await noteKnownAddresses(tx, hostId);
+    const request = await endAddressRequest(tx, hostId);
+    if (!request) return [];
+    const { isRestored } = request;
+    const unknown = await listClaimableAddresses(tx, { hostId, isRestored }, reported);
     if (unknown.length === 0) return [];
     const networkIds = [...new Set(unknown.map(({ networkId }) => networkId))];
     await lockSubnetsOfNetworks(tx, networkIds);

@@ -318,6 +318,70 @@ test("Berth neither asks nor awaits an agent that does not report addresses", as
   expect(await syncOf(f, hostId, {})).toMatchObject({ sendAddresses: true });
 });
 
+test("a host claims only on request, for sets that no live host has, and within bounds", async () => {
+  const f = await start();
+  const hostId = await enrollNetworked(f, "h1", { allocatable: largeHost });
+  const other = await enrollNetworked(f, "h2", { allocatable: largeHost });
+  for (const id of [hostId, other]) await setFeatures(f, id, reporting);
+  await addNetwork(f, "net");
+  await addNetwork(f, "private");
+  await addSets(f, "web", 2, [{ by: "host", maxSkew: 1 }]);
+  const networks = await queryRows<{ name: string; id: string }>(
+    f.ctx.db,
+    sql`select name, id from networks`,
+  );
+  const [live] = await readOwnAddresses(f, other);
+  const inventId = (number: number) => `set_${String(number).padStart(26, "0")}`;
+  const report = (
+    setId: string,
+    ...claims: [network: string, address: string][]
+  ): SetAddresses => ({
+    setId,
+    networks: claims.map(([network, address]) => ({
+      networkId: networks.find(({ name }) => name === network)?.id ?? "",
+      mac: "0a:00:0a:01:00:64",
+      addresses: [address],
+    })),
+  });
+  const listClaims = async () =>
+    (
+      await queryRows<{ address: string }>(
+        f.ctx.db,
+        sql`select host(address) as address from addresses where unknown_host_id = ${hostId} order by address`,
+      )
+    ).map(({ address }) => address);
+  let requests = 0;
+  const request = () =>
+    syncOf(f, hostId, { full: true, unlistedSets: [inventId(0), inventId(9_000 + requests++)] });
+  const send = (addresses: SetAddresses[]) => syncOf(f, hostId, { addresses });
+
+  await send([report(inventId(0), ["net", "10.1.0.99"])]);
+  expect(await listClaims()).toEqual([]);
+  await request();
+  await send([
+    report(inventId(0), ["net", "10.1.0.100"], ["net", "10.1.0.101"], ["private", "10.1.0.102"]),
+    report(live?.setId ?? "", ["net", "10.1.0.103"]),
+  ]);
+  expect(await listClaims()).toEqual(["10.1.0.100"]);
+  await request();
+  await send([report(inventId(0), ["net", "10.1.0.104"])]);
+  expect(await listClaims()).toEqual(["10.1.0.100"]);
+  await request();
+  await send(
+    Array.from({ length: 1_200 }, (_, number) => {
+      const address = `10.1.${10 + Math.floor(number / 200)}.${1 + (number % 200)}`;
+      return report(inventId(number + 1), ["net", address]);
+    }),
+  );
+  expect(await listClaims()).toHaveLength(1_000);
+  expect(await findAddressFaults(f)).toEqual([]);
+  // A restored database may lack the first set of a network on a host.
+  expect(await listNetworksOnHost(f.ctx.db, hostId)).toHaveLength(1);
+  await migrate(f.databaseUrl, { isRestored: true });
+  await send([report(inventId(0), ["private", "10.1.0.105"])]);
+  expect(await listNetworksOnHost(f.ctx.db, hostId)).toHaveLength(2);
+});
+
 test("I18: services and sets do not get the service addresses that a restore has lost", async () => {
   const f = await start();
   await enrollNetworked(f, "h1", { allocatable: largeHost });

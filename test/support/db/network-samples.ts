@@ -67,9 +67,9 @@ const reportedNetwork = { networkId: "net", mac: unknownAddress.mac, addresses: 
 export const networkSamples: Samples = {
   noteAllAddressesUnknown: (q) => [unknownAddresses.noteAllAddressesUnknown(q)],
   noteUnknownAddresses: (q) => [unknownAddresses.noteUnknownAddresses(q, "host")],
-  noteKnownAddresses: (q) => [unknownAddresses.noteKnownAddresses(q, "host")],
-  listUnknownAddresses: (q) => [
-    unknownAddresses.listUnknownAddresses(q, "host", [
+  endAddressRequest: (q) => [unknownAddresses.endAddressRequest(q, "host")],
+  listClaimableAddresses: (q) => [
+    unknownAddresses.listClaimableAddresses(q, { hostId: "host", isRestored: true }, [
       { setId: "set", networks: [reportedNetwork] },
     ]),
   ],

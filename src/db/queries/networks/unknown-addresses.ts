@@ -1,8 +1,10 @@
 import { type SQL, sql } from "drizzle-orm";
 import { ADDRESS_REPORTS_FEATURE } from "../../../contracts/agent-protocol/agent-features.ts";
 import type { SetAddresses } from "../../../contracts/agent-protocol/host-addresses.ts";
+import { SETS_PER_HOST_MAX } from "../../../contracts/agent-protocol/protocol.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { queryRows } from "../runtime/query.ts";
+import { listNetworksOnHost } from "./host-networks.ts";
 
 /**
  * Agents report within a minute of a restore. Berth waits this long for a lost host, which may
@@ -64,11 +66,20 @@ export async function noteUnknownAddresses(q: Queryable, hostId: string): Promis
   );
 }
 
-/** Records that the database has the addresses of all sets of the host. */
-export async function noteKnownAddresses(q: Queryable, hostId: string): Promise<void> {
-  await q.execute(
-    sql`update hosts set addresses_unknown_since = null where id = ${hostId} and addresses_unknown_since is not null`,
+/**
+ * Ends the request for the addresses of a host. Undefined if it has no request. `isRestored` says
+ * whether Berth requested the addresses of all hosts.
+ */
+export async function endAddressRequest(
+  q: Queryable,
+  hostId: string,
+): Promise<{ isRestored: boolean } | undefined> {
+  const [row] = await queryRows<{ isRestored: boolean }>(
+    q,
+    sql`update hosts set addresses_unknown_since = null where id = ${hostId} and ${addressesRequestedSql}
+        returning addresses_awaited_since is null as "isRestored"`,
   );
+  return row;
 }
 
 /** An address of a set on a host that the database does not know. */
@@ -80,26 +91,43 @@ export interface UnknownAddress {
   address: string;
 }
 
-/** Selects the addresses of those sets that the database does not have on this host. */
-export async function listUnknownAddresses(
+/**
+ * Selects the addresses that a host may claim. A faulty or compromised agent can report any:
+ *
+ * - The database has the set on no other live host, and has not deleted it.
+ * - Unless Berth was restored, the database has a set of the network on the host.
+ * - The sets of the host with claims, also quarantined ones, are as many as a host can have.
+ *
+ * Uses sets_pkey, addresses_unknown and sets_host.
+ */
+export async function listClaimableAddresses(
   q: Queryable,
-  hostId: string,
+  { hostId, isRestored }: { hostId: string; isRestored: boolean },
   reported: readonly SetAddresses[],
 ): Promise<UnknownAddress[]> {
+  const networkIds = isRestored ? undefined : new Set(await listNetworksOnHost(q, hostId));
+  const candidates = reported.flatMap(({ setId, networks }) =>
+    networks.flatMap(({ networkId, mac, addresses }, networkIndex) =>
+      networkIds === undefined || networkIds.has(networkId)
+        ? addresses.map((address) => ({ setId, networkId, networkIndex, mac, address }))
+        : [],
+    ),
+  );
+  const setIds = [...new Set(candidates.map(({ setId }) => setId))];
   const rows = await queryRows<{ setId: string }>(
     q,
-    sql`select u.id as "setId" from json_array_elements_text(${JSON.stringify(reported.map(({ setId }) => setId))}::json) u(id)
-          left join sets s on s.id = u.id
-        where s.deleted_at is null and s.host_id is distinct from ${hostId}`,
+    sql`with claimed as materialized (
+          select distinct unknown_set_id as id from addresses where unknown_host_id = ${hostId} and unknown_set_id is not null
+        )
+        select id as "setId" from (
+          select u.id, c.id is not null as is_claimed, row_number() over (partition by c.id is not null order by u.id) as place
+          from json_array_elements_text(${JSON.stringify(setIds)}::json) u(id) left join claimed c on c.id = u.id
+            left join sets s on s.id = u.id left join hosts h on h.id = s.host_id
+          where s.deleted_at is null and s.host_id is distinct from ${hostId} and coalesce(h.state, 'lost') = 'lost'
+        ) each where is_claimed or place <= ${SETS_PER_HOST_MAX}::int - (select count(*) from claimed)`,
   );
-  const unknown = new Set(rows.map(({ setId }) => setId));
-  return reported
-    .filter(({ setId }) => unknown.has(setId))
-    .flatMap(({ setId, networks }) =>
-      networks.flatMap(({ networkId, mac, addresses }, networkIndex) =>
-        addresses.map((address) => ({ setId, networkId, networkIndex, mac, address })),
-      ),
-    );
+  const claimable = new Set(rows.map(({ setId }) => setId));
+  return candidates.filter(({ setId }) => claimable.has(setId));
 }
 
 /**
@@ -128,7 +156,8 @@ export interface AddressConflict {
 /**
  * Claims addresses in locked subnets for unknown sets of a host: Berth gives them to no other set
  * while the host reports these sets. It omits addresses that a subnet no longer has or excludes,
- * because no set can get them. Returns at most `limit` of those that another set or a service has.
+ * because no set can get them. A set gets one address of a subnet, also in later reports.
+ * Returns at most `limit` of those that another set or a service has.
  */
 export async function claimUnknownAddresses(
   q: Queryable,
@@ -141,10 +170,13 @@ export async function claimUnknownAddresses(
   await q.execute(
     sql`with claimed as (
           insert into addresses as a (subnet_id, address, unknown_set_id, unknown_host_id, network_index, mac)
-          select b.id, w.address, w."setId", ${hostId}, w."networkIndex", w.mac
+          select distinct on (w."setId", b.id) b.id, w.address, w."setId", ${hostId}, w."networkIndex", w.mac
           from ${wanted} join subnets b on b.network_id = w."networkId" and w.address << b.cidr
           where exists (select 1 from jsonb_array_elements(b.ranges) r
             where w.address between host(b.cidr)::inet + (r->>0)::bigint and host(b.cidr)::inet + (r->>1)::bigint)
+            and not exists (select 1 from addresses o where o.unknown_host_id = ${hostId} and o.unknown_set_id = w."setId"
+              and o.subnet_id = b.id and o.address <> w.address)
+          order by w."setId", b.id, w."networkIndex", w.address
           on conflict (subnet_id, address) do update set state = 'assigned', quarantined_at = null, set_id = null, service_id = null,
             unknown_set_id = excluded.unknown_set_id, unknown_host_id = excluded.unknown_host_id,
             network_index = excluded.network_index, mac = excluded.mac
