@@ -3,7 +3,8 @@ import type { HostRule } from "../../src/contracts/network-driver/host-rule.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { sampleRule } from "../support/network/rule-samples.ts";
 import { startSwitchDriver, stateOf, type SwitchDriver } from "../support/network/switch-driver.ts";
-import { type FakeSet, startFakeSet } from "../support/ovs/fake-set.ts";
+import { startSwitchSets } from "../support/network/switch-sets.ts";
+import type { FakeSet } from "../support/ovs/fake-set.ts";
 
 const { signal } = new AbortController();
 const numbers = [1, 2, 3];
@@ -17,28 +18,13 @@ const silenceMs = 1_000;
 /** A driver with three containers. The test puts network states, as the agent does. */
 let host: SwitchDriver;
 let client: FakeSet;
-const sets: FakeSet[] = [];
+let sets: FakeSet[] = [];
 let version = 0;
 let endConnectionsCount = 0;
 
 beforeAll(async () => {
   host = await startSwitchDriver();
-  for (const number of numbers) {
-    const { id } = await host.createEndpoint(`10.64.0.${number}/16`);
-    await host.join(id);
-    sets.push(
-      await startFakeSet({
-        name: `set-${number}`,
-        namespace: `berth-rule-${process.pid}-${number}`,
-        hostEnd: host.names.nameEnds(id).hostEnd,
-        containerEnd: host.names.nameEnds(id).containerEnd,
-        mac: `0a:00:0a:40:00:0${number}`,
-        addresses: [`10.64.0.${number}/16`],
-        mtu: 1_450,
-        disablesChecksumOffload: true,
-      }),
-    );
-  }
+  sets = await startSwitchSets(host, numbers);
   client = sets[0] as FakeSet;
 });
 afterAll(async () => {

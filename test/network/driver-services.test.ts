@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
 import { newId } from "../../src/lib/ids.ts";
 import { startSwitchDriver, stateOf, type SwitchDriver } from "../support/network/switch-driver.ts";
-import { type FakeSet, startFakeSet } from "../support/ovs/fake-set.ts";
+import { startSwitchSets } from "../support/network/switch-sets.ts";
+import type { FakeSet } from "../support/ovs/fake-set.ts";
 
 const { signal } = new AbortController();
 const serviceAddress = "10.64.1.1";
@@ -12,27 +13,12 @@ const serviceId = newId("svc");
 /** A driver with three containers. The test puts network states, as the agent does. */
 let host: SwitchDriver;
 let client: FakeSet;
-const sets: FakeSet[] = [];
+let sets: FakeSet[] = [];
 let version = 0;
 
 beforeAll(async () => {
   host = await startSwitchDriver();
-  for (const number of numbers) {
-    const { id } = await host.createEndpoint(`10.64.0.${number}/16`);
-    await host.join(id);
-    sets.push(
-      await startFakeSet({
-        name: `set-${number}`,
-        namespace: `berth-service-${process.pid}-${number}`,
-        hostEnd: host.names.nameEnds(id).hostEnd,
-        containerEnd: host.names.nameEnds(id).containerEnd,
-        mac: `0a:00:0a:40:00:0${number}`,
-        addresses: [`10.64.0.${number}/16`],
-        mtu: 1_450,
-        disablesChecksumOffload: true,
-      }),
-    );
-  }
+  sets = await startSwitchSets(host, numbers);
   client = sets[0] as FakeSet;
 });
 afterAll(async () => {

@@ -77,6 +77,7 @@ function serving(text: string, attachments: Attachment[] | undefined): LocalSetS
 }
 
 async function start(set: LocalSetSpec): Promise<void> {
+  if (set.attachments) await host.addNetworks(...set.attachments);
   expect(await engine.prepare(set, signal)).toEqual([]);
   await engine.start(set, ["app"], signal);
 }

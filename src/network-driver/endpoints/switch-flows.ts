@@ -212,8 +212,8 @@ export class SwitchFlows {
   }
 
   /**
-   * The networks of the network state, and those that only Docker knows so far. The containers of
-   * the latter reach each other on this host before the agent has sent their network.
+   * The networks of the network state, and those that only Docker knows. The rules of the latter are
+   * unknown, so their containers open no connection until the agent has sent their network.
    */
   #listNetworks(): Map<string, Omit<FlowNetwork, "conntrackZone">> {
     const { records, networkState } = this.#sources;
@@ -232,6 +232,7 @@ export class SwitchFlows {
         vni: local.vni,
         gateways: local.gateways,
         remotePorts: [],
+        deniesNew: true,
       });
     return networks;
   }

@@ -51,7 +51,7 @@ export interface FlowNetwork {
   rules?: readonly HostRule[];
   /** The services with sets in the network, on any host. */
   services?: readonly FlowService[];
-  /** True if the network has rules that this release does not know. Open connections continue. */
+  /** True if the rules of the network are unknown. Open connections continue. */
   deniesNew?: boolean;
 }
 

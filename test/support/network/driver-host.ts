@@ -20,6 +20,7 @@ import {
 import { type PrivateOvs, startPrivateOvs } from "../ovs/private-ovs.ts";
 import { type MainProcess, startMain } from "../servers/main-process.ts";
 import { waitUntil } from "../wait-until.ts";
+import { networkBasics } from "./host-network.ts";
 
 const run = promisify(execFile);
 const requestTimeoutMs = 30_000;
@@ -48,6 +49,10 @@ export interface DriverHost {
   /** One call as Docker makes it. */
   call(method: string, body: unknown): Promise<Record<string, unknown>>;
   status(): Promise<DriverStatus>;
+  /** Adds networks to the network state, as the agent does before their first sets. */
+  addNetworks(
+    ...networks: readonly { networkId: string; vni: number; gateways: readonly string[] }[]
+  ): Promise<void>;
   /** The driver's ends of links in the machine's namespace, both kinds. */
   listLinks(): Promise<string[]>;
   listSwitchPorts(): Promise<string[]>;
@@ -113,6 +118,8 @@ export async function startDriverHost(
   const control = async (method: string, path: string, body?: unknown) =>
     requestSocket(controlSocket, method, path, body);
   await startDriver();
+  const stateNetworks = new Map<string, object>();
+  let stateVersion = 0;
   return {
     privateDocker,
     docker: privateDocker.docker,
@@ -136,6 +143,19 @@ export async function startDriverHost(
       return answer as Record<string, unknown>;
     },
     status: async () => driverStatusSchema.parse((await control("GET", "/v1/status")).body),
+    addNetworks: async (...networks) => {
+      for (const { networkId, vni, gateways } of networks) {
+        const network = { networkId, vni, ...networkBasics, gateways, remotePorts: [] };
+        stateNetworks.set(networkId, network);
+      }
+      stateVersion += 1;
+      await control("PUT", "/v1/network-state", {
+        source: "test-networks",
+        version: stateVersion,
+        tunnelAddress: null,
+        networks: [...stateNetworks.values()],
+      });
+    },
     listLinks: async () =>
       (await readdir("/sys/class/net")).filter((name) => name.startsWith(linkPrefix)).sort(),
     listSwitchPorts: async () => {
@@ -195,9 +215,9 @@ export interface TestNetwork {
   vni: number;
 }
 
-/** Creates a Docker network of Berth's driver. */
+/** Creates a Docker network of Berth's driver, which permits new connections in it. */
 export async function createNetwork(
-  { docker, plugin }: Pick<DriverHost, "docker" | "plugin">,
+  { docker, plugin, addNetworks }: Pick<DriverHost, "docker" | "plugin" | "addNetworks">,
   {
     vni,
     subnet = "10.64.0.0/16",
@@ -218,6 +238,8 @@ export async function createNetwork(
     IPAM: { Driver: plugin, Config: config },
     Options: { "berth.network": networkId, "berth.vni": String(vni) },
   });
+  const gateways = config.map(({ Gateway }) => Gateway);
+  await addNetworks({ networkId, vni, gateways });
   return { dockerNetwork, networkId, vni };
 }
 

@@ -1,0 +1,74 @@
+import { rm } from "node:fs/promises";
+import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
+import type { HostRule } from "../../src/contracts/network-driver/host-rule.ts";
+import { newId } from "../../src/lib/ids.ts";
+import { sampleRule } from "../support/network/rule-samples.ts";
+import { startSwitchDriver, stateOf, type SwitchDriver } from "../support/network/switch-driver.ts";
+import { startSwitchSets } from "../support/network/switch-sets.ts";
+import type { FakeSet } from "../support/ovs/fake-set.ts";
+
+const { signal } = new AbortController();
+const numbers = [1, 2, 3];
+const setIds = numbers.map(() => newId("set"));
+/** Each set is the only one of its service. */
+const serviceIds = numbers.map(() => newId("svc"));
+/** Long for a packet on this machine, because these answers must not arrive. */
+const silenceMs = 1_000;
+
+/** A driver with three containers. The test puts network states, as the agent does. */
+let host: SwitchDriver;
+let client: FakeSet;
+let sets: FakeSet[] = [];
+let version = 0;
+let endConnectionsCount = 0;
+
+beforeAll(async () => {
+  host = await startSwitchDriver();
+  sets = await startSwitchSets(host, numbers);
+  client = sets[0] as FakeSet;
+});
+afterAll(async () => {
+  for (const set of sets) await set.close();
+  await host.close();
+});
+beforeEach(() => putRules());
+
+function stateWith(...changes: Partial<HostRule>[]) {
+  version += 1;
+  const services = numbers.map((number, index) => ({
+    serviceId: serviceIds[index],
+    name: `service-${number}`,
+    addresses: [],
+    members: [{ setId: setIds[index], addresses: [`10.64.0.${number}`], isEndpoint: true }],
+    ports: [],
+  }));
+  const rules = changes.map((change, index) => sampleRule(index, change));
+  return stateOf(host, version, { services, rules, endConnectionsCount });
+}
+
+async function putRules(...changes: Partial<HostRule>[]): Promise<void> {
+  const answer = await host.put(stateWith(...changes));
+  expect(answer).toMatchObject({ body: { isApplied: true, isStored: true } });
+}
+
+/** Sends a datagram from this port of the client. Datagrams of one port are one connection. */
+async function ask(number: number, sourcePort: number): Promise<string> {
+  const options = { sourcePort, timeoutMs: silenceMs };
+  const answer = await client.probe("udp", `10.64.0.${number}`, options);
+  return answer.startsWith("error: ") ? "silence" : answer.replace(":hello", "");
+}
+
+it("permits no new connection in a network that only Docker knows, until the state has it", async () => {
+  expect(await ask(2, 9_100)).toBe("set-2");
+  await host.put({ ...stateWith(), networks: [] });
+  expect(await ask(2, 9_101)).toBe("silence");
+  // An open connection continues.
+  expect(await ask(2, 9_100)).toBe("set-2");
+  await rm(host.files.networkState);
+  await host.restart();
+  await host.driver.converge(signal);
+  expect(await ask(2, 9_102)).toBe("silence");
+  expect(await ask(2, 9_100)).toBe("set-2");
+  await putRules();
+  expect(await ask(2, 9_101)).toBe("set-2");
+});
