@@ -72,3 +72,21 @@ it("permits no new connection in a network that only Docker knows, until the sta
   await putRules();
   expect(await ask(2, 9_101)).toBe("set-2");
 });
+
+it("ends a connection on which the server sends, and its data opens no other one", async () => {
+  const nextText = await client.subscribe("10.64.0.2");
+  const nextOther = await client.subscribe("10.64.0.3");
+  endConnectionsCount += 1;
+  const [, database = ""] = serviceIds;
+  await putRules({ direction: "ingress", action: "deny", protocol: "tcp", serviceId: database });
+  /** Texts that have arrived before are first, so this reads all of them. */
+  const hearEnd = async (): Promise<string> => {
+    for (let text = 0; text < 200; text += 1) {
+      const answer = await nextText(2 * silenceMs);
+      if (answer !== "set-2:stream") return answer;
+    }
+    return "the stream continues";
+  };
+  expect(await hearEnd()).toBe("error: timed out");
+  for (let text = 0; text < 100; text += 1) expect(await nextOther(30_000)).toBe("set-3:stream");
+});

@@ -325,6 +325,27 @@ describe("the flows of rules", () => {
     expect(inRules(compile([toB(1), { ...toB(1), name: "same" }]))).toHaveLength(none + 2);
   });
 
+  it("permit only a SYN to open a TCP connection, in a network with rules of any direction", () => {
+    const bridge = (rules: HostRule[]) => {
+      const decide = interpretFlows(compile(rules));
+      const fields = { nw_src: "10.64.1.1", nw_dst: "10.64.2.1", tp_dst: "80" };
+      const sent = { ...fields, in_port: "2", dl_src: toMac(1, 0), dl_dst: toMac(2, 0) };
+      const count = (frame: Partial<FlowFrame>) =>
+        decide({ protocols: ["ip", "tcp"], fields: sent, ...frame }).outputs.length;
+      return [
+        count({ tcpFlags: ["syn"] }),
+        count({ tcpFlags: ["ack"] }),
+        count({ tcpFlags: ["syn", "ack"] }),
+        count({ tcpFlags: [] }),
+        count({ tcpFlags: ["ack"], connection: "est" }),
+        count({ tcpFlags: [], protocols: ["ip", "udp"] }),
+      ];
+    };
+    expect(bridge([])).toEqual([1, 1, 1, 1, 1, 1]);
+    expect(bridge([sampleRule(1)])).toEqual([1, 0, 0, 0, 1, 1]);
+    expect(bridge([sampleRule(1, { direction: "ingress" })])).toEqual([1, 0, 0, 0, 1, 1]);
+  });
+
   it("have a bound: beyond it the network permits no new connection", () => {
     const ports = Array.from({ length: 16 }, (_, index) => ({
       first: 4_096 * index + 1,

@@ -43,6 +43,7 @@ interface RulePort {
 
 /** Priorities of flows for new connections. The states of other connections have higher ones. */
 const priority = {
+  midStream: 90,
   unknownPort: 70,
   ownGateway: 60,
   gateway: 58,
@@ -106,6 +107,7 @@ export function compileRules(network: RuleNetwork, input: RuleInput): Flow[] {
     const own = rules.filter((rule) => rule.direction === direction);
     const goto = `goto_table:${own.length === 0 ? next : rulesTable}`;
     flows.push(toNetworkFlow(network, first, priority.anyPeer, opened, goto));
+    if (rules.length > 0) flows.push(...dropMidStream(network, first, opened));
     if (namesService)
       flows.push(
         toNetworkFlow(network, first, priority.unknownPort, `${opened},${target}=0`, "drop"),
@@ -116,6 +118,19 @@ export function compileRules(network: RuleNetwork, input: RuleInput): Flow[] {
     flows.push(...compileDecisions(network, own, { direction, ...input }));
   }
   return flows;
+}
+
+/**
+ * Drops new TCP connections that do not begin with a SYN. Connection tracking would accept the data
+ * of a server as a new connection to its client. So an end of connections would have no effect.
+ */
+function dropMidStream(network: RuleNetwork, first: number, opened: string): Flow[] {
+  return ["tcp", "tcp6"].flatMap((protocol) =>
+    ["-syn", "+ack"].map((flags) => {
+      const match = `${protocol},${opened},tcp_flags=${flags}`;
+      return toNetworkFlow(network, first, priority.midStream, match, "drop");
+    }),
+  );
 }
 
 /** Packets to the gateway's MAC address leave the network, except those for the gateway itself. */

@@ -11,11 +11,14 @@ import socket
 import struct
 import sys
 import threading
+import time
 
 NAME, INTERFACE = sys.argv[1:3]
 PORT = 7000
 ALL_FRAMES = 0x0003
 OUTGOING = 4
+STREAM_TEXTS = 600
+STREAM_PAUSE_SECONDS = 0.05
 
 write_lock = threading.Lock()
 connections = {}
@@ -58,10 +61,14 @@ def serve_tcp(server):
 
 
 def echo_tcp(connection):
-    """Each request is its length and its text; so is each answer."""
+    """Each request is its length and its text; so is each answer. "stream" has many answers."""
     try:
         while True:
-            send_text(connection, NAME + ":" + receive_text(connection))
+            text = receive_text(connection)
+            for _ in range(STREAM_TEXTS if text == "stream" else 1):
+                send_text(connection, NAME + ":" + text)
+                if text == "stream":
+                    time.sleep(STREAM_PAUSE_SECONDS)
     except (OSError, EOFError):
         connection.close()
 
@@ -178,6 +185,12 @@ def talk(command):
     return receive_text(connection)
 
 
+def hear(command):
+    connection = connections[int(command["connection"])]
+    connection.settimeout(command["timeout"])
+    return receive_text(connection)
+
+
 def send_frame(command):
     raw.send(bytes.fromhex(command["frame"]))
     return ""
@@ -189,6 +202,7 @@ commands = {
     "icmp": probe_icmp,
     "connect": connect,
     "talk": talk,
+    "hear": hear,
     "startLoad": start_load,
     "stopLoad": stop_load,
     "send": send_frame,

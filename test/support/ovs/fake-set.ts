@@ -37,6 +37,11 @@ export interface FakeSet {
   /** Opens a TCP connection, and returns a function that sends a text on it. */
   connect(address: string, port?: number): Promise<(text: string) => Promise<string>>;
   /**
+   * Opens a TCP connection on which the server sends a text every 50 ms, for 30 s. Returns a
+   * function that receives the next one, or "error: …" if none arrives in time.
+   */
+  subscribe(address: string): Promise<(timeoutMs: number) => Promise<string>>;
+  /**
    * Opens one connection after another, each with one answer. Returns a function that stops and
    * counts the answers by the name of the set, and errors by "error: …". Meanwhile the set records
    * no received frames.
@@ -179,6 +184,12 @@ async function startProcess(name: string, namespace: string): Promise<Omit<FakeS
       const timeout = answerTimeoutMs / 1_000;
       const connection = await call({ do: "connect", address, port, timeout });
       return (text) => call({ do: "talk", connection, text, timeout });
+    },
+    subscribe: async (address) => {
+      const timeout = answerTimeoutMs / 1_000;
+      const connection = await call({ do: "connect", address, timeout });
+      await call({ do: "talk", connection, text: "stream", timeout });
+      return (timeoutMs) => call({ do: "hear", connection, timeout: timeoutMs / 1_000 });
     },
     sendFrame: async (frame) => {
       await call({ do: "send", frame: frame.toString("hex") });

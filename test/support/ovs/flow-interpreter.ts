@@ -13,6 +13,8 @@ export interface FlowFrame {
   translatedFrom?: string;
   /** The label of the connection, which is 0x0 unless a commit has set it. */
   label?: string;
+  /** A TCP segment opens a connection by default. */
+  tcpFlags?: readonly ("syn" | "ack")[];
   /** The hash of the frame's addresses and ports: 0 by default. */
   hash?: number;
 }
@@ -130,9 +132,17 @@ class FrameState {
       if (value === undefined) return this.#frame.protocols.includes(name);
       if (name === "ct_state")
         return this.#isTracked && value === `+trk+${this.#frame.connection ?? "new"}`;
+      if (name === "tcp_flags") return this.#hasTcpFlag(value);
       if (name === "ct_label") return this.#isTracked && value === (this.#frame.label ?? "0x0");
       return matchesField(this.#fields[name], value);
     });
+  }
+
+  /** Knows one flag with a sign, such as "-syn". */
+  #hasTcpFlag(wanted: string): boolean {
+    const { tcpFlags = ["syn"] } = this.#frame;
+    const isSet = tcpFlags.some((flag) => flag === wanted.slice(1));
+    return isSet === wanted.startsWith("+");
   }
 
   /** Performs the actions of a flow and returns the next table. */
