@@ -1,6 +1,6 @@
 import type { DriverStatus } from "../contracts/network-driver/driver-status.ts";
 import type { LoadedNetworkState } from "../contracts/network-driver/network-state.ts";
-import { runAbortable } from "../lib/async/abort.ts";
+import { runAbortable, untilAborted } from "../lib/async/abort.ts";
 import { createConcurrencyLimit } from "../lib/async/concurrency-limit.ts";
 import { KeyedLock } from "../lib/async/keyed-lock.ts";
 import type { Log } from "../lib/log.ts";
@@ -34,7 +34,7 @@ import type { TunnelGuard } from "./ports/tunnel-guard.ts";
 /** Each change runs two or three programs, and more at a time only delay each other. */
 const CHANGES_MAX = 8;
 const CORRECTIONS_MAX = 4;
-/** The agent waits this long for the flows of a network state. */
+/** The agent waits this long for the flows of a network state and the end of connections. */
 const APPLY_TIMEOUT_MS = 10_000;
 
 export interface NetworkDriverOptions {
@@ -208,8 +208,12 @@ export class NetworkDriver {
       const count = await switchPort.countFlows(signal);
       if (count !== flows.appliedFlowCount) flows.markOutdated();
       if (flows.isOutdated) await flows.apply(signal);
-      else await flows.endConnections(signal);
     });
+  }
+
+  /** Ends connections that must not continue: see SwitchFlows. The caller repeats it. */
+  async endConnections(signal: AbortSignal): Promise<void> {
+    await this.#ctx.flows.endConnections(signal);
   }
 
   /**
@@ -280,12 +284,14 @@ export class NetworkDriver {
       }
     };
     const isStored = save();
-    const isApplied = await applyFlows(this.#ctx);
+    const deadline = AbortSignal.timeout(APPLY_TIMEOUT_MS);
+    const isApplied = await applyFlows(this.#ctx, deadline);
     // Not awaited: the agent waits for flows, and the next check repeats a failure.
     void this.checkNames(new AbortController().signal).catch((error: unknown) => {
       log.warn({ err: error }, "cannot write the names of a new network state");
     });
-    // The flows may have completed the requests to end connections.
+    if (isApplied) await Promise.race([this.endConnections(deadline), untilAborted(deadline)]);
+    // That may have completed the requests to end connections.
     return { isApplied, isStored: (await isStored) && (await save()) };
   }
 
@@ -325,9 +331,9 @@ function createNetworkList(
 }
 
 /** Returns false if the switch fails: the next convergence applies the flows. */
-async function applyFlows({ flows, log }: DriverContext): Promise<boolean> {
+async function applyFlows({ flows, log }: DriverContext, signal: AbortSignal): Promise<boolean> {
   try {
-    await flows.apply(AbortSignal.timeout(APPLY_TIMEOUT_MS));
+    await flows.apply(signal);
     return true;
   } catch (error) {
     log.warn({ err: error }, "cannot apply the flows of a new network state");

@@ -96,6 +96,7 @@ it("ends connections later if the switch refuses, even after a restart of the dr
 
   await host.restart();
   await host.driver.converge(signal);
+  await host.driver.endConnections(signal);
   expect(await ask(2, 9_200)).toBe("silence");
   expect(await ask(3, 9_200)).toBe("set-3");
 
@@ -105,6 +106,7 @@ it("ends connections later if the switch refuses, even after a restart of the dr
   await putRules(denyDatabase);
   await host.restart();
   await host.driver.converge(signal);
+  await host.driver.endConnections(signal);
   expect(await ask(2, 9_201)).toBe("set-2");
 });
 

@@ -78,11 +78,11 @@ it("ends them later if the switch refuses at first, and is ready meanwhile", asy
     throw new Error("Open vSwitch has two datapaths.");
   };
   await putMembers(3);
-  await host.driver.checkFlows(signal);
+  await host.driver.endConnections(signal);
   expect(calls).toBe(2);
   expect(await askFrom(9_101, 1_000)).toMatch(/^error: /);
   host.switchPort.endConnections = endConnections;
-  await host.driver.checkFlows(signal);
+  await host.driver.endConnections(signal);
   expect(await askFrom(9_101)).toBe("set-3");
 });
 

@@ -10,13 +10,14 @@ const CONVERGENCE_TIMEOUT_MS = 60_000;
 
 type CheckedDriver = Pick<
   NetworkDriver,
-  "checkFlows" | "checkNames" | "converge" | "wantsConvergence"
+  "checkFlows" | "checkNames" | "converge" | "endConnections" | "wantsConvergence"
 >;
 
 /**
- * Checks the flows, checks the names and converges, in three loops. So a convergence that fails or
- * takes long delays no repair of the flows. A name server that is down delays neither of them. Each
- * loop runs one call at a time. A failed convergence is repeated after one pause.
+ * Checks the flows, checks the names, ends connections and converges, in four loops. So a
+ * convergence that fails or takes long delays no repair of the flows. A name server that is down,
+ * or a switch with many connections, delays neither of them. Each loop runs one call at a time. A
+ * failed convergence is repeated after one pause.
  *
  * @param isConverged whether a convergence has succeeded before
  */
@@ -50,7 +51,8 @@ export function startDriverChecks(
     pausesLeft = PAUSES_PER_CONVERGENCE;
   };
   const checkNames = () => driver.checkNames(signal);
-  const loops = [check, checkNames, converge].map((work) =>
+  const endConnections = () => driver.endConnections(signal);
+  const loops = [check, checkNames, endConnections, converge].map((work) =>
     repeatUntilStopped(work, pauseMs, onError),
   );
   return {

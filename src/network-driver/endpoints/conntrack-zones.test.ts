@@ -12,7 +12,12 @@ const [first, second] = [4_097, 4_097 + 65_534];
 /** A disk, and a switch that can fail. `start` is a process of the driver. */
 function createHost() {
   const flushed: number[] = [];
-  const host = { isUp: true, stored: { version: 1, networks: {}, endpoints: {}, zones: {} } };
+  const host = {
+    isUp: true,
+    brokenZone: 0,
+    whileFlushing: () => undefined as unknown,
+    stored: { version: 1, networks: {}, endpoints: {}, zones: {} },
+  };
   const start = (): ConntrackZones => {
     const store = {
       load: async () => ({ kind: "missing" as const }),
@@ -25,7 +30,8 @@ function createHost() {
       nowMs: () => 0,
     });
     const endConnections = async ({ zone }: { zone: number }): Promise<void> => {
-      if (!host.isUp) throw new Error("Open vSwitch does not answer.");
+      host.whileFlushing();
+      if (!host.isUp || zone === host.brokenZone) throw new Error("Open vSwitch does not answer.");
       flushed.push(zone);
     };
     return new ConntrackZones({ records, switchPort: { endConnections }, log });
@@ -33,6 +39,7 @@ function createHost() {
   const apply = async (zones: ConntrackZones, vnis: readonly number[]) => {
     const assigned = zones.assign(vnis);
     await zones.store();
+    zones.confirm();
     await zones.flushReleased(signal);
     return Object.fromEntries(vnis.map((vni) => [vni, assigned.get(vni)]));
   };
@@ -78,4 +85,39 @@ it("many networks that leave together hold zones within a bound", async () => {
   );
   await apply(zones, [65_000]);
   expect(Object.keys(host.stored.zones)).toHaveLength(16_001);
+});
+
+it("a zone whose connections cannot be removed delays no other one", async () => {
+  const { host, flushed, start, apply } = createHost();
+  const zones = start();
+  await apply(zones, [1, 2, 3]);
+  host.brokenZone = 2;
+  await apply(zones, [9]);
+  expect(flushed).toEqual([3, 4]);
+  host.brokenZone = 0;
+  await zones.flushReleased(signal);
+  expect(flushed).toEqual([3, 4, 2]);
+});
+
+it("a network that returns during the removal has its zone, and no other network gets it", async () => {
+  const { host, flushed, start, apply } = createHost();
+  const zones = start();
+  await apply(zones, [first]);
+  host.whileFlushing = () => zones.assign([first]);
+  await apply(zones, []);
+  host.whileFlushing = () => undefined;
+  expect(flushed).toEqual([4_098]);
+  expect(await apply(zones, [second, first])).toEqual({ [second]: 4_099, [first]: 4_098 });
+});
+
+it("a zone is removed only when no flow uses it", async () => {
+  const { flushed, start, apply } = createHost();
+  const zones = start();
+  await apply(zones, [first]);
+  zones.assign([]);
+  await zones.flushReleased(signal);
+  expect(flushed).toEqual([]);
+  zones.confirm();
+  await zones.flushReleased(signal);
+  expect(flushed).toEqual([4_098]);
 });

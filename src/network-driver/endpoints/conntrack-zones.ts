@@ -1,10 +1,13 @@
+import { isAborted } from "../../lib/async/abort.ts";
 import type { Log } from "../../lib/log.ts";
 import { assignConntrackZones } from "../flows/assign-conntrack-zones.ts";
 import type { SwitchPort } from "../ports/switch-port.ts";
 import type { EndpointRecords } from "./endpoint-records.ts";
+import { RetryOrder } from "./retry-order.ts";
 
 /** Zones that wait for their flush. Beyond it, the driver forgets the oldest. */
 const RELEASED_MAX = 16_000;
+const FLUSHES_PER_PASS_MAX = 32;
 
 interface ZoneSources {
   records: Pick<EndpointRecords, "zones" | "putZones">;
@@ -24,6 +27,9 @@ export class ConntrackZones {
   readonly #sources: ZoneSources;
   #zones: ReadonlyMap<number, number>;
   #released: readonly number[] = [];
+  /** Those that no flow uses. A network that leaves again gets a new object. */
+  readonly #unused = new Map<number, object>();
+  readonly #order = new RetryOrder<number>();
 
   constructor(sources: ZoneSources) {
     this.#sources = sources;
@@ -41,6 +47,7 @@ export class ConntrackZones {
     this.#released = [...this.#zones.keys()]
       .filter((vni) => !current.has(vni))
       .slice(-RELEASED_MAX);
+    for (const vni of this.#unused.keys()) if (current.has(vni)) this.#unused.delete(vni);
     const zones = assignConntrackZones([...this.#released, ...vnis], this.#zones);
     if (describe(zones) !== describe(this.#zones)) this.#zones = zones;
     return this.#zones;
@@ -52,24 +59,41 @@ export class ConntrackZones {
     if (describe(records.zones) !== describe(this.#zones)) await records.putZones(this.#zones);
   }
 
+  /** Call it when the flows with the zones of the last `assign` are in force. */
+  confirm(): void {
+    const released = new Set(this.#released);
+    for (const vni of this.#unused.keys()) if (!released.has(vni)) this.#unused.delete(vni);
+    for (const vni of released) if (!this.#unused.has(vni)) this.#unused.set(vni, {});
+  }
+
   /**
-   * Removes the connections of networks that have left the host. Call it once no flow uses their
-   * zones. Resolves even if the switch fails: then the next call repeats it.
+   * Removes the connections of networks that have left the host, of at most FLUSHES_PER_PASS_MAX.
+   * The caller repeats it, even if `assign` runs meanwhile. Resolves even if the switch fails: a
+   * failure delays no other network.
    */
   async flushReleased(signal: AbortSignal): Promise<void> {
-    if (this.#released.length === 0) return;
-    const zones = new Map(this.#zones);
-    for (const vni of this.#released) {
-      const zone = zones.get(vni);
+    if (this.#unused.size === 0) return;
+    for (const vni of this.#order.take([...this.#unused.keys()], FLUSHES_PER_PASS_MAX)) {
+      const release = this.#unused.get(vni);
+      const zone = this.#zones.get(vni);
+      if (!release) continue;
       try {
         if (zone !== undefined) await this.#sources.switchPort.endConnections({ zone }, signal);
+        this.#order.succeed(vni);
       } catch (error) {
-        this.#sources.log.warn({ err: error, vni, zone }, "cannot remove old connections");
-        break;
+        if (isAborted(signal)) break;
+        if (this.#order.fail(vni) === 1)
+          this.#sources.log.warn({ err: error, vni, zone }, "cannot remove old connections");
+        continue;
       }
+      // The network may have returned meanwhile, and then it has its zone again.
+      if (this.#unused.get(vni) !== release) continue;
+      this.#unused.delete(vni);
+      const zones = new Map(this.#zones);
       zones.delete(vni);
+      this.#zones = zones;
+      this.#released = this.#released.filter((each) => each !== vni);
     }
-    this.#zones = zones;
     await this.store();
   }
 }

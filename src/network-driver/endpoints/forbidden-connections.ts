@@ -7,10 +7,13 @@ import type { Log } from "../../lib/log.ts";
 import type { FlowNetwork, LocalPort } from "../flows/compile-flows.ts";
 import { listPortAddresses } from "../flows/flow-addresses.ts";
 import type { SwitchPort, TrackedConnection } from "../ports/switch-port.ts";
+import { RetryOrder } from "./retry-order.ts";
 import type { StoredNetworkState } from "./stored-network-state.ts";
 
 /** One network of a pass lists its connections at least once. */
 const NETWORKS_PER_PASS_MAX = 32;
+/** After this number of failures in a row, all connections of the network end. */
+const SELECTIONS_MAX = 3;
 
 interface ForbiddenConnectionsOptions {
   networkState: StoredNetworkState;
@@ -21,12 +24,14 @@ interface ForbiddenConnectionsOptions {
 /**
  * Ends the open connections that the rules of a network forbid, if a change of the rules requests
  * it. The network state remembers the request until it is done, even after a restart.
+ *
+ * If the switch cannot select the connections of a network, it ends all of them.
  */
 export class ForbiddenConnections {
   readonly #options: ForbiddenConnectionsOptions;
   #networks = new Map<string, FlowNetwork>();
   #localPorts: readonly LocalPort[] = [];
-  #hasFailed = false;
+  readonly #order = new RetryOrder<string>();
 
   constructor(options: ForbiddenConnectionsOptions) {
     this.#options = options;
@@ -40,29 +45,60 @@ export class ForbiddenConnections {
 
   /**
    * Ends the connections of at most NETWORKS_PER_PASS_MAX networks. The caller repeats it. A
-   * failure is only logged: new connections follow the rules already.
+   * failure is only logged: new connections follow the rules already. It delays no other network.
    */
   async end(signal: AbortSignal): Promise<void> {
-    const { networkState, switchPort, log } = this.#options;
-    for (const [networkId, count] of networkState.listEndRequests().slice(0, NETWORKS_PER_PASS_MAX))
+    const { networkState, log } = this.#options;
+    const requests = new Map(
+      networkState.listEndRequests().filter(([id, count]) => this.#isInForce(id, count)),
+    );
+    for (const networkId of this.#order.take([...requests.keys()], NETWORKS_PER_PASS_MAX)) {
+      const count = requests.get(networkId) ?? 0;
       try {
-        const network = this.#networks.get(networkId);
-        if (network) {
-          const isSelected = selectForbidden(
-            network,
-            this.#localPorts.filter((port) => port.networkId === networkId),
-          );
-          await switchPort.endConnections({ zone: network.conntrackZone, isSelected }, signal);
-        }
+        // The flows may have changed since the start of this pass.
+        if (!this.#isInForce(networkId, count)) continue;
+        await this.#endForbidden(networkId, signal);
         networkState.completeEndRequest(networkId, count);
-        this.#hasFailed = false;
+        this.#order.succeed(networkId);
       } catch (error) {
         if (isAborted(signal)) return;
-        if (!this.#hasFailed)
+        const failures = this.#order.fail(networkId);
+        if (failures === 1)
           log.warn({ err: error, networkId }, "cannot end the connections that rules forbid");
-        this.#hasFailed = true;
-        return;
+        if (failures >= SELECTIONS_MAX && (await this.#endAll(networkId, signal))) {
+          networkState.completeEndRequest(networkId, count);
+          this.#order.succeed(networkId);
+        }
       }
+    }
+  }
+
+  /** Whether the flows in force have the rules of the request. Otherwise they permit too much. */
+  #isInForce(networkId: string, count: number): boolean {
+    const network = this.#networks.get(networkId);
+    return network?.endConnectionsCount === count && network.deniesNew !== true;
+  }
+
+  async #endForbidden(networkId: string, signal: AbortSignal): Promise<void> {
+    const network = this.#networks.get(networkId);
+    if (!network) return;
+    const localPorts = this.#localPorts.filter((port) => port.networkId === networkId);
+    const isSelected = selectForbidden(network, localPorts);
+    const zone = network.conntrackZone;
+    await this.#options.switchPort.endConnections({ zone, isSelected }, signal);
+  }
+
+  /** Returns false if the switch fails again. */
+  async #endAll(networkId: string, signal: AbortSignal): Promise<boolean> {
+    const zone = this.#networks.get(networkId)?.conntrackZone;
+    if (zone === undefined) return false;
+    try {
+      await this.#options.switchPort.endConnections({ zone }, signal);
+      this.#options.log.warn({ networkId }, "ended all connections of a network");
+      return true;
+    } catch {
+      return false; // the next pass repeats it
+    }
   }
 }
 

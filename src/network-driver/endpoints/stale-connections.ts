@@ -2,6 +2,7 @@ import { isAborted } from "../../lib/async/abort.ts";
 import type { Log } from "../../lib/log.ts";
 import type { FlowNetwork } from "../flows/compile-flows.ts";
 import type { SwitchPort } from "../ports/switch-port.ts";
+import { RetryOrder } from "./retry-order.ts";
 
 /** Each has one network, and one listing of its connections at least. */
 const ZONES_MAX = 32;
@@ -20,7 +21,7 @@ export class StaleConnections {
   #networks = new Map<number, { vni: number; addresses: ReadonlySet<string> }>();
   /** The addresses that have left, by zone. */
   readonly #stale = new Map<number, ReadonlySet<string>>();
-  #hasFailed = false;
+  readonly #order = new RetryOrder<number>();
 
   constructor({ switchPort, log }: { switchPort: SwitchPort; log: Log }) {
     this.#switchPort = switchPort;
@@ -53,21 +54,22 @@ export class StaleConnections {
 
   /**
    * Ends the connections of at most ZONES_MAX networks. The caller repeats it. A failure is only
-   * logged, because it interrupts no connection of a running set.
+   * logged, because it interrupts no connection of a running set. It delays no other network.
    */
   async end(signal: AbortSignal): Promise<void> {
-    for (const [zone, addresses] of [...this.#stale].slice(0, ZONES_MAX))
+    for (const zone of this.#order.take([...this.#stale.keys()], ZONES_MAX)) {
+      const addresses = this.#stale.get(zone);
+      if (!addresses) continue;
       try {
         await this.#switchPort.endConnections({ zone, addresses }, signal);
         if (this.#stale.get(zone) === addresses) this.#stale.delete(zone);
-        this.#hasFailed = false;
+        this.#order.succeed(zone);
       } catch (error) {
         if (isAborted(signal)) return;
-        if (!this.#hasFailed)
-          this.#log.warn({ err: error }, "cannot end the connections of deleted sets");
-        this.#hasFailed = true;
-        return;
+        if (this.#order.fail(zone) === 1)
+          this.#log.warn({ err: error, zone }, "cannot end the connections of deleted sets");
       }
+    }
   }
 }
 

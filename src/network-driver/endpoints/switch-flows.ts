@@ -42,6 +42,7 @@ interface FlowSources {
 export class SwitchFlows {
   readonly #sources: FlowSources;
   readonly #apply: (signal?: AbortSignal) => Promise<void>;
+  readonly #end: (signal?: AbortSignal) => Promise<void>;
   readonly #zones: ConntrackZones;
   #appliedFlowCount = 0;
   /** The names and numbers of the ports for which the flows were last applied. */
@@ -61,6 +62,7 @@ export class SwitchFlows {
     this.#zones = new ConntrackZones(sources);
     this.#hasAllRecords = sources.hasAllRecords;
     this.#apply = coalesce((signal) => this.#replace(signal));
+    this.#end = coalesce((signal = new AbortController().signal) => this.#endOnce(signal));
   }
 
   /** The conntrack zones of the last `apply`, by VNI: the same object until they change. */
@@ -108,12 +110,18 @@ export class SwitchFlows {
   }
 
   /**
-   * Ends tracked connections to deleted sets, and those that changed rules forbid. `apply` does so
-   * for a bounded number of networks. The caller repeats this for the others, or after a failure.
+   * Ends tracked connections of departed networks, those to deleted sets, and those that changed
+   * rules forbid, for a bounded number of networks. The caller repeats it, and calls it beside
+   * `apply`: it can take seconds, and starts of containers wait for flows.
    */
   async endConnections(signal: AbortSignal): Promise<void> {
+    await this.#end(signal);
+  }
+
+  async #endOnce(signal: AbortSignal): Promise<void> {
     await this.#staleConnections.end(signal);
     await this.#forbiddenConnections.end(signal);
+    await this.#zones.flushReleased(signal);
   }
 
   async #replace(signal: AbortSignal = new AbortController().signal): Promise<void> {
@@ -133,13 +141,12 @@ export class SwitchFlows {
       const flows = this.#compile(networks, localPorts, ports);
       await this.#zones.store();
       await this.#sources.switchPort.replaceFlows(flows, signal);
+      this.#zones.confirm();
+      this.#staleConnections.update(networks);
+      this.#forbiddenConnections.update(networks, localPorts);
       await this.#publish(signal);
       this.#appliedFlowCount = flows.length;
       this.#appliedPorts = this.#describePorts(ports);
-      this.#staleConnections.update(networks);
-      this.#forbiddenConnections.update(networks, localPorts);
-      await this.endConnections(signal);
-      await this.#zones.flushReleased(signal);
     } catch (error) {
       this.#isOutdated = true;
       throw error;
@@ -212,8 +219,8 @@ export class SwitchFlows {
   }
 
   /**
-   * The networks of the network state, and those that only Docker knows. The rules of the latter are
-   * unknown, so their containers open no connection until the agent has sent their network.
+   * The networks of the network state, and those that only Docker knows. The rules of the latter
+   * are unknown, so their containers open no connection until the agent has sent their network.
    */
   #listNetworks(): Map<string, Omit<FlowNetwork, "conntrackZone">> {
     const { records, networkState } = this.#sources;

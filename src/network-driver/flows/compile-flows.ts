@@ -51,6 +51,8 @@ export interface FlowNetwork {
   rules?: readonly HostRule[];
   /** The services with sets in the network, on any host. */
   services?: readonly FlowService[];
+  /** The request to end connections that the rules have: see HostNetwork. */
+  endConnectionsCount?: number;
   /** True if the rules of the network are unknown. Open connections continue. */
   deniesNew?: boolean;
 }

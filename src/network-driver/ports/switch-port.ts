@@ -69,7 +69,10 @@ export interface TrackedConnections {
   zone: number;
   /** Only those that a translation leads to one of these addresses, in canonical form. */
   addresses?: ReadonlySet<string> | undefined;
-  /** Only those for which it returns true. Equal connections have equal results. */
+  /**
+   * Only those for which it returns true. Equal connections have equal results. If they are too
+   * many to remove one by one, all connections of the zone.
+   */
   isSelected?: ((connection: TrackedConnection) => boolean) | undefined;
 }
 
