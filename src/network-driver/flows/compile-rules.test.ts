@@ -346,6 +346,32 @@ describe("the flows of rules", () => {
     expect(bridge([sampleRule(1, { direction: "ingress" })])).toEqual([1, 0, 0, 0, 1, 1]);
   });
 
+  it("let no unknown sender of another host connect, if an ingress rule names a peer service", () => {
+    const peer = { kind: "service", serviceId: serviceB } as const;
+    const deny = { action: "deny", peer } as const;
+    const count = (rules: HostRule[], source: string) => {
+      const decide = interpretFlows(compile(rules));
+      const fields = { in_port: String(TUNNEL), tun_id: "4097", tun_src: "172.31.0.2" };
+      const ends = {
+        nw_src: source,
+        nw_dst: "10.64.1.1",
+        dl_src: toMac(2, 0),
+        dl_dst: toMac(1, 0),
+      };
+      return decide({ protocols: ["ip", "udp"], fields: { ...fields, ...ends } }).outputs.length;
+    };
+    const ingress = sampleRule(1, { ...deny, direction: "ingress" });
+    const other = sampleRule(2, { ...deny, direction: "ingress", protocol: "tcp" });
+    const unknown = "10.64.9.9";
+    expect(count([ingress], "10.64.2.1")).toBe(0);
+    expect(count([ingress], unknown)).toBe(0);
+    // A known sender connects by what the rules do not deny, and an unknown one does not.
+    expect(count([other], "10.64.2.1")).toBe(1);
+    expect(count([other], unknown)).toBe(0);
+    expect(count([sampleRule(1, deny)], unknown)).toBe(1);
+    expect(count([sampleRule(1, { direction: "ingress" })], unknown)).toBe(1);
+  });
+
   it("have a bound: beyond it the network permits no new connection", () => {
     const ports = Array.from({ length: 16 }, (_, index) => ({
       first: 4_096 * index + 1,

@@ -48,6 +48,7 @@ const priority = {
   ownGateway: 60,
   gateway: 58,
   peer: 55,
+  unknownPeer: 52,
   anyPeer: 50,
   /** Of the rules with the lowest precedence. */
   lastRule: 1_000,
@@ -151,7 +152,11 @@ function compileGateways(network: RuleNetwork, opened: string, goto: string): Fl
   ];
 }
 
-/** Finds the services that the rules name as peers, by the addresses of their ports. */
+/**
+ * Finds the services that the rules name as peers, by the addresses of their ports. If ingress
+ * rules name one, new connections from other addresses of the tunnel are dropped. Their sender may
+ * belong to a denied service, and this host learns that later.
+ */
 function compilePeers(
   network: RuleNetwork,
   rules: readonly HostRule[],
@@ -171,21 +176,28 @@ function compilePeers(
   // The number of a local sender is in the register already.
   const isEgress = direction === "egress";
   const origin = isEgress ? "" : `,${register.isRemote}=1`;
+  const namesPeer = rules.some((rule) => rule.peer.kind === "service");
+  const dropsUnknown = !isEgress && namesPeer;
   const services = new Map<string, number>();
   for (const { addresses } of isEgress ? [...local, ...remote] : remote) {
     const number = numbers.ofAddresses(addresses);
-    if (number === 0 || !named.has(number)) continue;
-    for (const address of addresses) if (!services.has(address)) services.set(address, number);
+    const isNamed = number !== 0 && named.has(number);
+    if (!isNamed && !dropsUnknown) continue;
+    for (const address of addresses)
+      if (!services.has(address)) services.set(address, isNamed ? number : 0);
   }
-  return [...services].map(([address, number]) =>
+  const flows = [...services].map(([address, number]) =>
     toNetworkFlow(
       network,
       first,
       priority.peer,
       `${matchAddress(address, peerAddress)},${opened}${origin}`,
-      `${load(number, peer)},${goto}`,
+      number === 0 ? goto : `${load(number, peer)},${goto}`,
     ),
   );
+  if (dropsUnknown)
+    flows.push(toNetworkFlow(network, first, priority.unknownPeer, `${opened}${origin}`, "drop"));
+  return flows;
 }
 
 /** The flows of the rules themselves, and the default: a connection without a rule is permitted. */
