@@ -1,5 +1,6 @@
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
+import { once } from "node:events";
 import { readdir, readFile, rm } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
@@ -78,6 +79,18 @@ const addressOf = (name: string, value: string): NameRecord => ({
   type: "A",
   address: value,
 });
+
+/** Opens connections that send nothing. Prints a line when all have been tried. */
+function startIdleConnections(source: string, count: number) {
+  const script = `import socket, sys, time
+held = []
+for i in range(${count}):
+  try: held.append(socket.create_connection(("${address}", 53), 1, ("${source}", 0)))
+  except OSError: pass
+print("open", flush=True)
+time.sleep(60)`;
+  return spawn("/sbin/ip", ["netns", "exec", namespace, "python3", "-c", script]);
+}
 
 /** A network for each client, and one tenant for all. */
 function tableOf(records: Record<string, NameRecord[]>, tenant: NameRecord[] = []): NameTable {
@@ -177,6 +190,17 @@ describe("a client", () => {
   });
 });
 
+it("idle TCP connections of one network do not prevent those of another", async () => {
+  const names = [addressOf("web", "10.64.0.1")];
+  await apply(tableOf({ [red]: names, [blue]: names }));
+  const idle = startIdleConnections(red, 20);
+  await once(idle.stdout, "data");
+  const query = { server: address, name: "web.berth.internal", tcp: true };
+  expect(await client.resolve({ ...query, source: blue })).toEqual(["10.64.0.1"]);
+  expect(await client.resolve({ ...query, source: red, tcp: false })).toEqual(["10.64.0.1"]);
+  idle.kill("SIGKILL");
+});
+
 describe("apply", () => {
   it("changes a name before it returns, and at no time is a name missing", async () => {
     const table = (round: number) =>
@@ -244,6 +268,23 @@ describe("apply", () => {
       expect(await ask(red, "www.example.com")).toEqual(["192.0.2.7"]);
       return true;
     });
+  });
+});
+
+it("a resolver that has left gets no queries", async () => {
+  const second = "127.0.0.6";
+  resolvers = [outside, second];
+  const table = tableOf({ [red]: [] });
+  await apply(table);
+  resolvers = [outside];
+  await server.apply(table, signal);
+  const listForwards = ["-c", `${unit.folder}/control.conf`, "list_forwards"];
+  await waitUntil("the resolver has left", async () => {
+    const inNamespace = ["netns", "exec", namespace, "unbound-control", ...listForwards];
+    const { stdout } = await run("ip", inNamespace);
+    expect(stdout).toContain(outside);
+    expect(stdout).not.toContain(second);
+    return true;
   });
 });
 

@@ -10,7 +10,17 @@ import {
 /** Seconds for which clients may cache an answer. */
 const timeToLive = 1;
 /** Queries per second of one network. The server drops nine of ten above it. */
-const queriesPerSecondMax = 10_000;
+const queriesPerSecondMax = 2_000;
+/** Open TCP connections of all networks, and of each one. */
+const tcpConnectionsMax = 128;
+const tcpConnectionsOfNetworkMax = 8;
+/**
+ * Queries that wait for resolvers. Of these, half may take any time. If they are more, a new query
+ * replaces one that has waited for `replaceableAfterMs`. So slow queries of one network do not
+ * stop those of others.
+ */
+const waitingQueriesMax = 4_096;
+const replaceableAfterMs = 200;
 /** No client has this tag. */
 const noClient = "nobody";
 const zoneIdPattern = /^[a-z0-9_]{1,40}$/;
@@ -94,6 +104,14 @@ export function renderConfig(
     "  do-not-query-localhost: no",
     '  module-config: "respip iterator"',
     `  ip-ratelimit: ${queriesPerSecondMax}`,
+    `  incoming-num-tcp: ${tcpConnectionsMax}`,
+    ...clients.map(
+      ({ address: client }) =>
+        `  tcp-connection-limit: ${checkAddress(client)}/32 ${tcpConnectionsOfNetworkMax}`,
+    ),
+    `  num-queries-per-thread: ${waitingQueriesMax}`,
+    `  outgoing-range: ${2 * waitingQueriesMax}`,
+    `  jostle-timeout: ${replaceableAfterMs}`,
     "  msg-cache-size: 16m",
     "  rrset-cache-size: 32m",
     "  deny-any: yes",

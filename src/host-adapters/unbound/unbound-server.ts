@@ -92,7 +92,7 @@ export function createUnboundServer(options: UnboundOptions): NameServer {
         written = wanted;
       }
       const changed = listChangedZones(before, wanted);
-      if (!before || hasNewLines(before, wanted) || changed.length > zonesPerChangeMax)
+      if (!before || needsReload(before, wanted) || changed.length > zonesPerChangeMax)
         await control(folder, ["reload_keep_cache"], signal);
       else
         for (const zoneId of changed)
@@ -121,11 +121,19 @@ async function noteServed(folder: string): Promise<void> {
   if (!(await exists(file))) await writeFile(file, "", { mode: 0o640 });
 }
 
-/** Whether the configuration has lines that the server has not loaded. */
-function hasNewLines(before: Rendered, wanted: Rendered): boolean {
+/** Whether the server needs lines that it has not loaded, or uses a resolver that has left. */
+function needsReload(before: Rendered, wanted: Rendered): boolean {
   if (before.config === wanted.config) return false;
+  if (listResolverLines(before.config) !== listResolverLines(wanted.config)) return true;
   const known = new Set(toSettings(before.config));
   return toSettings(wanted.config).some((line) => !known.has(line));
+}
+
+function listResolverLines(config: string): string {
+  return config
+    .split("\n")
+    .filter((line) => line.startsWith("  forward-addr:"))
+    .join("\n");
 }
 
 /** The list of all tags differs whenever a zone does, and so do its own lines. */
