@@ -249,6 +249,46 @@ describe("the name server of the host", () => {
   });
 });
 
+describe("DNS queries", () => {
+  /** Sends queries without waiting for answers, from one port each or from one port for all. */
+  const flood = async (set: TestSet, count: number, { ports }: { ports: "one" | "many" }) => {
+    const open = "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)";
+    const script = [
+      "import socket, sys",
+      open,
+      "for i in range(int(sys.argv[2])):",
+      ports === "many" ? `  ${open}` : "  pass",
+      '  s.sendto(b"\\0" * 20, (sys.argv[1], 53))',
+    ].join("\n");
+    await set.run("python3", "-c", script, gateway, String(count));
+  };
+
+  it("occupy no tracked connection of the host", async () => {
+    await uplink.ensure(end, signal);
+    const resolver = await startResolver(hosts.first.namespace, nameServer, []);
+    const countTracked = async () =>
+      Number((await onHost("sysctl", "-n", "net.netfilter.nf_conntrack_count")).stdout);
+    const before = await countTracked();
+    await flood(red1, 200, { ports: "many" });
+    expect((await countTracked()) - before).toBeLessThan(20);
+    await resolver.close();
+  });
+
+  it("beyond the share of a network are dropped, and those of others answered", async () => {
+    await uplink.ensure(end, signal);
+    const inHost = hosts.first.namespace;
+    const resolver = await startResolver(inHost, nameServer, ["web.test. 60 IN A 10.64.9.9"]);
+    const client = startDnsClient(["ip", "netns", "exec", `${inHost}-n4098i1`]);
+    await flood(red1, 40_000, { ports: "one" });
+    expect(await client.resolve({ name: "web.test", server: gateway })).toEqual(["10.64.9.9"]);
+    const listed = await onHost("iptables", "-t", "mangle", "-vnxL", "BERTH-IN-berth0");
+    const dropped = /^ *(\d+) .*DROP +17 .*limit: above 2000\/sec/m.exec(listed.stdout)?.[1];
+    expect([Number(dropped) > 0, listed.stdout]).toEqual([true, expect.anything()]);
+    client.close();
+    await resolver.close();
+  });
+});
+
 describe("nobody outside", () => {
   it("opens a connection to a set", async () => {
     for (const [name, from] of [

@@ -1,17 +1,18 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { z } from "zod";
+import { coalesce } from "../../lib/async/coalesce.ts";
 import { SwitchError } from "../../network-driver/ports/switch-port.ts";
 import type { HostPort, Uplink } from "../../network-driver/ports/uplink.ts";
 import { canBind } from "./can-bind.ts";
 import {
   ensureChain,
-  type FilterChain,
   interfacePattern,
   ip,
   iptables,
   readIpJson,
   runOnHost,
 } from "./packet-filter.ts";
+import { listUplinkChains, publishingChain } from "./uplink-chains.ts";
 
 const forwardingFile = "/proc/sys/net/ipv4/ip_forward";
 const connectionsFile = "/proc/sys/net/netfilter/nf_conntrack_max";
@@ -58,11 +59,12 @@ export function createHostUplink({
   let defaultInterfaces: readonly string[] = [];
   let interfaceName: string | undefined;
   let published: readonly HostPort[] | undefined;
-  const ensurePublished = async (signal: AbortSignal): Promise<void> => {
+  // One run at a time, which reads the newest list. Otherwise an old list could be committed last.
+  const ensurePublished = coalesce(async (signal = new AbortController().signal): Promise<void> => {
     if (interfaceName === undefined || !published) return;
     const allowed = published.filter((one) => !isTunnel(one, tunnelUdpPort));
     await ensureChain(iptables, publishingChain(bridge, interfaceName, allowed), signal);
-  };
+  });
   return {
     firstAddress,
     async ensure({ interfaceName: name, gatewayMac, nameServerAddress }, signal) {
@@ -72,7 +74,7 @@ export function createHostUplink({
       if (found.length > 0) defaultInterfaces = found; // it may be missing for a moment
       const limit = await readConnectionLimit();
       const facts = { bridge, name, subnet, nameServerAddress, defaultInterfaces, limit };
-      for (const chain of listChains(facts)) await ensureChain(iptables, chain, signal);
+      for (const chain of listUplinkChains(facts)) await ensureChain(iptables, chain, signal);
       await ensurePublished(signal);
       await enableForwarding(signal);
       await runOnHost(ip, ["link", "set", name, "up"], signal);
@@ -103,101 +105,6 @@ export function createHostUplink({
 
 function isTunnel({ protocol, hostPort }: Omit<HostPort, "address">, udpPort: number): boolean {
   return protocol === "udp" && hostPort === udpPort;
-}
-
-/**
- * Translates connections to ports of the host. Packets of sets are excluded: they do not reach the
- * host.
- */
-function publishingChain(bridge: string, name: string, ports: readonly HostPort[]): FilterChain {
-  return {
-    table: "nat",
-    name: `BERTH-PUB-${bridge}`,
-    rules: ports.map(
-      ({ protocol, hostPort, address }) =>
-        `-p ${protocol} -m ${protocol} --dport ${hostPort} -j DNAT --to-destination ${address}:${hostPort}`,
-    ),
-    jumps: [["PREROUTING", "!", "-i", name, "-m", "addrtype", "--dst-type", "LOCAL"]],
-  };
-}
-
-function listChains({
-  bridge,
-  name,
-  subnet,
-  nameServerAddress,
-  defaultInterfaces,
-  limit,
-}: {
-  bridge: string;
-  name: string;
-  subnet: string;
-  nameServerAddress: string;
-  defaultInterfaces: readonly string[];
-  limit: number;
-}): FilterChain[] {
-  const outward = defaultInterfaces.map((other) => `-i ${name} -s ${subnet} -o ${other}`);
-  const answers = `-o ${name} -m conntrack --ctstate RELATED,ESTABLISHED`;
-  // Connections to published ports, from any interface, and the answers of sets.
-  const toPublished = `-o ${name} -m conntrack --ctstate DNAT`;
-  const fromPublished = `-i ${name} -m conntrack --ctstate ESTABLISHED -m conntrack --ctstate DNAT`;
-  const permitted = [...outward, answers, toPublished, fromPublished];
-  const isNew = `-i ${name} -m conntrack --ctstate NEW`;
-  // Each network has one source address.
-  const tooMany = `-m connlimit --connlimit-above ${limit} --connlimit-mask 32`;
-  const forward = [
-    ["FORWARD", "-i", name],
-    ["FORWARD", "-o", name],
-  ] as const;
-  const queries = ["udp", "tcp"].map(
-    (protocol) => `-i ${name} -s ${subnet} -d ${nameServerAddress} -p ${protocol} --dport 53`,
-  );
-  return [
-    {
-      table: "mangle",
-      name: `BERTH-IN-${bridge}`,
-      rules: [
-        `${isNew} ${tooMany} -j DROP`,
-        ...queries.map((match) => `${match} -j RETURN`),
-        "-j DROP",
-      ],
-      // Other interfaces, because Linux accepts packets for its addresses on each of them.
-      jumps: [
-        ["INPUT", "-i", name],
-        ["INPUT", "-d", `${nameServerAddress}/32`],
-      ],
-    },
-    {
-      table: "filter",
-      name: `BERTH-IN-${bridge}`,
-      rules: queries.map((match) => `${match} -j ACCEPT`),
-      jumps: [["INPUT", "-i", name]],
-    },
-    {
-      table: "mangle",
-      name: `BERTH-FWD-${bridge}`,
-      rules: [
-        `${isNew} ${tooMany} --connlimit-saddr -j DROP`,
-        `-o ${name} -m conntrack --ctstate NEW ${tooMany} --connlimit-daddr -j DROP`,
-        ...permitted.map((match) => `${match} -j RETURN`),
-        "-j DROP",
-      ],
-      jumps: forward,
-    },
-    {
-      table: "filter",
-      name: `BERTH-FWD-${bridge}`,
-      rules: permitted.map((match) => `${match} -j ACCEPT`),
-      jumps: forward,
-      behind: "DOCKER-USER",
-    },
-    {
-      table: "nat",
-      name: `BERTH-NAT-${bridge}`,
-      rules: [`-s ${subnet} -j MASQUERADE`],
-      jumps: [["POSTROUTING"]],
-    },
-  ];
 }
 
 /** Rejects if the host has another route for these addresses, which would lose its traffic. */
