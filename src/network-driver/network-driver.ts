@@ -108,6 +108,7 @@ export async function createNetworkDriver(options: NetworkDriverOptions): Promis
       lock,
       detached: new Set(),
       joined: new Set(),
+      joining: new Set(),
       limit,
       correctionLimit,
       log,

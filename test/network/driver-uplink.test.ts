@@ -87,6 +87,22 @@ it("the driver publishes the ports of its endpoints, even after a restart, until
   expect(published.at(-1)).toBe("");
 });
 
+it("two containers never have one host port, even if they start together or the driver restarts", async () => {
+  await host.driver.converge(signal);
+  const options = { "berth.ports": "tcp/80=80" };
+  const id = await host.runContainer("10.64.0.9/16", options);
+  const taken = { Err: expect.stringContaining("Host port 80/tcp: address already in use") };
+  const second = await host.createEndpoint("10.64.0.10/16", options);
+  expect(await host.join(second.id)).toEqual(taken);
+  await host.restart();
+  await host.driver.converge(signal);
+  expect(await host.join(second.id)).toEqual(taken);
+  await host.call("Leave", { EndpointID: id });
+  const third = await host.createEndpoint("10.64.0.11/16", options);
+  const answers = await Promise.all([second, third].map((each) => host.join(each.id)));
+  expect(answers.filter((answer) => "Err" in answer)).toEqual([taken]);
+});
+
 it("a container does not start with a host port of another program, and others do", async () => {
   await host.driver.converge(signal);
   host.faults.checkUnused = async (ports) => {

@@ -5,6 +5,7 @@ import { type DockerNetwork, type Endpoint } from "../model/driver-records.ts";
 import { toExternalIds } from "../model/external-ids.ts";
 import type { LinkEnds } from "../model/link-names.ts";
 import type { DriverContext } from "./driver-context.ts";
+import { joinWithHostPorts } from "./joined-host-ports.ts";
 
 /** The deadline of the cleanup after a failed call, whose own deadline may have passed. */
 const CLEANUP_TIMEOUT_MS = 5_000;
@@ -91,26 +92,38 @@ export async function attachEndpoint(
         );
       const ends = ctx.names.nameEnds(endpointId);
       ctx.detached.delete(endpointId);
-      await ctx.uplink?.checkUnused(endpoint.publishedPorts ?? []);
-      try {
-        await ctx.limit(async () => {
-          await ctx.links.ensure({ ...ends, mac: endpoint.mac, mtu: endpoint.mtu }, signal);
-          await addPort(ctx, endpointId, endpoint, signal);
-        });
-        await ctx.flows.apply(signal);
-      } catch (error) {
-        await removeLink(ctx, endpointId, AbortSignal.timeout(CLEANUP_TIMEOUT_MS)).catch(
-          (cleanupError: unknown) =>
-            ctx.log.warn({ err: cleanupError, endpointId }, "a failed endpoint left its link"),
-        );
-        throw error;
-      }
-      ctx.joined.add(endpointId);
-      ctx.records.renew(endpointId);
+      const join = () => joinEndpoint(ctx, endpointId, endpoint, signal);
+      await joinWithHostPorts(ctx, endpointId, join, signal);
       return { ...ends, endpoint };
     },
     signal,
   );
+}
+
+/** The caller holds the lock of the endpoint, and has checked its host ports. */
+async function joinEndpoint(
+  ctx: DriverContext,
+  endpointId: string,
+  endpoint: Endpoint,
+  signal: AbortSignal,
+): Promise<void> {
+  const ends = ctx.names.nameEnds(endpointId);
+  await ctx.uplink?.checkUnused(endpoint.publishedPorts ?? []);
+  try {
+    await ctx.limit(async () => {
+      await ctx.links.ensure({ ...ends, mac: endpoint.mac, mtu: endpoint.mtu }, signal);
+      await addPort(ctx, endpointId, endpoint, signal);
+    });
+    await ctx.flows.apply(signal);
+  } catch (error) {
+    await removeLink(ctx, endpointId, AbortSignal.timeout(CLEANUP_TIMEOUT_MS)).catch(
+      (cleanupError: unknown) =>
+        ctx.log.warn({ err: cleanupError, endpointId }, "a failed endpoint left its link"),
+    );
+    throw error;
+  }
+  ctx.joined.add(endpointId);
+  ctx.records.renew(endpointId);
 }
 
 /** Removes the port and the link of an endpoint, but not its record. Idempotent. */
