@@ -123,6 +123,9 @@ it("a machine outside reaches a published port, even after restarts, and no port
   for (const table of ["filter", "nat"]) await onHost("iptables", "-t", table, "-F");
   await host.startDriver();
   await expectPublished();
+  // A program of the host that starts later cannot listen at the port, not even at one address.
+  const late = `require("node:net").createServer().listen(20001, "203.0.113.1")`;
+  await expect(onHost(process.execPath, "-e", late)).rejects.toThrow("EADDRINUSE");
   const busy = `require("node:net").createServer().listen(20002, "0.0.0.0")`;
   const program = spawn("/sbin/ip", ["netns", "exec", namespace, process.execPath, "-e", busy]);
   try {

@@ -66,6 +66,7 @@ it("the driver publishes the ports of its endpoints, even after a restart, until
     published.push(
       ports.map((each) => `${each.protocol}/${each.hostPort} ${each.address}`).join(" "),
     );
+    return [];
   };
   await host.driver.converge(signal);
   const ports = "tcp/20001=80,udp/20002=53";

@@ -1,5 +1,6 @@
 import { afterEach, expect, it } from "vitest";
 import { setCommandRunner } from "../../src/host-adapters/exec.ts";
+import { noPortHolder } from "../support/network/no-port-holder.ts";
 import { createHostUplink } from "../../src/host-adapters/ovs/host-uplink.ts";
 
 const { signal } = new AbortController();
@@ -16,6 +17,7 @@ it("the newest list of published ports is committed last, even while rules are e
     bridge: "berth0",
     firstAddress: "198.19.0.0",
     tunnelUdpPort: 4_789,
+    portHolder: noPortHolder,
   });
   const committed: string[] = [];
   const waiting: (() => void)[] = [];

@@ -3,6 +3,7 @@ import { readFile } from "node:fs/promises";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { setCommandRunner } from "../../src/host-adapters/exec.ts";
+import { noPortHolder } from "../support/network/no-port-holder.ts";
 import { createHostUplink } from "../../src/host-adapters/ovs/host-uplink.ts";
 import { nameServerAddress } from "../../src/network-driver/flows/compile-flows.ts";
 import { GATEWAY_MAC, UPLINK_MAC } from "../../src/network-driver/flows/flow.ts";
@@ -52,6 +53,7 @@ const uplink = createHostUplink({
   bridge: "berth0",
   firstAddress: uplinkFirstAddress,
   tunnelUdpPort: 4_789,
+  portHolder: noPortHolder,
 });
 
 const onHost = (program: string, ...args: string[]) =>

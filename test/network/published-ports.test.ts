@@ -2,6 +2,7 @@ import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { setCommandRunner } from "../../src/host-adapters/exec.ts";
+import { noPortHolder } from "../support/network/no-port-holder.ts";
 import type { HostRule } from "../../src/contracts/network-driver/host-rule.ts";
 import { createHostUplink } from "../../src/host-adapters/ovs/host-uplink.ts";
 import { assignConntrackZones } from "../../src/network-driver/flows/assign-conntrack-zones.ts";
@@ -45,6 +46,7 @@ const uplink = createHostUplink({
   bridge: "berth0",
   firstAddress: uplinkFirstAddress,
   tunnelUdpPort: 4_789,
+  portHolder: noPortHolder,
 });
 
 const onHost = (program: string, ...args: string[]) =>
@@ -225,6 +227,7 @@ it("the published ports of an earlier process stay until the first call", async 
     bridge: "berth0",
     firstAddress: uplinkFirstAddress,
     tunnelUdpPort: 4_789,
+    portHolder: noPortHolder,
   });
   await restarted.ensure(end, signal);
   expect(await outside.probe("tcp", hostAddress, { port: 20_001 })).toBe("red-1:hello");

@@ -3,7 +3,6 @@ import { z } from "zod";
 import { coalesce } from "../../lib/async/coalesce.ts";
 import { SwitchError } from "../../network-driver/ports/switch-port.ts";
 import type { HostPort, Uplink } from "../../network-driver/ports/uplink.ts";
-import { canBind } from "./can-bind.ts";
 import {
   ensureChain,
   interfacePattern,
@@ -12,6 +11,7 @@ import {
   readIpJson,
   runOnHost,
 } from "./packet-filter.ts";
+import { keyOfPort, type PortHolder } from "./port-holder.ts";
 import { listUplinkChains, publishingChain } from "./uplink-chains.ts";
 
 const forwardingFile = "/proc/sys/net/ipv4/ip_forward";
@@ -40,6 +40,7 @@ export interface HostUplinkOptions {
   firstAddress: string;
   /** The UDP port of the tunnel, which no set can publish. */
   tunnelUdpPort: number;
+  portHolder: PortHolder;
 }
 
 /**
@@ -54,16 +55,20 @@ export function createHostUplink({
   bridge,
   firstAddress,
   tunnelUdpPort,
+  portHolder,
 }: HostUplinkOptions): Uplink {
   const subnet = `${firstAddress}/16`;
   let defaultInterfaces: readonly string[] = [];
   let interfaceName: string | undefined;
   let published: readonly HostPort[] | undefined;
   // One run at a time, which reads the newest list. Otherwise an old list could be committed last.
-  const ensurePublished = coalesce(async (signal = new AbortController().signal): Promise<void> => {
-    if (interfaceName === undefined || !published) return;
+  const ensurePublished = coalesce(async (signal = new AbortController().signal) => {
+    if (interfaceName === undefined || !published) return [];
     const allowed = published.filter((one) => !isTunnel(one, tunnelUdpPort));
-    await ensureChain(iptables, publishingChain(bridge, interfaceName, allowed), signal);
+    const taken = await portHolder.hold(allowed);
+    const own = allowed.filter((one) => !taken.has(keyOfPort(one)));
+    await ensureChain(iptables, publishingChain(bridge, interfaceName, own), signal);
+    return allowed.filter((one) => !own.includes(one));
   });
   return {
     firstAddress,
@@ -89,12 +94,12 @@ export function createHostUplink({
     },
     async publish(ports, signal) {
       published = ports;
-      await ensurePublished(signal);
+      return ensurePublished(signal);
     },
     async checkUnused(ports) {
       for (const one of ports) {
         const { protocol, hostPort } = one;
-        if (isTunnel(one, tunnelUdpPort) || !(await canBind(protocol, hostPort)))
+        if (isTunnel(one, tunnelUdpPort) || !(await portHolder.isUnused(one)))
           throw new SwitchError(
             `Host port ${hostPort}/${protocol}: address already in use by another program of the host.`,
           );

@@ -5,6 +5,7 @@ import { createVethLinks } from "../../host-adapters/links/veth-links.ts";
 import { notifyReady } from "../../host-adapters/machine/notify-ready.ts";
 import { createHostUplink } from "../../host-adapters/ovs/host-uplink.ts";
 import { createOvsSwitch } from "../../host-adapters/ovs/ovs-switch.ts";
+import { createPortHolder } from "../../host-adapters/ovs/port-holder.ts";
 import { createTunnelGuard } from "../../host-adapters/ovs/tunnel-guard.ts";
 import { openJsonState } from "../../host-adapters/state-file/json-state.ts";
 import { readHostResolvers } from "../../host-adapters/unbound/host-resolvers.ts";
@@ -107,6 +108,7 @@ function composeUplink(config: NetworkDriverConfig): Uplink | undefined {
     bridge: config.BERTH_NETWORK_BRIDGE,
     firstAddress,
     tunnelUdpPort: config.BERTH_NETWORK_TUNNEL_PORT,
+    portHolder: createPortHolder(),
   });
 }
 

@@ -160,7 +160,9 @@ export class SwitchFlows {
     const ports = this.#listHostPorts(uplink.firstAddress);
     const text = JSON.stringify(ports);
     if (text === this.#published) return;
-    await uplink.publish(ports, signal);
+    const taken = (await uplink.publish(ports, signal)).map(keyOf);
+    if (taken.length > 0)
+      this.#sources.log.warn({ ports: taken }, "other programs of the host have published ports");
     this.#published = text;
   }
 
@@ -172,7 +174,7 @@ export class SwitchFlows {
       if (zone === undefined) continue;
       const address = uplinkAddress(firstAddress, zone);
       for (const { protocol, hostPort } of publishedPorts) {
-        const key = `${protocol}/${hostPort}`;
+        const key = keyOf({ protocol, hostPort });
         if (!ports.has(key)) ports.set(key, { protocol, hostPort, address });
       }
     }
@@ -254,4 +256,8 @@ export class SwitchFlows {
       return [{ ofPort, networkId, mac, addresses, publishedPorts }];
     });
   }
+}
+
+function keyOf({ protocol, hostPort }: Pick<HostPort, "protocol" | "hostPort">): string {
+  return `${protocol}/${hostPort}`;
 }

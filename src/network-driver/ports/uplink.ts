@@ -17,8 +17,11 @@ export interface Uplink {
    * Replaces the ports of the host that lead into networks. Connections of other machines to them
    * reach the bridge with the address of the network as destination. Until the first call, the
    * ports of an earlier process stay. Call `ensure` before. Rejects with SwitchError.
+   *
+   * No other program of the host can listen at a published port. Returns the ports that another
+   * program has, which are not published. Each `ensure` tries them again.
    */
-  publish(ports: readonly HostPort[], signal: AbortSignal): Promise<void>;
+  publish(ports: readonly HostPort[], signal: AbortSignal): Promise<readonly HostPort[]>;
   /** Rejects with SwitchError if a program of the host uses one of these ports. */
   checkUnused(ports: readonly Omit<HostPort, "address">[]): Promise<void>;
 }

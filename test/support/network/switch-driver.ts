@@ -66,7 +66,7 @@ export async function startSwitchDriver({ hasUplink = false } = {}) {
     beforeListLinks: async () => undefined,
     ensureGuard: async () => undefined,
     ensureUplink: async () => undefined,
-    publish: async () => undefined,
+    publish: async () => [],
     checkUnused: async () => undefined,
   };
   await run("ip", ["netns", "add", namespace]);
