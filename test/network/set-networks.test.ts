@@ -114,8 +114,8 @@ describe("a set with attachments", () => {
 
   it("has its published ports in the network of its IPv4 default route only", async () => {
     // The first network of the template has the higher id, and the other one has both families.
-    const [other, first] = [newNetwork(), newNetwork()];
-    expect(first.networkId > other.networkId).toBe(true);
+    const [one, two] = [newNetwork(), newNetwork()];
+    const [other, first] = one.networkId < two.networkId ? [one, two] : [two, one];
     const both = attach(other, 7, {
       interface: "eth1",
       mac: "0a:00:0a:41:00:07",
