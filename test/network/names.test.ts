@@ -306,7 +306,7 @@ describe("names", () => {
   });
 
   it("fail with a reason in the status, while the driver is ready and sets start", async () => {
-    await unit.close();
+    await unit.stop();
     await waitUntil("the status has the failure", async () => {
       expect(await host.status()).toMatchObject({
         isReady: true,

@@ -9,6 +9,8 @@ export interface UnboundUnit {
   /** For the settings of the name server. */
   folder: string;
   findPid(): Promise<number>;
+  /** Ends the server for good. Its files stay, until `close`. */
+  stop(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -30,6 +32,7 @@ export async function startUnboundUnit(namespace: string): Promise<UnboundUnit> 
   return {
     folder,
     findPid: () => waitUntil("unbound runs", () => findPid(config)),
+    stop: () => server.kill(),
     close: async () => {
       await server.kill();
       await rm(parent, { recursive: true, force: true });
