@@ -54,6 +54,6 @@ it("the demo scales a service behind its address, and removes everything", async
   expect(failed).toBeLessThan(Number(requests) / 10);
   const text = lines.join("\n");
   expect(text).toMatch(/\+\d+ ms {2}endpoints: 6 sets/);
-  expect(text).toMatch(/answers "hello from \w+": open it in a browser/);
+  expect(text).toMatch(/answers "hello from [\w-]+": open it in a browser/);
   expect(await listTraces()).toEqual([]);
 });
