@@ -59,6 +59,8 @@ test("a cursor of a database that was restored from an older backup skips no eve
 test("a cursor of an idle restored database continues with its next event", async () => {
   const { cursor } = await read();
   await insertEvent("of the backup", 3_600);
+  // Other transactions can delay the event. A restored database has none of them.
+  expect(await readTexts(cursor, 1)).toEqual(["of the backup"]);
   const former = ofFormerServer(cursor, { xid: "99999999999" });
   let next = (await read(former)).cursor;
   await waitUntil("the stream has caught up", async () => {
