@@ -1,4 +1,3 @@
-import { parseArgs } from "node:util";
 import Docker from "dockerode";
 import { ensureDocker } from "../support/docker/docker.ts";
 import { composeSetEngine } from "../../src/main/compose/set-engine.ts";
@@ -8,6 +7,7 @@ import { UsageReports } from "../../src/agent/reporting/usage-reports.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { measureIdleAgent } from "./bench-services.ts";
 import { startBerthHost } from "./berth-host.ts";
+import { readOptions } from "./read-options.ts";
 
 /**
  * Measures the cost of an agent while 100 sets run and nothing changes. The agent sends usage
@@ -23,17 +23,13 @@ const REPORTS = 20;
 export async function run(
   options: { args?: readonly string[] } = {},
 ): Promise<Record<string, unknown>> {
-  const { values } = parseArgs({
-    args: [...(options.args ?? [])],
-    strict: false,
-    options: { sets: { type: "string" } },
-  });
+  const { sets } = readOptions(options.args, { sets: SETS });
   await ensureDocker();
   const berth = await startBerthHost();
   try {
     const docker = new Docker();
     let reportCpuMs = 0;
-    const idle = await measureIdleAgent(docker, berth, Number(values["sets"] ?? SETS), {
+    const idle = await measureIdleAgent(docker, berth, sets, {
       changes: small,
       meanwhile: async () => {
         reportCpuMs = await measureReport(docker, berth.hostId);

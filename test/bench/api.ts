@@ -1,6 +1,5 @@
 import { fork } from "node:child_process";
 import { once } from "node:events";
-import { parseArgs } from "node:util";
 import { Agent } from "undici";
 import { migrate } from "../../src/db/migrate.ts";
 import { findFreePort } from "../support/servers/child-server.ts";
@@ -21,6 +20,7 @@ import {
 } from "./main-processes.ts";
 import { median } from "./percentile.ts";
 import { serviceBody } from "./placement-phases.ts";
+import { readOptions } from "./read-options.ts";
 
 /**
  * Authenticated reads of services per second, beside Hono alone with the same bodies. Both servers
@@ -54,23 +54,18 @@ interface Rate {
 export async function run(
   options: { args?: readonly string[] } = {},
 ): Promise<Record<string, unknown>> {
-  const { values } = parseArgs({
-    args: [...(options.args ?? [])],
-    strict: false,
-    options: {
-      rounds: { type: "string" },
-      /** Writes a CPU profile of the API into this folder. */
-      profile: { type: "string" },
-    },
+  const { rounds, profile } = readOptions(options.args, {
+    rounds: ROUNDS,
+    /** Writes a CPU profile of the API into this folder. */
+    profile: undefined,
   });
-  const profile = values["profile"];
   const stops: (() => Promise<unknown>)[] = [];
   try {
-    const api = await startApi(stops, typeof profile === "string" ? profile : undefined);
+    const api = await startApi(stops, profile);
     const bodies = await createServices(api, stops);
     const hono = await startBareHono(bodies, stops);
     const paths = Object.keys(bodies).map((name) => `/v1/services/${name}`);
-    return await compare({ api, hono, paths, rounds: Number(values["rounds"] ?? ROUNDS) }, stops);
+    return await compare({ api, hono, paths, rounds }, stops);
   } finally {
     for (const stop of stops.toReversed()) await stop();
   }

@@ -1,5 +1,4 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { parseArgs } from "node:util";
 import { type DurableCluster, type ProcessRole, startDurableCluster } from "./durable-cluster.ts";
 import { createProbeTokens, startAuthProbe } from "./latency-probes.ts";
 import { median, percentile } from "./percentile.ts";
@@ -11,6 +10,7 @@ import {
   untilQuiet,
   untilUsageReported,
 } from "./placement-phases.ts";
+import { readOptions } from "./read-options.ts";
 import { startTransactionSampler } from "./transaction-sampler.ts";
 
 /**
@@ -48,28 +48,23 @@ interface Sizes {
 export async function run(
   options: { args?: readonly string[] } = {},
 ): Promise<Record<string, unknown>> {
-  const { values } = parseArgs({
-    args: [...(options.args ?? [])],
-    strict: false,
-    options: {
-      hosts: { type: "string" },
-      sets: { type: "string" },
-      waiting: { type: "string" },
-      "one-api": { type: "boolean" },
-      /** Writes CPU profiles of the API and the job worker into this folder. */
-      profile: { type: "string" },
-    },
+  const {
+    "one-api": hasOneApi,
+    profile,
+    ...sizes
+  } = readOptions(options.args, {
+    hosts: HOSTS,
+    sets: BIG_SETS,
+    waiting: WAITING_SETS,
+    "one-api": false,
+    /** Writes CPU profiles of the API and the job worker into this folder. */
+    profile: undefined,
   });
-  const sizes = {
-    hosts: Number(values["hosts"] ?? HOSTS),
-    sets: Number(values["sets"] ?? BIG_SETS),
-    waiting: Number(values["waiting"] ?? WAITING_SETS),
-  };
   const cluster = await startDurableCluster({
     hosts: sizes.hosts,
     simulationProcesses: 2,
-    hasOneApi: values["one-api"] === true,
-    profileFolder: typeof values["profile"] === "string" ? values["profile"] : undefined,
+    hasOneApi,
+    profileFolder: profile,
     onProgress: () => undefined,
   });
   try {

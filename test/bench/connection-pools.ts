@@ -1,8 +1,8 @@
-import { parseArgs } from "node:util";
 import postgres from "postgres";
 import { openClientSource } from "../../src/db/postgres/open-client.ts";
 import { ConnectionPool } from "../../src/db/postgres/connection-pool.ts";
 import { startPostgres } from "../support/servers/postgres-server.ts";
+import { readOptions } from "./read-options.ts";
 
 /**
  * Compares Berth's connection pool with the pool of the driver, on one Postgres, side by side.
@@ -31,12 +31,7 @@ interface Side {
 export async function run(options: {
   args: readonly string[];
 }): Promise<Record<string, Record<string, number> | number>> {
-  const { values } = parseArgs({
-    args: [...options.args],
-    strict: false,
-    options: { statements: { type: "string" } },
-  });
-  const statements = Number(values["statements"] ?? 100_000);
+  const { statements } = readOptions(options.args, { statements: 100_000 });
   const server = await startPostgres({ synchronous_commit: "on", fsync: "on" });
   const setUp = postgres(server.url, { max: 1, onnotice: () => undefined });
   await setUp`create table pairs (key int primary key, value int not null)`;

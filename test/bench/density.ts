@@ -1,4 +1,3 @@
-import { parseArgs } from "node:util";
 import Docker from "dockerode";
 import { sendSync, createEmptySync } from "../../src/agent/reporting/send-sync.ts";
 import { UsageReports } from "../../src/agent/reporting/usage-reports.ts";
@@ -8,6 +7,7 @@ import { newId } from "../../src/lib/ids.ts";
 import { silentLog } from "../../src/lib/log.ts";
 import { measureIdleAgent } from "./bench-services.ts";
 import { startBerthHost } from "./berth-host.ts";
+import { readOptions } from "./read-options.ts";
 
 /**
  * An agent with 300 sets of two containers each, which it probes every two seconds. The containers
@@ -24,12 +24,7 @@ const bytesPerContainer = 10 * 2 ** 20;
 export async function run(
   options: { args?: readonly string[] } = {},
 ): Promise<Record<string, unknown>> {
-  const { values } = parseArgs({
-    args: [...(options.args ?? [])],
-    strict: false,
-    options: { sets: { type: "string" } },
-  });
-  const sets = Number(values["sets"] ?? SETS);
+  const { sets } = readOptions(options.args, { sets: SETS });
   const reportCpuMs = await measureReport(sets);
   process.stdout.write(`one report of ${sets} sets: ${reportCpuMs} ms of CPU\n`);
   const berth = await startBerthHost({ isSimulated: true });

@@ -2,7 +2,6 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { parseArgs } from "node:util";
 import postgres from "postgres";
 import { startPostgres } from "../support/servers/postgres-server.ts";
 import { startRedis } from "../support/servers/redis-server.ts";
@@ -14,6 +13,7 @@ import {
   readyLine,
   startMain,
 } from "./main-processes.ts";
+import { readOptions } from "./read-options.ts";
 
 /**
  * Measures an installation in which nothing changes: commits and CPU time of each second. It runs
@@ -27,16 +27,17 @@ const STATEMENTS_MAX = 40;
 export async function run(
   options: { args?: readonly string[] } = {},
 ): Promise<Record<string, unknown>> {
-  const { values } = parseArgs({
-    args: [...(options.args ?? [])],
-    options: {
-      "job-workers": { type: "string", default: "0" },
-      seconds: { type: "string", default: String(MEASURED_SECONDS) },
-      statements: { type: "boolean", default: false },
-    },
+  const {
+    "job-workers": jobWorkers,
+    seconds,
+    statements,
+  } = readOptions(options.args, {
+    "job-workers": 0,
+    seconds: MEASURED_SECONDS,
+    statements: false,
   });
   await buildMain();
-  const preload = values.statements ? { shared_preload_libraries: "pg_stat_statements" } : {};
+  const preload = statements ? { shared_preload_libraries: "pg_stat_statements" } : {};
   const database = await startPostgres(preload);
   const redis = await startRedis();
   const folder = await mkdtemp(path.join(tmpdir(), "berth-idle-"));
@@ -51,16 +52,16 @@ export async function run(
   const children = [startMain("all-in-one", { ...env, ...local })];
   try {
     await Promise.all(children.map((child) => readyLine(child)));
-    for (let number = 0; number < Number(values["job-workers"]); number += 1)
+    for (let number = 0; number < jobWorkers; number += 1)
       children.push(startMain("job-worker", env));
     await Promise.all(children.slice(1).map((child) => readyLine(child)));
     await delay(WARM_UP_SECONDS * 1_000);
-    if (values.statements) await sql`create extension pg_stat_statements`;
+    if (statements) await sql`create extension pg_stat_statements`;
     const pids = children.map(pidOf);
     const before = await readCounters(sql, pids, pidOf(database.process));
-    await delay(Number(values.seconds) * 1_000);
+    await delay(seconds * 1_000);
     const after = await readCounters(sql, pids, pidOf(database.process));
-    if (values.statements) await printStatements(sql, Number(values.seconds));
+    if (statements) await printStatements(sql, seconds);
     const perSecond = (name: keyof Counters): number =>
       (after[name] - before[name]) / ((after.atMs - before.atMs) / 1_000);
     const result = {

@@ -1,9 +1,9 @@
-import { parseArgs } from "node:util";
 import type { HostRule } from "../../src/contracts/network-driver/host-rule.ts";
 import { newId } from "../../src/lib/ids.ts";
 import { sampleRule } from "../support/network/rule-samples.ts";
 import { startSwitchDriver, stateOf } from "../support/network/switch-driver.ts";
 import { median } from "./percentile.ts";
+import { readOptions } from "./read-options.ts";
 
 /**
  * Firewall rules on a host with 100 sets of 10 services, with the real driver and a real Open
@@ -17,28 +17,13 @@ import { median } from "./percentile.ts";
 
 const RULES = 10_000;
 const SERVICES = 10;
+const defaultSizes = { sets: 100, rounds: 5, changes: 20 };
 
 export async function run({ args = [] }: { args?: readonly string[] } = {}) {
-  const { values } = parseArgs({
-    args: [...args],
-    options: { sets: { type: "string" }, rounds: { type: "string" }, changes: { type: "string" } },
-  });
-  return measureRules({
-    sets: Number(values.sets ?? 100),
-    rounds: Number(values.rounds ?? 5),
-    changes: Number(values.changes ?? 20),
-  });
+  return measureRules(readOptions(args, defaultSizes));
 }
 
-export async function measureRules({
-  sets,
-  rounds,
-  changes,
-}: {
-  sets: number;
-  rounds: number;
-  changes: number;
-}) {
+export async function measureRules({ sets, rounds, changes } = defaultSizes) {
   const host = await startSwitchDriver();
   try {
     const members = Array.from({ length: sets }, (_, index) => `10.64.1.${index + 1}`);

@@ -1,4 +1,3 @@
-import { parseArgs } from "node:util";
 import { createFleet, type Fleet } from "../../src/scheduler/placement/fleet.ts";
 import type {
   HostSnapshot,
@@ -10,6 +9,7 @@ import { planPlacements } from "../../src/scheduler/placement/plan.ts";
 import { toConstraints } from "../support/fleet/scheduler-world.ts";
 import { seededRandom } from "../support/seeded-random.ts";
 import { type ArrivalTrace, type FleetTrace, readDlrm, readOpenb } from "./packing-traces.ts";
+import { readOptions } from "./read-options.ts";
 import { type BenchHost, choose, referencePolicies } from "./reference-policies.ts";
 
 /**
@@ -37,23 +37,15 @@ const policy: PlanPolicy = {
 const nothing: Resources = { cpuMillis: 0, memoryBytes: 0, volumeBytes: 0, rootfsBytes: 0 };
 
 export async function run({ args }: { args: readonly string[] }): Promise<Record<string, unknown>> {
-  const { values } = parseArgs({
-    args: [...args],
-    strict: false,
-    options: { nodes: { type: "string" }, pods: { type: "string" } },
-  });
+  const { nodes, pods } = readOptions(args, { nodes: undefined, pods: undefined });
   const arrivals = readDlrm();
-  const fleet = readOpenb({ nodes: textOf(values["nodes"]), pods: textOf(values["pods"]) });
+  const fleet = readOpenb({ nodes, pods });
   const dlrm = compareArrivals(arrivals);
   const openb = compareSaturation(fleet);
   return {
     dlrm: { trace: arrivals.name, ...dlrm },
     openb: { trace: fleet.name, ...openb },
   };
-}
-
-function textOf(value: unknown): string | undefined {
-  return typeof value === "string" ? value : undefined;
 }
 
 function compareArrivals(trace: ArrivalTrace) {

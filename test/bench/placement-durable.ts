@@ -1,5 +1,4 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { parseArgs } from "node:util";
 import { type DurableCluster, postgresSettings, startDurableCluster } from "./durable-cluster.ts";
 import {
   createProbeTokens,
@@ -27,6 +26,7 @@ import {
   untilHostsReady,
   untilQuiet,
 } from "./placement-phases.ts";
+import { readOptions } from "./read-options.ts";
 import { describeStatements } from "./statement-times.ts";
 
 /**
@@ -60,21 +60,20 @@ const PROBE_TOKENS = 6_000;
 export async function run(
   options: { args?: readonly string[] } = {},
 ): Promise<Record<string, unknown>> {
-  const { values } = parseArgs({
-    args: [...(options.args ?? [])],
-    strict: false,
-    options: {
-      hosts: { type: "string" },
-      sets: { type: "string" },
-      services: { type: "string" },
-      fill: { type: "string" },
-      "quiet-seconds": { type: "string" },
-      statements: { type: "boolean" },
-      "one-api": { type: "boolean" },
-    },
+  const {
+    hosts,
+    statements: withStatements,
+    "one-api": hasOneApi,
+    ...sizes
+  } = readOptions(options.args, {
+    hosts: HOSTS,
+    sets: ONE_SERVICE_SETS,
+    services: MANY_SERVICES,
+    fill: FILLED_SETS,
+    "quiet-seconds": QUIET_SECONDS,
+    statements: false,
+    "one-api": false,
   });
-  const hosts = numberOf(values["hosts"], HOSTS);
-  const withStatements = values["statements"] === true;
   say(
     `Postgres: ${Object.entries(postgresSettings)
       .map(([name, value]) => `${name}=${value}`)
@@ -85,7 +84,7 @@ export async function run(
   const cluster = await startDurableCluster({
     hosts,
     simulationProcesses: 2,
-    hasOneApi: values["one-api"] === true,
+    hasOneApi,
     statements: withStatements,
     onProgress: (text) => {
       progress = text;
@@ -97,10 +96,10 @@ export async function run(
     await untilHostsReady(cluster, hosts);
     return await measure(cluster, {
       hosts,
-      sets: numberOf(values["sets"], ONE_SERVICE_SETS),
-      services: numberOf(values["services"], MANY_SERVICES),
-      fill: numberOf(values["fill"], FILLED_SETS),
-      quietSeconds: numberOf(values["quiet-seconds"], QUIET_SECONDS),
+      sets: sizes.sets,
+      services: sizes.services,
+      fill: sizes.fill,
+      quietSeconds: sizes["quiet-seconds"],
       report: async (text) => {
         say(text);
         if (withStatements) say(await describeStatements(cluster));
@@ -175,11 +174,6 @@ async function measure(cluster: DurableCluster, sizes: Sizes): Promise<Record<st
 
 function say(text: string): void {
   process.stdout.write(`${text}\n`);
-}
-
-function numberOf(text: unknown, otherwise: number): number {
-  const value = Number(text);
-  return Number.isInteger(value) && value > 0 ? value : otherwise;
 }
 
 /** Copies a set that no host can take, then deletes it, so that no retry disturbs a measurement. */

@@ -1,6 +1,5 @@
 import { existsSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
-import { parseArgs } from "node:util";
 import Docker from "dockerode";
 import { createFsCgroups } from "../../src/host-adapters/cgroups/fs-cgroups.ts";
 import { type CgroupPlace, readLimits } from "../../src/host-adapters/cgroups/read-cgroup.ts";
@@ -10,6 +9,7 @@ import { containerLimits, setLimits } from "../../src/agent/model/set-limits.ts"
 import type { BerthSet } from "../../src/contracts/api/sets.ts";
 import { baseImage, ensureDocker } from "../support/docker/docker.ts";
 import { type BerthHost, startBerthHost } from "./berth-host.ts";
+import { readOptions } from "./read-options.ts";
 
 /**
  * The time from the API call that resizes a service until the kernel shows the new limits of all
@@ -50,13 +50,7 @@ interface Size {
 export async function run(
   options: { args?: readonly string[] } = {},
 ): Promise<Record<string, unknown>> {
-  const { values } = parseArgs({
-    args: [...(options.args ?? [])],
-    strict: false,
-    options: { sets: { type: "string" }, rounds: { type: "string" } },
-  });
-  const sets = Number(values["sets"] ?? SETS);
-  const rounds = Number(values["rounds"] ?? ROUNDS);
+  const { sets, rounds } = readOptions(options.args, { sets: SETS, rounds: ROUNDS });
   await ensureDocker();
   const docker = new Docker();
   const berth = await startBerthHost();

@@ -1,4 +1,3 @@
-import { parseArgs } from "node:util";
 import Docker from "dockerode";
 import { newId } from "../../src/lib/ids.ts";
 import { baseImage, ensureDocker } from "../support/docker/docker.ts";
@@ -7,6 +6,7 @@ import { waitUntil } from "../support/wait-until.ts";
 import { type BerthHost, startBerthHost } from "./berth-host.ts";
 import { createService, deleteService, measureIdleAgent, median } from "./bench-services.ts";
 import { removeHost } from "../support/docker/docker-host.ts";
+import { readOptions } from "./read-options.ts";
 import { runStraight } from "./straight-docker.ts";
 import { runSwarmService, withSwarm } from "./swarm-service.ts";
 
@@ -43,13 +43,10 @@ interface Peer {
 export async function run(
   options: { args?: readonly string[] } = {},
 ): Promise<Record<string, unknown>> {
-  const { values } = parseArgs({
-    args: [...(options.args ?? [])],
-    strict: false,
-    options: { rounds: { type: "string" }, "many-rounds": { type: "string" } },
+  const { rounds: oneRounds, "many-rounds": manyRounds } = readOptions(options.args, {
+    rounds: ONE_ROUNDS,
+    "many-rounds": MANY_ROUNDS,
   });
-  const oneRounds = numberOf(values["rounds"], ONE_ROUNDS);
-  const manyRounds = numberOf(values["many-rounds"], MANY_ROUNDS);
   await ensureDocker();
   const docker = new Docker();
   const berth = await startBerthHost();
@@ -170,9 +167,4 @@ async function measureSwarm(docker: Docker): Promise<[number, number]> {
     await runSwarmService(docker, { replicas: 1, image: baseImage, command: patientCommand });
     return [await medianOf(20), await medianOf(60)];
   });
-}
-
-function numberOf(text: unknown, otherwise: number): number {
-  const value = Number(text);
-  return Number.isInteger(value) && value > 0 ? value : otherwise;
 }

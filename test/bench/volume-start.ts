@@ -3,7 +3,6 @@ import { once } from "node:events";
 import { mkdtemp } from "node:fs/promises";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import Docker from "dockerode";
 import { composeSetEngine } from "../../src/main/compose/set-engine.ts";
 import { makeFileSystem } from "../../src/host-adapters/volumes/file-systems.ts";
@@ -17,6 +16,7 @@ import { silentLog } from "../../src/lib/log.ts";
 import { ensureBaseImage } from "../support/docker/docker.ts";
 import { localSet } from "../support/agent/local-set.ts";
 import { median, percentile } from "./bench-services.ts";
+import { readOptions } from "./read-options.ts";
 
 /**
  * The time that an LVM volume adds to the start of a set on real Docker. It runs from the order to
@@ -43,9 +43,9 @@ export async function run(
     const machineProgramP50Ms = await programStart();
     return { ...(await runOnTestHost(args)), machineProgramP50Ms };
   }
-  const { values } = parseArgs({ args, strict: false, options: { rounds: { type: "string" } } });
+  const { rounds } = readOptions(args, { rounds: ROUNDS });
   const hostId = newId("host");
-  const starts = await measureStarts(hostId, Number(values["rounds"] ?? ROUNDS));
+  const starts = await measureStarts(hostId, rounds);
   const commandsP50Ms = await measureCommands(hostId);
   const programP50Ms = await programStart();
   for (const [command, tookMs] of Object.entries({ ...commandsP50Ms, nothing: programP50Ms }))
