@@ -24,6 +24,8 @@ WORKERS = 4
 CONNECT_TIMEOUT_SECONDS = 3
 # A connection that waits for this long means that packets were lost for good.
 STALL_SECONDS = 20
+# All connections of a worker. Without it, a server that never answers costs an hour.
+CONNECTIONS_SECONDS_MAX = 300
 DNS_POLL_SECONDS = 0.005
 
 
@@ -56,6 +58,8 @@ def serve_port(port, serve):
 
     def run(connection):
         with connection:
+            # In the kernel: a timeout of Python would cost another system call for each byte.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", STALL_SECONDS, 0))
             try:
                 serve(connection)
             except OSError:
@@ -82,6 +86,12 @@ def connect(address, port, timeout=CONNECT_TIMEOUT_SECONDS):
     return connection
 
 
+def receive_answer(connection):
+    """An end of the connection would count as a fast answer."""
+    if connection.recv(1) != b".":
+        raise OSError("the server closed the connection")
+
+
 def throughput(address, seconds):
     sent, chunk = 0, bytes(BUFFER_BYTES)
     with connect(address, BULK_PORT) as connection:
@@ -89,7 +99,7 @@ def throughput(address, seconds):
         while time.monotonic() - started < seconds:
             sent += connection.send(chunk)
         connection.shutdown(socket.SHUT_WR)
-        connection.recv(1)
+        receive_answer(connection)
         elapsed = time.monotonic() - started
     return {"megabytesPerSecond": sent / elapsed / 1e6}
 
@@ -102,7 +112,7 @@ def latency(address, seconds):
         while time.monotonic() < ends:
             started = time.perf_counter_ns()
             connection.sendall(b".")
-            connection.recv(1)
+            receive_answer(connection)
             all_us.append((time.perf_counter_ns() - started) / 1000)
     all_us.sort()
     return {"p50Us": all_us[len(all_us) // 2], "p99Us": all_us[len(all_us) * 99 // 100]}
@@ -131,13 +141,15 @@ def connections(addresses, count):
 
 def open_connections(addresses, count):
     done, errors = 0, []
+    ends = time.monotonic() + CONNECTIONS_SECONDS_MAX
     for number in range(count):
+        if time.monotonic() > ends:
+            raise TimeoutError(f"{number} of {count} connections in {CONNECTIONS_SECONDS_MAX} s: {errors[:3]}")
         try:
             with connect(addresses[number % len(addresses)], SHORT_PORT) as connection:
                 connection.settimeout(CONNECT_TIMEOUT_SECONDS)
                 connection.sendall(b".")
-                if connection.recv(1) != b".":
-                    raise OSError("the server closed the connection")
+                receive_answer(connection)
             done += 1
         except OSError as error:
             errors.append(str(error))
@@ -159,6 +171,7 @@ def watch_dns(server, name):
             while struct.unpack("!H", reply[:2])[0] != number:
                 reply = client.recv(65535)
         except OSError:
+            time.sleep(DNS_POLL_SECONDS)  # a refused query fails immediately
             continue
         addresses = read_addresses(reply, len(question))
         if addresses != last:

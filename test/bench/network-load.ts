@@ -7,6 +7,9 @@ import { median } from "./percentile.ts";
 
 const program = fileURLToPath(new URL("network-load.py", import.meta.url));
 const python = "/usr/bin/python3";
+const startDeadlineMs = 60_000;
+/** Longer than each measurement with its own deadlines: see network-load.py. */
+const loadDeadlineMs = 600_000;
 
 /** An end of a path: where programs run, and its address. */
 export interface PathEnd {
@@ -37,7 +40,11 @@ export interface ConnectionFigures {
 export async function serveLoad({ enter }: Pick<PathEnd, "enter">): Promise<() => void> {
   const command = ["--pdeathsig", "KILL", "--", "nsenter", ...enter, python, program, "serve"];
   const server = spawn("setpriv", command, { stdio: ["ignore", "pipe", "inherit"] });
-  await once(server.stdout, "data");
+  const failed = once(server, "exit").then(() => {
+    throw new Error("the server of the load ended");
+  });
+  const deadline = AbortSignal.timeout(startDeadlineMs);
+  await Promise.race([once(server.stdout, "data", { signal: deadline }), failed]);
   return () => void server.kill("SIGKILL");
 }
 
@@ -81,7 +88,8 @@ export function openConnections(
 }
 
 async function runLoad<T>({ enter }: PathEnd, args: readonly string[]): Promise<T> {
-  const { stdout } = await promisify(execFile)("nsenter", [...enter, python, program, ...args]);
+  const command = [...enter, python, program, ...args];
+  const { stdout } = await promisify(execFile)("nsenter", command, { timeout: loadDeadlineMs });
   return JSON.parse(stdout) as T;
 }
 
