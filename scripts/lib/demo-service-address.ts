@@ -57,9 +57,10 @@ export async function openServiceAddress(
   };
   const forwarder = await view.forward(() => view.listSets()[0], address);
   const url = `http://${describePort(forwarder)}/`;
-  const requests = await view.startRequests(client, address);
   screen.good(`the service has the address ${address} in the network default`);
   screen.good(`${url} answers "${await untilPage(forwarder)}": open it in a browser`);
+  // Nothing answers at the address before a set other than the client is ready.
+  const requests = await view.startRequests(client, address);
   screen.line(
     `this machine has no route to the network, so the demo forwards that port to ${address}`,
   );

@@ -11,6 +11,8 @@ const busybox = "/bin/busybox";
 export const WEB_PORT = 8080;
 const PAGE_TIMEOUT_SECONDS = "0.4";
 const REQUEST_PAUSE_SECONDS = "0.05";
+/** Long for a busy machine. A connection to a deleted set fails nevertheless. */
+const REQUEST_TIMEOUT_SECONDS = 5;
 
 /**
  * The view from inside of the sets' network. The machine has no route to it, so programs of the
@@ -104,7 +106,7 @@ export class Requests {
 
   constructor(pid: number, address: string) {
     // The `wget` of a static BusyBox crashes where it looks up names.
-    const send = `printf 'GET / HTTP/1.0\\r\\n\\r\\n' | ${busybox} nc -w 1 ${address} ${WEB_PORT}`;
+    const send = `printf 'GET / HTTP/1.0\\r\\n\\r\\n' | ${busybox} nc -w ${REQUEST_TIMEOUT_SECONDS} ${address} ${WEB_PORT}`;
     const once = `page=$(${send} | tail -n 1); echo "\${page:-failed}"`;
     const script = `while :; do ${once}; ${busybox} sleep ${REQUEST_PAUSE_SECONDS}; done`;
     const command = [

@@ -49,9 +49,8 @@ it("the demo scales a service behind its address, and removes everything", async
   expect(code).toBe(0);
   // The client is one of the six sets.
   expect(result["setsBehindAddress"]).toBeGreaterThan(1);
-  const [requests, failed] = [result["serviceRequests"], result["serviceRequestsFailed"]];
-  // A set serves for two seconds after its stop signal. A busy machine may change its flows later.
-  expect(failed).toBeLessThan(Number(requests) / 10);
+  expect(result["serviceRequests"]).toBeGreaterThan(20);
+  expect(result["serviceRequestsFailed"]).toBe(0);
   const text = lines.join("\n");
   expect(text).toMatch(/\+\d+ ms {2}endpoints: 6 sets/);
   expect(text).toMatch(/answers "hello from [\w-]+": open it in a browser/);
