@@ -1,29 +1,29 @@
-import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
-import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { setCommandRunner } from "../../src/host-adapters/exec.ts";
-import { noPortHolder } from "../support/network/no-port-holder.ts";
-import { createHostUplink } from "../../src/host-adapters/ovs/host-uplink.ts";
 import { nameServerAddress } from "../../src/network-driver/flows/compile-flows.ts";
-import { GATEWAY_MAC, UPLINK_MAC } from "../../src/network-driver/flows/flow.ts";
+import { GATEWAY_MAC } from "../../src/network-driver/flows/flow.ts";
 import { startDnsClient } from "../support/network/dns-client.ts";
 import { startResolver } from "../support/network/unbound-unit.ts";
 import { createNamespaceRunner } from "../support/network/namespace-runner.ts";
 import { sampleRule } from "../support/network/rule-samples.ts";
-import { type FakeSet, startFakeSet } from "../support/ovs/fake-set.ts";
+import type { FakeSet } from "../support/ovs/fake-set.ts";
 import { udpFrame } from "../support/ovs/frames.ts";
 import {
-  datapath,
+  addNeighbor,
+  addUplink,
+  createTestUplink,
+  runInNamespace,
+  uplinkEnd,
+} from "../support/ovs/host-routing.ts";
+import {
   gateway,
   TestHosts,
   type TestNetwork,
   type TestSet,
   uplinkFirstAddress,
-  uplinkPort,
 } from "../support/ovs/test-hosts.ts";
 
-const run = promisify(execFile);
 const { signal } = new AbortController();
 const red: TestNetwork = { networkId: "red", vni: 4097 };
 const blue: TestNetwork = { networkId: "blue", vni: 4098 };
@@ -36,11 +36,6 @@ const serviceAddress = "10.64.1.1";
 /** A container on Docker's bridge. */
 const bridgedAddress = "172.17.0.9";
 const nameServer = nameServerAddress(uplinkFirstAddress);
-const end = {
-  interfaceName: "bu-host",
-  gatewayMac: GATEWAY_MAC,
-  nameServerAddress: nameServer,
-};
 
 /** A host with sets of two networks with equal addresses, and with interfaces to others. */
 let hosts: TestHosts;
@@ -49,34 +44,10 @@ let red3: TestSet;
 let blue1: TestSet;
 let outside: FakeSet;
 let bridged: FakeSet;
-const uplink = createHostUplink({
-  bridge: "berth0",
-  firstAddress: uplinkFirstAddress,
-  tunnelUdpPort: 4_789,
-  portHolder: noPortHolder,
-});
+const uplink = createTestUplink();
 
 const onHost = (program: string, ...args: string[]) =>
-  run("ip", ["netns", "exec", hosts.first.namespace, program, ...args]);
-
-/** Another machine or container beside the host, without a route to any set. */
-async function addNeighbor(name: string, address: string, hostSide: string): Promise<FakeSet> {
-  const hostNamespace = hosts.first.namespace;
-  const neighbor = await startFakeSet({
-    name,
-    namespace: `${hostNamespace}-${name}`,
-    hostNamespace,
-    hostEnd: name,
-    mac: `0a:00:00:00:01:${String(name.length).padStart(2, "0")}`,
-    addresses: [`${address}/24`],
-    mtu: 1_500,
-    disablesChecksumOffload: false,
-  });
-  // The support code closes the host's end for sets. This one is an interface of the host.
-  await onHost("sysctl", "-qw", `net.ipv4.conf.${name}.arp_ignore=0`);
-  await onHost("ip", "address", "add", `${hostSide}/24`, "dev", name);
-  return neighbor;
-}
+  runInNamespace(hosts.first.namespace, program, ...args);
 
 beforeAll(async () => {
   hosts = await TestHosts.start();
@@ -87,18 +58,15 @@ beforeAll(async () => {
   const members = [red2, red3].map(({ ipv4 }) => ({ addresses: [ipv4], isEndpoint: true }));
   const service = { serviceId: "svc_red", addresses: [serviceAddress], members };
   hosts.services.set(red.vni, [service]);
-  outside = await addNeighbor("wan", outsideAddress, hostAddress);
-  bridged = await addNeighbor("docker0", bridgedAddress, "172.17.0.1");
+  const { namespace } = hosts.first;
+  const wan = { name: "wan", address: outsideAddress, hostSide: hostAddress };
+  const docker0 = { name: "docker0", address: bridgedAddress, hostSide: "172.17.0.1" };
+  outside = await addNeighbor(namespace, wan);
+  bridged = await addNeighbor(namespace, docker0);
   await onHost("ip", "route", "add", "default", "via", outsideAddress);
-  await onHost("sysctl", "-qw", "net.ipv4.ip_forward=1");
-  const peer = ["peer", "name", end.interfaceName, "address", UPLINK_MAC];
-  await onHost("ip", "link", "add", uplinkPort, "up", "type", "veth", ...peer);
-  if (datapath === "netdev") await onHost("ethtool", "-K", end.interfaceName, "tx", "off");
-  await hosts.first.switchPort.addPort({ name: uplinkPort, externalIds: {} }, signal);
-  for (const set of [red1, red3, blue1])
-    await set.run("ip", "route", "add", "default", "via", gateway);
+  await addUplink(hosts.first, [red1, red3, blue1]);
   setCommandRunner(createNamespaceRunner(hosts.first.namespace));
-  await uplink.ensure(end, signal);
+  await uplink.ensure(uplinkEnd, signal);
   await hosts.apply();
 });
 afterAll(async () => {
@@ -174,7 +142,7 @@ describe("sets", () => {
   it("keep open connections while flows and rules are applied again", async () => {
     const send = await red1.connect(outsideAddress);
     expect(await send("before")).toBe("wan:before");
-    await uplink.ensure(end, signal);
+    await uplink.ensure(uplinkEnd, signal);
     await hosts.apply();
     expect(await send("after")).toBe("wan:after");
   });
@@ -208,7 +176,7 @@ describe("sets do not reach", () => {
 
   it("other networks of the host, which a default route with a higher metric leads to", async () => {
     await onHost("ip", "route", "add", "default", "via", bridgedAddress, "metric", "500");
-    await uplink.ensure(end, signal);
+    await uplink.ensure(uplinkEnd, signal);
     await expectSilence(bridgedAddress);
     await onHost("ip", "route", "delete", "default", "via", bridgedAddress);
   });
@@ -266,7 +234,7 @@ describe("DNS queries", () => {
   };
 
   it("occupy no tracked connection of the host", async () => {
-    await uplink.ensure(end, signal);
+    await uplink.ensure(uplinkEnd, signal);
     const resolver = await startResolver(hosts.first.namespace, nameServer, []);
     const countTracked = async () =>
       Number((await onHost("sysctl", "-n", "net.netfilter.nf_conntrack_count")).stdout);
@@ -277,7 +245,7 @@ describe("DNS queries", () => {
   });
 
   it("beyond the share of a network are dropped, and those of others answered", async () => {
-    await uplink.ensure(end, signal);
+    await uplink.ensure(uplinkEnd, signal);
     const inHost = hosts.first.namespace;
     const resolver = await startResolver(inHost, nameServer, ["web.test. 60 IN A 10.64.9.9"]);
     const client = startDnsClient(["ip", "netns", "exec", `${inHost}-n4098i1`]);
@@ -340,8 +308,8 @@ it("operators deny more in the chain DOCKER-USER, even if it exists later", asyn
   await onHost("iptables", "-F", "FORWARD");
   await onHost("iptables", "-A", "FORWARD", "-j", "DOCKER-USER");
   await onHost("iptables", "-A", "FORWARD", "-j", "REJECT");
-  await uplink.ensure(end, signal);
-  await uplink.ensure(end, signal);
+  await uplink.ensure(uplinkEnd, signal);
+  await uplink.ensure(uplinkEnd, signal);
   const { stdout } = await onHost("iptables", "-S", "FORWARD");
   expect(stdout.match(/DOCKER-USER|BERTH-FWD-berth0|REJECT/g)).toEqual([
     "DOCKER-USER",
@@ -372,7 +340,16 @@ it("a network has at most its share of the host's connections", async () => {
   const maximum = Number(await readFile("/proc/sys/net/netfilter/nf_conntrack_max", "utf8"));
   expect(stdout).toContain(`--connlimit-above ${Math.floor(maximum / 16)} `);
   // With a limit of two, the third connection gets no answer.
-  const rule = ["-i", end.interfaceName, "-m", "conntrack", "--ctstate", "NEW", "-m", "connlimit"];
+  const rule = [
+    "-i",
+    uplinkEnd.interfaceName,
+    "-m",
+    "conntrack",
+    "--ctstate",
+    "NEW",
+    "-m",
+    "connlimit",
+  ];
   const limit = ["--connlimit-above", "2", "--connlimit-mask", "32", "--connlimit-saddr"];
   await onHost("conntrack", "-F").catch(() => undefined);
   await onHost(
@@ -391,7 +368,7 @@ it("a network has at most its share of the host's connections", async () => {
   );
   const answers = await Promise.all(probes);
   expect(answers.filter((answer) => answer.startsWith("error: ")).length).toBeGreaterThan(0);
-  await uplink.ensure(end, signal);
+  await uplink.ensure(uplinkEnd, signal);
   expect(await blue1.probe("tcp", outsideAddress)).toBe("wan:hello");
 });
 
@@ -400,37 +377,39 @@ it("a default route over several interfaces, and one without any, are accepted",
   const hops = ["nexthop", "via", outsideAddress, "nexthop", "via", bridgedAddress];
   await onHost("ip", "route", "add", "default", "metric", "10", ...hops);
   await onHost("ip", "route", "add", "unreachable", "default", "metric", "20");
-  await uplink.ensure(end, signal);
+  await uplink.ensure(uplinkEnd, signal);
   const { stdout } = await onHost("iptables", "-S", "BERTH-FWD-berth0");
   for (const name of ["wan", "docker0"]) expect(stdout).toContain(`-o ${name} -j ACCEPT`);
   await onHost("ip", "route", "delete", "default", "metric", "10");
   // For a moment there is no default route: the last one applies.
-  await uplink.ensure(end, signal);
+  await uplink.ensure(uplinkEnd, signal);
   await onHost("ip", "route", "delete", "unreachable", "default");
   await onHost("ip", "route", "add", "default", "via", outsideAddress);
-  await uplink.ensure(end, signal);
+  await uplink.ensure(uplinkEnd, signal);
   expect(await red1.probe("tcp", outsideAddress)).toBe("wan:hello");
 });
 
 it("a route that contains the addresses of the uplink is refused, and an old route is removed", async () => {
   await onHost("ip", "route", "add", "198.18.0.0/15", "dev", "wan");
-  await expect(uplink.ensure(end, signal)).rejects.toThrow("a route to 198.18.0.0/15 on wan.");
+  await expect(uplink.ensure(uplinkEnd, signal)).rejects.toThrow(
+    "a route to 198.18.0.0/15 on wan.",
+  );
   await onHost("ip", "route", "delete", "198.18.0.0/15", "dev", "wan");
   // A VPN that carries all packets has such a route.
   await onHost("ip", "route", "add", "128.0.0.0/1", "dev", "wan");
-  await uplink.ensure(end, signal);
+  await uplink.ensure(uplinkEnd, signal);
   await onHost("ip", "route", "delete", "128.0.0.0/1", "dev", "wan");
-  await onHost("ip", "route", "add", "10.200.0.0/16", "dev", end.interfaceName);
-  await uplink.ensure(end, signal);
-  const { stdout } = await onHost("ip", "route", "show", "dev", end.interfaceName);
+  await onHost("ip", "route", "add", "10.200.0.0/16", "dev", uplinkEnd.interfaceName);
+  await uplink.ensure(uplinkEnd, signal);
+  const { stdout } = await onHost("ip", "route", "show", "dev", uplinkEnd.interfaceName);
   expect(stdout.trim().split("\n")).toHaveLength(1);
 });
 
 it("another route to the addresses of the uplink is refused", async () => {
   await onHost("ip", "route", "add", "198.19.4.0/24", "dev", "wan");
-  await expect(uplink.ensure(end, signal)).rejects.toThrow(
+  await expect(uplink.ensure(uplinkEnd, signal)).rejects.toThrow(
     "The host has a route to 198.19.4.0/24 on wan.",
   );
   await onHost("ip", "route", "delete", "198.19.4.0/24", "dev", "wan");
-  await uplink.ensure(end, signal);
+  await uplink.ensure(uplinkEnd, signal);
 });

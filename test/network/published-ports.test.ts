@@ -1,40 +1,33 @@
-import { execFile } from "node:child_process";
-import { promisify } from "node:util";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { setCommandRunner } from "../../src/host-adapters/exec.ts";
-import { noPortHolder } from "../support/network/no-port-holder.ts";
 import type { HostRule } from "../../src/contracts/network-driver/host-rule.ts";
-import { createHostUplink } from "../../src/host-adapters/ovs/host-uplink.ts";
 import { assignConntrackZones } from "../../src/network-driver/flows/assign-conntrack-zones.ts";
-import { nameServerAddress, uplinkAddress } from "../../src/network-driver/flows/compile-flows.ts";
-import { GATEWAY_MAC, UPLINK_MAC } from "../../src/network-driver/flows/flow.ts";
+import { uplinkAddress } from "../../src/network-driver/flows/compile-flows.ts";
 import { createNamespaceRunner } from "../support/network/namespace-runner.ts";
 import { sampleRule } from "../support/network/rule-samples.ts";
-import { type FakeSet, startFakeSet } from "../support/ovs/fake-set.ts";
+import type { FakeSet } from "../support/ovs/fake-set.ts";
 import {
-  datapath,
-  gateway,
+  addNeighbor,
+  addUplink,
+  createTestUplink,
+  runInNamespace,
+  uplinkEnd,
+} from "../support/ovs/host-routing.ts";
+import {
   TestHosts,
   type TestNetwork,
   type TestSet,
   uplinkFirstAddress,
-  uplinkPort,
 } from "../support/ovs/test-hosts.ts";
 
 /** Other machines reach sets of networks with equal addresses at ports of their host. */
 
-const run = promisify(execFile);
 const { signal } = new AbortController();
 const red: TestNetwork = { networkId: "red", vni: 4097 };
 const blue: TestNetwork = { networkId: "blue", vni: 4098 };
 const silenceMs = 1_000;
 const hostAddress = "203.0.113.1";
 const otherHostAddress = "198.51.100.1";
-const end = {
-  interfaceName: "bu-host",
-  gatewayMac: GATEWAY_MAC,
-  nameServerAddress: nameServerAddress(uplinkFirstAddress),
-};
 
 let hosts: TestHosts;
 let red1: TestSet;
@@ -42,32 +35,10 @@ let blue1: TestSet;
 /** Machines beside the host: by its default route, and on another interface. */
 let outside: FakeSet;
 let beside: FakeSet;
-const uplink = createHostUplink({
-  bridge: "berth0",
-  firstAddress: uplinkFirstAddress,
-  tunnelUdpPort: 4_789,
-  portHolder: noPortHolder,
-});
+const uplink = createTestUplink();
 
 const onHost = (program: string, ...args: string[]) =>
-  run("ip", ["netns", "exec", hosts.first.namespace, program, ...args]);
-
-async function addNeighbor(name: string, address: string, hostSide: string): Promise<FakeSet> {
-  const hostNamespace = hosts.first.namespace;
-  const neighbor = await startFakeSet({
-    name,
-    namespace: `${hostNamespace}-${name}`,
-    hostNamespace,
-    hostEnd: name,
-    mac: `0a:00:00:00:01:${String(name.length).padStart(2, "0")}`,
-    addresses: [`${address}/24`],
-    mtu: 1_500,
-    disablesChecksumOffload: false,
-  });
-  await onHost("sysctl", "-qw", `net.ipv4.conf.${name}.arp_ignore=0`);
-  await onHost("ip", "address", "add", `${hostSide}/24`, "dev", name);
-  return neighbor;
-}
+  runInNamespace(hosts.first.namespace, program, ...args);
 
 /** Applies the ports of all sets of the first host, as the driver does. */
 async function publish(): Promise<void> {
@@ -87,18 +58,16 @@ beforeAll(async () => {
   red1 = await hosts.addSet(hosts.first, red, 1);
   blue1 = await hosts.addSet(hosts.first, blue, 1);
   await hosts.addSet(hosts.second, red, 2);
-  outside = await addNeighbor("wan", "203.0.113.9", hostAddress);
-  beside = await addNeighbor("other", "198.51.100.9", otherHostAddress);
+  const { namespace } = hosts.first;
+  const wan = { name: "wan", address: "203.0.113.9", hostSide: hostAddress };
+  const other = { name: "other", address: "198.51.100.9", hostSide: otherHostAddress };
+  outside = await addNeighbor(namespace, wan);
+  beside = await addNeighbor(namespace, other);
   await onHost("ip", "route", "add", "default", "via", "203.0.113.9");
-  await onHost("sysctl", "-qw", "net.ipv4.ip_forward=1");
   await onHost("iptables", "-P", "FORWARD", "DROP");
-  const peer = ["peer", "name", end.interfaceName, "address", UPLINK_MAC];
-  await onHost("ip", "link", "add", uplinkPort, "up", "type", "veth", ...peer);
-  if (datapath === "netdev") await onHost("ethtool", "-K", end.interfaceName, "tx", "off");
-  await hosts.first.switchPort.addPort({ name: uplinkPort, externalIds: {} }, signal);
-  for (const set of [red1, blue1]) await set.run("ip", "route", "add", "default", "via", gateway);
+  await addUplink(hosts.first, [red1, blue1]);
   setCommandRunner(createNamespaceRunner(hosts.first.namespace));
-  await uplink.ensure(end, signal);
+  await uplink.ensure(uplinkEnd, signal);
 });
 beforeEach(async () => {
   red1.publishedPorts = [
@@ -133,8 +102,11 @@ describe("other machines", () => {
   it("have their own address at the set, and exchange more than a packet holds", async () => {
     red1.received.length = 0;
     await outside.probe("udp", hostAddress, { port: 20_002, text: "who am I" });
-    const frame = red1.received.find((each) => each.includes("who am I"));
-    expect([...(frame?.subarray(26, 30) ?? [])].join(".")).toBe("203.0.113.9");
+    const findSource = () => {
+      const frame = red1.received.find((each) => each.includes("who am I"));
+      return [...(frame?.subarray(26, 30) ?? [])].join(".");
+    };
+    await expect.poll(findSource).toBe("203.0.113.9");
     const text = "0123456789".repeat(30_000);
     expect(await outside.probe("tcp", hostAddress, { port: 20_001, text })).toBe(`red-1:${text}`);
   });
@@ -193,7 +165,7 @@ it("open connections continue while ports change, and a port can move to another
   expect(await send("before")).toBe("red-1:before");
   blue1.publishedPorts = [];
   await publish();
-  await uplink.ensure(end, signal);
+  await uplink.ensure(uplinkEnd, signal);
   expect(await send("after")).toBe("red-1:after");
   const port = 20_002;
   expect(await outside.probe("tcp", hostAddress, { ...silence, port })).toMatch(/^error/);
@@ -223,16 +195,11 @@ it("the port of the tunnel is never published", async () => {
 });
 
 it("the published ports of an earlier process stay until the first call", async () => {
-  const restarted = createHostUplink({
-    bridge: "berth0",
-    firstAddress: uplinkFirstAddress,
-    tunnelUdpPort: 4_789,
-    portHolder: noPortHolder,
-  });
-  await restarted.ensure(end, signal);
+  const restarted = createTestUplink();
+  await restarted.ensure(uplinkEnd, signal);
   expect(await outside.probe("tcp", hostAddress, { port: 20_001 })).toBe("red-1:hello");
   // Another program has removed all rules.
   await onHost("iptables", "-t", "nat", "-F");
-  await uplink.ensure(end, signal);
+  await uplink.ensure(uplinkEnd, signal);
   expect(await outside.probe("tcp", hostAddress, { port: 20_001 })).toBe("red-1:hello");
 });
