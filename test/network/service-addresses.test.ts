@@ -1,4 +1,3 @@
-import { readFile } from "node:fs/promises";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { assignConntrackZones } from "../../src/network-driver/flows/assign-conntrack-zones.ts";
 import { SERVICE_MAC } from "../../src/contracts/common/mac-address.ts";
@@ -230,54 +229,5 @@ it("no connection fails while the endpoints change", async () => {
   for (const stop of loads) {
     const answers = await stop();
     expect(Object.keys(answers).toSorted()).toEqual(all.map(({ name }) => name));
-  }
-});
-
-/** The CPU time that the switches of both hosts have used. */
-async function readSwitchCpuMs(): Promise<number> {
-  let ticks = 0;
-  for (const { ovs } of [hosts.first, hosts.second]) {
-    const pid = (await readFile(`${ovs.runFolder}/ovs-vswitchd.pid`, "utf8")).trim();
-    const fields = (await readFile(`/proc/${pid}/stat`, "utf8")).split(") ")[1]?.split(" ") ?? [];
-    ticks += Number(fields[11]) + Number(fields[12]);
-  }
-  return ticks * 10;
-}
-
-it("reports connections per second, directly and through the service address", async () => {
-  const measure = async (web: TestSet, address: string) => {
-    const startedAtMs = performance.now();
-    const cpuMs = await readSwitchCpuMs();
-    const stop = await client1.startLoad("tcp", address);
-    await new Promise((resolve) => setTimeout(resolve, 800));
-    const answers = await stop();
-    expect(Object.keys(answers)).toEqual([web.name]);
-    const count = answers[web.name] ?? 0;
-    const elapsedMs = performance.now() - startedAtMs;
-    return { count, elapsedMs, cpuMs: (await readSwitchCpuMs()) - cpuMs };
-  };
-  for (const [place, web] of [
-    ["one host", web3],
-    ["two hosts", web4],
-  ] as const) {
-    await serve([web]);
-    const report = [];
-    for (const address of [web.ipv4, ipv4]) {
-      const total = { count: 0, elapsedMs: 0, cpuMs: 0 };
-      report.push({ address, total });
-    }
-    for (let round = 0; round < 4; round += 1)
-      for (const { address, total } of report) {
-        const { count, elapsedMs, cpuMs } = await measure(web, address);
-        total.count += count;
-        total.elapsedMs += elapsedMs;
-        total.cpuMs += cpuMs;
-      }
-    const [direct, service] = report.map(({ total: { count, elapsedMs, cpuMs } }) => ({
-      perSecond: Math.round((1_000 * count) / elapsedMs),
-      switchCpuMicros: Math.round((1_000 * cpuMs) / count),
-    }));
-    console.log(`service address, ${place}: ${JSON.stringify({ direct, service })}`);
-    expect(service?.perSecond).toBeGreaterThan(0);
   }
 });
