@@ -3,6 +3,7 @@ import { mkdir, rm } from "node:fs/promises";
 import path from "node:path";
 import { promisify } from "node:util";
 import { createLinkNames } from "../../src/network-driver/model/link-names.ts";
+import { removeFilterChains } from "../../test/support/network/filter-chains.ts";
 import { type PrivateOvs, startPrivateOvs } from "../../test/support/ovs/private-ovs.ts";
 import { type MainProcess, startMain } from "../../test/support/servers/main-process.ts";
 
@@ -15,7 +16,6 @@ const linkPrefix = "bd";
 const outboundSubnet = "198.18.0.0/16";
 /** No tunnel leads to this port, because the demo has one host. */
 const tunnelUdpPort = "47890";
-const tables = ["raw", "mangle", "nat", "filter"] as const;
 
 /**
  * The network of the demo's host: an Open vSwitch and a network driver of its own. The machine may
@@ -71,8 +71,7 @@ export class DemoNetwork {
     const { routingEnd } = createLinkNames(linkPrefix).uplink;
     for (const name of [routingEnd, bridge])
       await run("ip", ["link", "delete", name]).catch(() => undefined); // usually it is removed
-    for (const program of ["/usr/sbin/iptables", "/usr/sbin/ip6tables"])
-      for (const table of tables) await removeChains(program, table);
+    await removeFilterChains(bridge);
   }
 
   /** Removes networks that the agent has not, because the demo has ended early. */
@@ -82,19 +81,4 @@ export class DemoNetwork {
     const ids = stdout.split("\n").filter((id) => id !== "");
     if (ids.length > 0) await run("docker", ["network", "rm", ...ids]);
   }
-}
-
-/** Removes the driver's chains from a table, and the rules that jump to them. */
-async function removeChains(program: string, table: string): Promise<void> {
-  const change = (...args: string[]) => run(program, ["-w", "10", "-t", table, ...args]);
-  const listed = await change("-S").catch(() => ({ stdout: "" })); // a kernel without this table
-  const rules = listed.stdout.split("\n").map((line) => line.split(" "));
-  const isOwn = (chain = "") => chain.startsWith("BERTH-") && chain.endsWith(bridge);
-  const own = rules.flatMap(([command, chain = ""]) =>
-    command === "-N" && isOwn(chain) ? [chain] : [],
-  );
-  for (const [command, chain = "", ...rule] of rules)
-    if (command === "-A" && !isOwn(chain) && isOwn(rule.at(-1))) await change("-D", chain, ...rule);
-  for (const chain of own) await change("-F", chain);
-  for (const chain of own) await change("-X", chain);
 }

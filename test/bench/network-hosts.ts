@@ -16,6 +16,7 @@ import { localSet } from "../support/agent/local-set.ts";
 import { removeHost } from "../support/docker/docker-host.ts";
 import { type DriverHost, startDriverHost } from "../support/network/driver-host.ts";
 import { networkBasics } from "../support/network/host-network.ts";
+import { addNamespace } from "../support/network/machine-traces.ts";
 import { startUnboundUnit } from "../support/network/unbound-unit.ts";
 
 const run = promisify(execFile);
@@ -60,7 +61,7 @@ export async function startNetworkHosts(): Promise<NetworkHosts> {
   try {
     const namespaces = ["first", "second"].map((name) => `berth-${process.pid}-${name}`);
     for (const namespace of namespaces) {
-      await run("ip", ["netns", "add", namespace]);
+      await addNamespace(namespace);
       closing.push(() => run("ip", ["netns", "delete", namespace]));
     }
     await linkNamespaces(namespaces, "uplink");

@@ -1,5 +1,6 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
+import { addNamespace } from "../support/network/machine-traces.ts";
 import {
   applyNetwork,
   linkNamespaces,
@@ -198,7 +199,7 @@ async function addEnd(end: {
   hasOffload: boolean;
 }): Promise<PathEnd> {
   const { host, namespace, hostEnd, address } = end;
-  await run("ip", ["netns", "add", namespace]);
+  await addNamespace(namespace);
   const peer = ["peer", "name", "eth0", "netns", namespace];
   await inNamespace(host, "ip", "link", "add", hostEnd, "type", "veth", ...peer);
   await inNamespace(host, "ip", "link", "set", hostEnd, "up");

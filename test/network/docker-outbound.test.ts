@@ -11,32 +11,24 @@ import {
   shell,
   startDriverHost,
 } from "../support/network/driver-host.ts";
-import { type FakeSet, startFakeSet } from "../support/ovs/fake-set.ts";
+import { addNamespace } from "../support/network/machine-traces.ts";
+import type { FakeSet } from "../support/ovs/fake-set.ts";
+import { addNeighbor, runInNamespace } from "../support/ovs/host-routing.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
 const run = promisify(execFile);
 const namespace = `berth-out-${randomBytes(3).toString("hex")}`;
 const outsideAddress = "203.0.113.9";
-const onHost = (...command: string[]) => run("ip", ["netns", "exec", namespace, ...command]);
+const onHost = (program: string, ...args: string[]) => runInNamespace(namespace, program, ...args);
 let host: DriverHost;
 let outside: FakeSet;
 
 /** A host with Docker, Open vSwitch and the driver, whose default route leads to one machine. */
 beforeAll(async () => {
-  await run("ip", ["netns", "add", namespace]);
+  await addNamespace(namespace);
   await onHost("ip", "link", "set", "lo", "up");
-  outside = await startFakeSet({
-    name: "wan",
-    namespace: `${namespace}-wan`,
-    hostNamespace: namespace,
-    hostEnd: "wan",
-    mac: "0a:00:00:00:01:01",
-    addresses: [`${outsideAddress}/24`],
-    mtu: 1_500,
-    disablesChecksumOffload: false,
-  });
-  await onHost("sysctl", "-qw", "net.ipv4.conf.wan.arp_ignore=0");
-  await onHost("ip", "address", "add", "203.0.113.1/24", "dev", "wan");
+  const wan = { name: "wan", address: outsideAddress, hostSide: "203.0.113.1" };
+  outside = await addNeighbor(namespace, wan);
   await onHost("ip", "route", "add", "default", "via", outsideAddress);
   host = await startDriverHost(undefined, { namespace, outboundSubnet: "198.19.0.0/16" });
 });

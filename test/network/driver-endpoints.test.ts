@@ -19,6 +19,7 @@ import {
 } from "../../src/network-driver/network-driver.ts";
 import type { LinkPort } from "../../src/network-driver/ports/link-port.ts";
 import type { SwitchPort } from "../../src/network-driver/ports/switch-port.ts";
+import { addNamespace, noteTraces } from "../support/network/machine-traces.ts";
 import { waitUntil } from "../support/wait-until.ts";
 import { type PrivateOvs, startPrivateOvs } from "../support/ovs/private-ovs.ts";
 
@@ -43,7 +44,8 @@ describe("an endpoint of the driver", () => {
   let used: string[] = [];
 
   beforeAll(async () => {
-    await run("ip", ["netns", "add", namespace]);
+    noteTraces({ bridge }, { linkPrefix });
+    await addNamespace(namespace);
     ovs = await startPrivateOvs();
     links = createVethLinks({ disablesChecksumOffload: true });
     switchPort = createOvsSwitch({ bridge, datapath: "netdev", runFolder: ovs.runFolder });

@@ -15,6 +15,7 @@ import { removeHost } from "../support/docker/docker-host.ts";
 import { type DnsClient, type DnsQuery, startDnsClient } from "../support/network/dns-client.ts";
 import { type DriverHost, shell, startDriverHost } from "../support/network/driver-host.ts";
 import { networkBasics } from "../support/network/host-network.ts";
+import { addNamespace } from "../support/network/machine-traces.ts";
 import {
   startResolver,
   startUnboundUnit,
@@ -43,7 +44,7 @@ let host: DriverHost;
 let version = 0;
 
 beforeAll(async () => {
-  await run("ip", ["netns", "add", namespace]);
+  await addNamespace(namespace);
   await run("ip", ["-n", namespace, "link", "set", "lo", "up"]);
   resolver = await startResolver(namespace, resolverAddress, [
     "www.example.com. 60 IN A 192.0.2.7",

@@ -7,6 +7,7 @@ import {
   SwitchError,
   TUNNEL_PORT,
 } from "../../src/network-driver/ports/switch-port.ts";
+import { addNamespace } from "../support/network/machine-traces.ts";
 import { type PrivateOvs, startPrivateOvs } from "../support/ovs/private-ovs.ts";
 import { udpFrame } from "../support/ovs/frames.ts";
 import { datapath } from "../support/ovs/test-hosts.ts";
@@ -20,7 +21,7 @@ const arping = ["busybox", "arping", "-c", "1", "-w", "1"];
 describe("the Open vSwitch adapter", () => {
   let ovs: PrivateOvs;
   beforeAll(async () => {
-    await run("ip", ["netns", "add", namespace]);
+    await addNamespace(namespace);
     ovs = await startPrivateOvs({ namespace });
     await createSwitch().ensureBridge(signal);
   });

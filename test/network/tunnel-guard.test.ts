@@ -6,6 +6,7 @@ import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { setCommandRunner } from "../../src/host-adapters/exec.ts";
 import { createTunnelGuard } from "../../src/host-adapters/ovs/tunnel-guard.ts";
+import { addNamespace } from "../support/network/machine-traces.ts";
 import { createNamespaceRunner } from "../support/network/namespace-runner.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
@@ -36,7 +37,7 @@ const inside = (namespace: string, ...command: string[]) =>
 
 /** A host between a container on Docker's bridge and another host. */
 beforeAll(async () => {
-  for (const namespace of [host, set, peer]) await run("ip", ["netns", "add", namespace]);
+  for (const namespace of [host, set, peer]) await addNamespace(namespace);
   for (const [namespace, name, subnet] of [
     [set, "bridge", "10.9.1"],
     [peer, "underlay", "10.9.2"],

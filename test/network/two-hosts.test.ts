@@ -21,6 +21,7 @@ import {
   tryFetch,
 } from "../support/network/driver-host.ts";
 import { startDnsClient } from "../support/network/dns-client.ts";
+import { addNamespace } from "../support/network/machine-traces.ts";
 import { startUnboundUnit } from "../support/network/unbound-unit.ts";
 import { type BerthProcess, startBerth } from "../support/servers/berth-process.ts";
 import { type MainProcess, startMain } from "../support/servers/main-process.ts";
@@ -47,7 +48,7 @@ let berth: BerthProcess;
 beforeAll(async () => {
   const namespaces = names.map((name) => `berth-${process.pid}-${name}`);
   for (const namespace of namespaces) {
-    await run("ip", ["netns", "add", namespace]);
+    await addNamespace(namespace);
     closing.push(() => run("ip", ["netns", "delete", namespace]));
   }
   const [one = "", two = ""] = namespaces;

@@ -13,6 +13,7 @@ import type {
   NameTable,
 } from "../../src/network-driver/ports/name-server.ts";
 import { type DnsClient, startDnsClient } from "../support/network/dns-client.ts";
+import { addNamespace } from "../support/network/machine-traces.ts";
 import { createNamespaceRunner } from "../support/network/namespace-runner.ts";
 import {
   startResolver,
@@ -35,7 +36,7 @@ let server: NameServer;
 let resolvers: string[];
 
 beforeAll(async () => {
-  await run("ip", ["netns", "add", namespace]);
+  await addNamespace(namespace);
   await run("ip", ["-n", namespace, "link", "set", "lo", "up"]);
   for (const each of [address, red, blue, other])
     await run("ip", ["-n", namespace, "address", "add", `${each}/32`, "dev", "lo"]);

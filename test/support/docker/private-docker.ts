@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import Docker from "dockerode";
+import { noteTraces } from "../network/machine-traces.ts";
 import { type ChildServer, startChildServer } from "../servers/child-server.ts";
 import { waitUntil } from "../wait-until.ts";
 import { removeContainers } from "./remove-containers.ts";
@@ -62,6 +63,7 @@ export async function startPrivateDocker({
   const directory = await mkdtemp(join(tmpdir(), "berth-docker-"));
   const number = process.pid % 250;
   const bridge = `berth${process.pid}`.slice(0, 15);
+  if (namespace === undefined) noteTraces({ bridge });
   await ip("link", "add", bridge, "type", "bridge");
   await ip("addr", "add", `10.213.${number}.1/24`, "dev", bridge);
   await ip("link", "set", bridge, "up");

@@ -20,7 +20,9 @@ import {
 import { type PrivateOvs, startPrivateOvs } from "../ovs/private-ovs.ts";
 import { type MainProcess, startMain } from "../servers/main-process.ts";
 import { waitUntil } from "../wait-until.ts";
+import { removeFilterChains } from "./filter-chains.ts";
 import { networkBasics } from "./host-network.ts";
+import { noteTraces } from "./machine-traces.ts";
 
 const run = promisify(execFile);
 const requestTimeoutMs = 30_000;
@@ -90,6 +92,7 @@ export async function startDriverHost(
   const linkPrefix = `t${suffix.slice(0, 2)}`;
   const pluginSocket = `/run/docker/plugins/${plugin}.sock`;
   const controlSocket = join(folder, "control.sock");
+  noteTraces({ bridge }, { linkPrefix }, { file: pluginSocket });
   const ovs = await startPrivateOvs(namespace === undefined ? {} : { namespace });
   if (namespace !== undefined && underlay) await addUnderlay(ovs, namespace, underlay);
   const privateDocker = await startPrivateDocker({ version: dockerVersion, namespace });
@@ -173,7 +176,7 @@ export async function startDriverHost(
     close: async () => {
       await privateDocker.close();
       await driver?.end("SIGTERM");
-      await removeGuard(bridge, settings.BERTH_NETWORK_TUNNEL_PORT);
+      await removeFilterChains(bridge);
       await ovs.close();
       await rm(pluginSocket, { force: true });
       await rm(folder, { recursive: true, force: true });
@@ -194,19 +197,6 @@ async function addUnderlay(
   const ip = (...args: string[]) => run("ip", ["-n", namespace, ...args]);
   await ip("addr", "add", `${tunnelAddress}/24`, "dev", name);
   for (const device of ["lo", uplink, name]) await ip("link", "set", device, "up");
-}
-
-/** The driver's rules stay when it ends, but those of a test must not. */
-async function removeGuard(bridge: string, udpPort: string): Promise<void> {
-  const chain = `BERTH-${bridge}`;
-  const jump = ["PREROUTING", "-p", "udp", "--dport", udpPort, "-j", chain];
-  for (const program of ["/usr/sbin/iptables", "/usr/sbin/ip6tables"])
-    for (const change of [
-      ["-D", ...jump],
-      ["-F", chain],
-      ["-X", chain],
-    ])
-      await run(program, ["-w", "4", "-t", "raw", ...change]).catch(() => undefined);
 }
 
 export interface TestNetwork {

@@ -26,6 +26,7 @@ import type { Uplink } from "../../../src/network-driver/ports/uplink.ts";
 import type { SwitchPort } from "../../../src/network-driver/ports/switch-port.ts";
 import { startPrivateOvs } from "../ovs/private-ovs.ts";
 import { networkBasics } from "./host-network.ts";
+import { addNamespace, noteTraces } from "./machine-traces.ts";
 
 const run = promisify(execFile);
 
@@ -69,7 +70,8 @@ export async function startSwitchDriver({ hasUplink = false } = {}) {
     publish: async () => [],
     checkUnused: async () => undefined,
   };
-  await run("ip", ["netns", "add", namespace]);
+  noteTraces({ bridge }, { linkPrefix });
+  await addNamespace(namespace);
   const folder = await mkdtemp(join(tmpdir(), "berth-switch-driver-"));
   const ovs = await startPrivateOvs();
   const realLinks = createVethLinks({ disablesChecksumOffload: true });

@@ -2,6 +2,7 @@ import { execFile, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { addNamespace } from "../network/machine-traces.ts";
 
 const run = promisify(execFile);
 const program = fileURLToPath(new URL("fake-set.py", import.meta.url));
@@ -75,7 +76,7 @@ const answerTimeoutMs = 30_000;
 export async function startFakeSet(options: FakeSetOptions): Promise<FakeSet> {
   const { name, namespace, addresses, mtu } = options;
   const inside = (...args: string[]) => run("ip", ["netns", "exec", namespace, ...args]);
-  await run("ip", ["netns", "add", namespace]);
+  await addNamespace(namespace);
   const close = async () => {
     await run("ip", ["netns", "delete", namespace]);
   };

@@ -16,6 +16,7 @@ import {
   type SwitchPort,
   TUNNEL_PORT,
 } from "../../../src/network-driver/ports/switch-port.ts";
+import { addNamespace } from "../network/machine-traces.ts";
 import { type FakeSet, startFakeSet } from "./fake-set.ts";
 import { type PrivateOvs, startPrivateOvs } from "./private-ovs.ts";
 
@@ -75,7 +76,7 @@ export class TestHosts {
   static async start(): Promise<TestHosts> {
     const names = ["a", "b"].map((letter) => `berth-${process.pid}-${letter}`);
     const [first = "", second = ""] = names;
-    for (const name of names) await run("ip", ["netns", "add", name]);
+    for (const name of names) await addNamespace(name);
     const peer = ["peer", "name", uplink, "netns", second];
     await run("ip", ["-n", first, "link", "add", uplink, "type", "veth", ...peer]);
     const hosts = names.map((name, index) => startHost(name, `172.31.0.${index + 1}`));
