@@ -5,8 +5,11 @@ import { RULES_PER_NETWORK_MAX } from "../../../src/contracts/common/limits.ts";
 import { hostRuleSchema } from "../../../src/contracts/network-driver/host-rule.ts";
 import { closeServices } from "../../../src/control/services/close-services.ts";
 import { listHostRules } from "../../../src/db/queries/rules/host-rules.ts";
+import { deleteNetworkRow, lockNetwork } from "../../../src/db/queries/networks/networks.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
+import { withTx } from "../../../src/db/transaction.ts";
 import { createTestApi, serviceBody, type TestApi } from "../../support/api/test-api.ts";
+import { waitForLockWait } from "../../support/fleet/lock-waits.ts";
 
 let test: TestApi;
 let token: string;
@@ -55,6 +58,15 @@ async function send(
 
 const denyAll = { network: "default", direction: "ingress", action: "deny", peer: { any: true } };
 const create = (...rules: object[]) => send("POST", "/v1/rules", { rules });
+
+async function readTenantId(): Promise<string> {
+  const tenant = `tenant-${tenants - 1}`;
+  const [row] = await queryRows<{ id: string }>(
+    test.ctx.db,
+    sql`select id from tenants where name = ${tenant}`,
+  );
+  return row?.id ?? "";
+}
 
 async function readHostRules(network = "default") {
   const tenant = `tenant-${tenants - 1}`;
@@ -187,9 +199,25 @@ it("refuses a name that the tenant has, even for another network", async () => {
   const again = await create({ ...denyAll, name: "b" }, { ...denyAll, name: "a" });
   expect(again).toMatchObject({
     status: 409,
-    body: { code: "already-exists", errors: [{ pointer: "/rules/1/name" }] },
+    body: {
+      code: "already-exists",
+      detail: "The tenant already has a rule a. Berth created no rule of this request.",
+      errors: [{ pointer: "/rules/1/name" }],
+    },
   });
   expect((await send("GET", "/v1/rules/b")).status).toBe(404);
+});
+
+it("names five of the rules that the tenant has, and points at 20 of them", async () => {
+  const rules = Array.from({ length: 25 }, (_, place) => ({ ...denyAll, name: `r-${place}` }));
+  await create(...rules);
+  const { status, body } = await create({ ...denyAll, name: "new" }, ...rules);
+  expect(status).toBe(409);
+  expect(body.detail).toBe(
+    "The tenant already has a rule r-0. The tenant already has a rule r-1. The tenant already has a rule r-2. The tenant already has a rule r-3. The tenant already has a rule r-4. It has 20 more of them. Berth created no rule of this request.",
+  );
+  expect(body.errors).toHaveLength(20);
+  expect(body.errors[0]?.pointer).toBe("/rules/1/name");
 });
 
 it("creates the rules of an Idempotency-Key once", async () => {
@@ -269,7 +297,11 @@ it("refuses rules with more port ranges than hosts can match", async () => {
   expect(answer.status).toBe(201);
   const refused = {
     status: 422,
-    body: { code: "quota-exceeded", detail: expect.stringContaining("100000 matches") },
+    body: {
+      code: "quota-exceeded",
+      detail:
+        "The port ranges of the rules of network default need more than 100000 matches. Use single ports, ranges such as 8192-8447 that begin at a multiple of their length, or fewer rules.",
+    },
   };
   expect(await create(ruleOf(284))).toMatchObject(refused);
   expect((await create({ ...ruleOf(284), ports: [80] })).status).toBe(201);
@@ -291,7 +323,11 @@ it("accepts 10,000 rules of a network in requests of 500, and no more", async ()
   expect(stored.rules).toHaveLength(RULES_PER_NETWORK_MAX);
   expect(await create({ ...denyAll, name: "one-more" })).toMatchObject({
     status: 422,
-    body: { code: "quota-exceeded", detail: expect.stringContaining("at most 10000") },
+    body: {
+      code: "quota-exceeded",
+      detail:
+        "Network default has 10000 rules, and at most 10000 are permitted. Delete rules, or merge some: a rule may have several ports, and a cidr many addresses.",
+    },
   });
   const tooMany = Array.from({ length: 501 }, (_, place) => ({ ...denyAll, name: `s-${place}` }));
   expect(await create(...tooMany)).toMatchObject({
@@ -310,6 +346,30 @@ it("accepts 10,000 rules of a network in requests of 500, and no more", async ()
     /^500 rules created in network default: r-9500 .* and 495 more\.$/,
   );
 }, 60_000);
+
+it("refuses more than 20,000 rules of a tenant in all its networks", async () => {
+  for (const [place, network] of ["second", "third"].entries())
+    await send("POST", "/v1/networks", {
+      name: network,
+      subnets: [{ cidr: `10.${place}.0.0/24` }],
+    });
+  await create({ ...denyAll, name: "first" });
+  await test.ctx.db.execute(
+    sql`insert into rules (id, tenant_id, network_id, name, direction, action, protocol, ports, peer_kind, priority)
+        select n.id || place, n.tenant_id, n.id, n.name || place, 'ingress', 'deny', 'any', '[]', 'any', 1
+        from networks n, generate_series(1, 9999) place
+        where n.tenant_id = ${await readTenantId()} and n.name in ('second', 'third')`,
+  );
+  expect((await create({ ...denyAll, name: "last" })).status).toBe(201);
+  expect(await create({ ...denyAll, name: "one-more" })).toMatchObject({
+    status: 422,
+    body: {
+      code: "quota-exceeded",
+      detail:
+        "The tenant has 20000 rules, and at most 20000 are permitted. Delete rules, or merge some: a rule may have several ports, and a cidr many addresses.",
+    },
+  });
+});
 
 it("deletes the rules that name a service with its last set, and says why", async () => {
   await create(
@@ -363,4 +423,29 @@ it("never leaves a rule that names a deleted service, whatever the order", async
     sql`select count(*)::int as count from rules r join services s on s.id = r.service_id where s.deleted_at is not null`,
   );
   expect(row?.count).toBe(0);
+});
+
+it("I15: a service closes beside the deletion of its rules' network without a deadlock", async () => {
+  await send("POST", "/v1/networks", { name: "mine", subnets: [{ cidr: "10.3.0.0/24" }] });
+  await create({ ...denyAll, name: "a", network: "mine", service: "web" });
+  const tenantId = await readTenantId();
+  await test.ctx.db.execute(
+    sql`update services set deleting = true where name = 'web' and tenant_id = ${tenantId}`,
+  );
+  let attempts = 0;
+  let closing: Promise<number> | undefined;
+  await withTx(test.ctx.db, async (tx) => {
+    attempts += 1;
+    const network = await lockNetwork(tx, tenantId, "mine", true);
+    closing = closeServices(test.ctx);
+    closing.catch(() => undefined);
+    await waitForLockWait(test.ctx.db, "the service waits for the network");
+    // It has a connection of its own, so that it delays no other statement.
+    const reads = Array.from({ length: 40 }, () => send("GET", "/v1/rules"));
+    for (const { status } of await Promise.all(reads)) expect(status).toBe(200);
+    await deleteNetworkRow(tx, network?.id ?? "");
+  });
+  expect(await closing).toBe(1);
+  expect(attempts).toBe(1);
+  expect((await send("GET", "/v1/rules")).body.items).toEqual([]);
 });

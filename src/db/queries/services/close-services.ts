@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { anyOf, queryRows } from "../runtime/query.ts";
+import { anyOf, runWrite } from "../runtime/query.ts";
 
 /** A service whose deletion is complete, and the rules that named it. */
 export interface ClosedService {
@@ -17,13 +17,16 @@ export interface ClosedService {
  *
  * Deletes the rules that name the services: they were in force until here, for the last packet of
  * the last set. Uses rules_service and rules_peer_service.
+ *
+ * It skips locked services, and waits for the networks of the rules. It locks them before the
+ * rules, as the deletion of a network does.
  */
 export async function closeDeletedServices(
   q: Queryable,
   limit: number,
   serviceIds?: readonly string[],
 ): Promise<ClosedService[]> {
-  return queryRows(
+  return runWrite(
     q,
     sql`with closed as (
           update services set deleted_at = now(), updated_at = now() where id in (
@@ -34,10 +37,12 @@ export async function closeDeletedServices(
             order by id limit ${limit} for no key update skip locked)
           returning id, tenant_id, name
         ), named as (
-          select r.id, c.id as service_id from closed c join rules r on r.service_id = c.id
-          union all select r.id, c.id from closed c join rules r on r.peer_service_id = c.id
+          select r.id, r.network_id, c.id as service_id from closed c join rules r on r.service_id = c.id
+          union all select r.id, r.network_id, c.id from closed c join rules r on r.peer_service_id = c.id
+        ), locked as materialized (
+          select id from networks where id in (select network_id from named) order by id for no key update
         ), dropped as (
-          delete from rules r using (select id, min(service_id) as service_id from named group by id) d
+          delete from rules r using (select id, min(service_id) as service_id from named where network_id in (select id from locked) group by id) d
           where r.id = d.id returning r.network_id, r.name, d.service_id
         ), bumped as (
           update networks set rules_version = rules_version + 1 where id in (select network_id from dropped)
