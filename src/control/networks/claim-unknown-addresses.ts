@@ -4,8 +4,10 @@ import {
   type AddressConflict,
   claimUnknownAddresses,
   endAddressRequest,
+  findAddressRequest,
   listClaimableAddresses,
   lockSubnetsOfNetworks,
+  type UnknownAddress,
 } from "../../db/queries/networks/unknown-addresses.ts";
 import { lockHosts } from "../../db/queries/sets/write-sets.ts";
 import type { ControlContext, SignalChannel } from "../runtime/context.ts";
@@ -19,6 +21,9 @@ const CONFLICTS_NAMED_MAX = 10;
  * restored (I18). From then on, no other set gets them, and other hosts reach these sets.
  *
  * It ignores a report that Berth has not requested, so that no agent claims addresses at will.
+ *
+ * It locks subnets before the host. A tenant can hold the locks of its subnets, and the reports of
+ * the host and its placements would wait meanwhile.
  */
 export async function storeHostAddresses(
   ctx: ControlContext,
@@ -26,19 +31,22 @@ export async function storeHostAddresses(
   reported: readonly SetAddresses[],
 ): Promise<void> {
   const conflicts = await unitOfWork(ctx, async (tx): Promise<AddressConflict[]> => {
+    const expected = await findAddressRequest(tx, hostId);
+    if (!expected) return [];
+    const networkIds = listNetworkIds(await listClaimableAddresses(tx, expected, reported));
+    await lockSubnetsOfNetworks(tx, networkIds);
     await lockHosts(tx, [hostId]);
+    // A concurrent report may have ended the request or claimed addresses, so read both again.
     const request = await endAddressRequest(tx, hostId);
     if (!request) return [];
-    const { isRestored } = request;
-    const unknown = await listClaimableAddresses(tx, { hostId, isRestored }, reported);
+    const claimable = await listClaimableAddresses(tx, request, reported);
+    const unknown = claimable.filter(({ networkId }) => networkIds.includes(networkId));
     if (unknown.length === 0) return [];
-    const networkIds = [...new Set(unknown.map(({ networkId }) => networkId))];
-    await lockSubnetsOfNetworks(tx, networkIds);
     const setIds = [...new Set(unknown.map(({ setId }) => setId))];
     const sets = await addUnknownSets(tx, hostId, setIds);
     if (sets > 0) tx.emit({ kind: "host-unknown-sets", data: { sets }, hostId });
     const found = await claimUnknownAddresses(tx, hostId, unknown, CONFLICTS_NAMED_MAX);
-    const channels = networkIds.map((id): SignalChannel => `network:${id}`);
+    const channels = listNetworkIds(unknown).map((id): SignalChannel => `network:${id}`);
     tx.signal(`host:${hostId}`, ...channels);
     if (found.length > 0) {
       const addresses = found.map(({ address }) => address);
@@ -48,4 +56,8 @@ export async function storeHostAddresses(
   });
   for (const conflict of conflicts)
     ctx.log.error({ hostId, ...conflict }, "a set that the database lacks has an assigned address");
+}
+
+function listNetworkIds(addresses: readonly UnknownAddress[]): string[] {
+  return [...new Set(addresses.map(({ networkId }) => networkId))];
 }

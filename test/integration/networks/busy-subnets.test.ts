@@ -1,8 +1,9 @@
-import { sql } from "drizzle-orm";
+import { type SQL, sql } from "drizzle-orm";
 import { expect, test } from "vitest";
 import { createNetworkBody } from "../../../src/contracts/api/networks.ts";
 import { createNetwork } from "../../../src/control/networks/create-network.ts";
 import { drainHost } from "../../../src/control/hosts/drain-host.ts";
+import { storeHostAddresses } from "../../../src/control/networks/claim-unknown-addresses.ts";
 import { endQuarantines } from "../../../src/control/networks/end-quarantines.ts";
 import { createMover } from "../../../src/control/operations/move-sets.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
@@ -14,11 +15,13 @@ import { withTx } from "../../../src/db/transaction.ts";
 import { newId } from "../../../src/lib/ids.ts";
 import { type FleetContext, serviceBody, smallHost } from "../../support/fleet/fleet-context.ts";
 import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
+import { waitForLockWait } from "../../support/fleet/lock-waits.ts";
 import { listLiveSets, obeyOrders } from "../../support/fleet/live-sets.ts";
 import {
   enrollNetworked,
   findAddressFaults,
   listAddresses,
+  setFeatures,
 } from "../../support/fleet/network-hosts.ts";
 import { trashed, volumeOf } from "../../support/fleet/trashed-volume.ts";
 
@@ -175,4 +178,52 @@ test("a locked subnet does not keep the addresses of others in quarantine", asyn
   expect((await read()).map(({ id }) => id)).toEqual([first?.id]);
   expect(await endQuarantines(f.ctx, undefined, { perRoundMax: 1_500 })).toBe(4_000);
   expect(await read()).toEqual([]);
+});
+
+test("I15: the claim of addresses of unknown sets waits for a locked subnet without its host", async () => {
+  const f = await start();
+  const hostId = await enrollNetworked(f, "h1");
+  await setFeatures(f, hostId, ["networks", "attachments", "address-reports"]);
+  await addNetwork(f, "busy", "10.1.0.0/24");
+  const [network] = await queryRows<{ id: string }>(f.ctx.db, sql`select id from networks`);
+  await f.ctx.db.execute(sql`update hosts set addresses_unknown_since = now()`);
+  const mac = "0a:00:0a:01:00:09";
+  const networks = [{ networkId: network?.id ?? "", mac, addresses: ["10.1.0.9"] }];
+  const reported = [{ setId: newId("set"), networks }];
+  let claim: Promise<void> | undefined;
+  await whileLocked(f, "busy", async () => {
+    claim = storeHostAddresses(f.ctx, hostId, reported);
+    await waitForLockWait(f.ctx.db, "the claim waits for the subnet");
+    await f.ctx.db.execute(sql`select 1 from hosts where id = ${hostId} for no key update nowait`);
+  });
+  await claim;
+  expect(await listAddresses(f)).toMatchObject([{ address: "10.1.0.9", state: "assigned" }]);
+});
+
+test("a claim that waited for a locked subnet obeys the request as it is then", async () => {
+  const f = await start();
+  const hostId = await enrollNetworked(f, "h1");
+  await setFeatures(f, hostId, ["networks", "attachments", "address-reports"]);
+  await addNetwork(f, "busy", "10.1.0.0/24");
+  const [network] = await queryRows<{ id: string }>(f.ctx.db, sql`select id from networks`);
+  const mac = "0a:00:0a:01:00:09";
+  const networks = [{ networkId: network?.id ?? "", mac, addresses: ["10.1.0.9"] }];
+  const claimBeside = async (change: SQL): Promise<void> => {
+    await f.ctx.db.execute(
+      sql`update hosts set addresses_unknown_since = now(), addresses_awaited_since = null`,
+    );
+    let claim: Promise<void> | undefined;
+    await whileLocked(f, "busy", async () => {
+      claim = storeHostAddresses(f.ctx, hostId, [{ setId: newId("set"), networks }]);
+      await waitForLockWait(f.ctx.db, "the claim waits for the subnet");
+      await f.ctx.db.execute(change);
+    });
+    await claim;
+  };
+  // Another report ended the request.
+  await claimBeside(sql`update hosts set addresses_unknown_since = null`);
+  expect(await listAddresses(f)).toEqual([]);
+  // The new request is not that of a restore, and the host has no set of the network.
+  await claimBeside(sql`update hosts set addresses_awaited_since = now()`);
+  expect(await listAddresses(f)).toEqual([]);
 });

@@ -67,6 +67,7 @@ const reportedNetwork = { networkId: "net", mac: unknownAddress.mac, addresses: 
 export const networkSamples: Samples = {
   noteAllAddressesUnknown: (q) => [unknownAddresses.noteAllAddressesUnknown(q)],
   noteUnknownAddresses: (q) => [unknownAddresses.noteUnknownAddresses(q, "host")],
+  findAddressRequest: (q) => [unknownAddresses.findAddressRequest(q, "host")],
   endAddressRequest: (q) => [unknownAddresses.endAddressRequest(q, "host")],
   listClaimableAddresses: (q) => [
     unknownAddresses.listClaimableAddresses(q, { hostId: "host", isRestored: true }, [

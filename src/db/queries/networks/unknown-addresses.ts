@@ -66,18 +66,36 @@ export async function noteUnknownAddresses(q: Queryable, hostId: string): Promis
   );
 }
 
-/**
- * Ends the request for the addresses of a host. Undefined if it has no request. `isRestored` says
- * whether Berth requested the addresses of all hosts.
- */
+/** A request for the addresses of a host. */
+export interface AddressRequest {
+  hostId: string;
+  /** Berth requested the addresses of all hosts. */
+  isRestored: boolean;
+}
+
+const requestColumns = sql.raw(`id as "hostId", addresses_awaited_since is null as "isRestored"`);
+
+/** Finds the request for the addresses of a host. Undefined without one. */
+export async function findAddressRequest(
+  q: Queryable,
+  hostId: string,
+): Promise<AddressRequest | undefined> {
+  const [row] = await queryRows<AddressRequest>(
+    q,
+    sql`select ${requestColumns} from hosts where id = ${hostId} and ${addressesRequestedSql}`,
+  );
+  return row;
+}
+
+/** Ends the request for the addresses of a host. Undefined if it has no request. */
 export async function endAddressRequest(
   q: Queryable,
   hostId: string,
-): Promise<{ isRestored: boolean } | undefined> {
-  const [row] = await queryRows<{ isRestored: boolean }>(
+): Promise<AddressRequest | undefined> {
+  const [row] = await queryRows<AddressRequest>(
     q,
     sql`update hosts set addresses_unknown_since = null where id = ${hostId} and ${addressesRequestedSql}
-        returning addresses_awaited_since is null as "isRestored"`,
+        returning ${requestColumns}`,
   );
   return row;
 }
@@ -102,7 +120,7 @@ export interface UnknownAddress {
  */
 export async function listClaimableAddresses(
   q: Queryable,
-  { hostId, isRestored }: { hostId: string; isRestored: boolean },
+  { hostId, isRestored }: AddressRequest,
   reported: readonly SetAddresses[],
 ): Promise<UnknownAddress[]> {
   const networkIds = isRestored ? undefined : new Set(await listNetworksOnHost(q, hostId));
@@ -131,8 +149,8 @@ export async function listClaimableAddresses(
 }
 
 /**
- * Locks the subnets of these networks, after the host and before sets. No other transaction assigns
- * their addresses meanwhile.
+ * Locks the subnets of these networks, before the host and before sets. No other transaction
+ * assigns their addresses meanwhile.
  */
 export async function lockSubnetsOfNetworks(
   q: Queryable,
