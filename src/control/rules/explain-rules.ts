@@ -25,7 +25,7 @@ import { findNamedEnd, type NamedEnd } from "./connection-ends.ts";
 
 /**
  * Names the rules that decide new connections, by the evaluator that the network driver's flows are
- * compared with. Reads the rules of the networks that both ends have. Throws not-found.
+ * compared with. Reads those rules of the networks of both ends that can match. Throws not-found.
  */
 export async function explainRules(
   ctx: ControlContext,
@@ -104,11 +104,11 @@ async function decidePairs(
   { protocol, port }: Pick<ExplainRules, "protocol" | "port">,
 ): Promise<ExplainedPath[]> {
   const networkIds = [...new Set(pairs.map(({ network }) => network.id))];
+  const ends = pairs.flatMap(({ from, to }) => [from, to]);
+  const serviceIds = [...new Set(ends.flatMap(({ serviceId }) => serviceId ?? []))];
+  const read = await listHostRules(db, networkIds, { serviceIds, protocol });
   const deciders = new Map(
-    (await listHostRules(db, networkIds)).map(({ networkId, rules }) => [
-      networkId,
-      createConnectionDecider(rules),
-    ]),
+    read.map(({ networkId, rules }) => [networkId, createConnectionDecider(rules)]),
   );
   const groups = new Map<string, { pair: Pair; decision: ConnectionDecision; count: number }>();
   for (const pair of pairs) {

@@ -6,6 +6,8 @@ import { createNetwork } from "../../../src/control/networks/create-network.ts";
 import { createRules } from "../../../src/control/rules/create-rules.ts";
 import { explainRules } from "../../../src/control/rules/explain-rules.ts";
 import { ServiceAddresses } from "../../../src/control/networks/assign-service-addresses.ts";
+import { listNetworks } from "../../../src/db/queries/networks/networks.ts";
+import { listHostRules } from "../../../src/db/queries/rules/host-rules.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { getService } from "../../../src/control/services/get-service.ts";
 import { type FleetContext, serviceBody, smallHost } from "../../support/fleet/fleet-context.ts";
@@ -97,6 +99,30 @@ test("names the rule of each direction, by priority and then deny before allow",
   });
   expect(await explain(f, "web", "db", { protocol: "icmp" })).toMatchObject({ verdict: "denied" });
   expect(await explain(f, "db", "web")).toMatchObject({ verdict: "allowed" });
+});
+
+test("reads only the rules that can match, whatever the number of the others", async () => {
+  const f = await startServices();
+  const deny = { action: "deny", peer: { any: true } };
+  await addRules(
+    f,
+    { ...deny, name: "all" },
+    { ...deny, name: "of-db", service: "db" },
+    { ...deny, name: "of-lone", service: "lone" },
+    { ...deny, name: "from-web", peer: { service: "web" }, protocol: "tcp", ports: [80] },
+    { ...deny, name: "from-lone", peer: { service: "lone" } },
+    { ...deny, name: "pings", protocol: "icmp" },
+  );
+  const services = await Promise.all(
+    ["web", "db"].map((name) => getService(f.ctx, f.tenantId, name)),
+  );
+  const networkIds = (await listNetworks(f.ctx.db, f.tenantId, undefined, 2)).map(({ id }) => id);
+  const read = await listHostRules(f.ctx.db, networkIds, {
+    serviceIds: services.map(({ id }) => id),
+    protocol: "tcp",
+  });
+  const names = read.flatMap(({ rules }) => rules.map(({ name }) => name));
+  expect(names.toSorted()).toEqual(["all", "from-web", "of-db"]);
 });
 
 test("shows the addresses of a service that a rule treats differently", async () => {

@@ -185,7 +185,10 @@ export const networkSamples: Samples = {
   ],
   listRulesById: (q) => [readRules.listRulesById(q, ids)],
   findRule: (q) => [readRules.findRule(q, "tnt", "no-web")],
-  listHostRules: (q) => [hostRules.listHostRules(q, ["net"]), hostRules.listHostRules(q, ids)],
+  listHostRules: (q) => [
+    hostRules.listHostRules(q, ["net"]),
+    hostRules.listHostRules(q, ids, { serviceIds: ids, protocol: "tcp" }),
+  ],
   listInterfacesOfSet: (q) => [connectionEnds.listInterfacesOfSet(q, "tnt", "set")],
   listInterfacesOfService: (q) => [connectionEnds.listInterfacesOfService(q, "svc", 2)],
   listServicesWithAddress: (q) => [connectionEnds.listServicesWithAddress(q, "tnt", "fd00::2")],

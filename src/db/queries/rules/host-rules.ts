@@ -1,4 +1,5 @@
-import { sql } from "drizzle-orm";
+import { type SQL, sql } from "drizzle-orm";
+import type { RuleProtocol } from "../../../contracts/api/rules.ts";
 import type { HostRule } from "../../../contracts/network-driver/host-rule.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { anyOf, queryRows } from "../runtime/query.ts";
@@ -18,12 +19,23 @@ export interface NetworkRules {
   rules: HostRule[];
 }
 
-/** Lists the rules of networks, at most 10,000 each. Uses rules_network. */
+/** The connections of a question: those between sets of these services, and external addresses. */
+export interface RuleQuestion {
+  serviceIds: readonly string[];
+  protocol: RuleProtocol;
+}
+
+/**
+ * Lists the rules of networks, at most 10,000 each. With `question`, it omits rules that cannot
+ * match these connections. Uses rules_network.
+ */
 export async function listHostRules(
   q: Queryable,
   networkIds: readonly string[],
+  question?: RuleQuestion,
 ): Promise<NetworkRules[]> {
   if (networkIds.length === 0) return [];
+  const mayMatch = question === undefined ? sql`true` : mayMatchSql(question);
   return queryRows(
     q,
     sql`select n.id as "networkId", ${rulesKeySql} as "rulesKey",
@@ -32,7 +44,13 @@ export async function listHostRules(
               'peer', case r.peer_kind when 'cidr' then json_build_object('kind', 'cidr', 'cidr', r.peer_cidr)
                 when 'service' then json_build_object('kind', 'service', 'serviceId', r.peer_service_id)
                 else json_build_object('kind', r.peer_kind) end) order by r.id), '[]')
-            from rules r where r.network_id = n.id) as rules
+            from rules r where r.network_id = n.id and ${mayMatch}) as rules
         from networks n where n.id = ${anyOf(networkIds)} order by n.id`,
   );
+}
+
+/** SQL condition: rule `r` is for all sets or one of the services, and so is its peer. */
+function mayMatchSql({ serviceIds, protocol }: RuleQuestion): SQL {
+  return sql`r.protocol in ('any', ${protocol}) and (r.service_id is null or r.service_id = ${anyOf(serviceIds)})
+    and (r.peer_service_id is null or r.peer_service_id = ${anyOf(serviceIds)})`;
 }
