@@ -28,6 +28,7 @@ export const createNetworkRoute = createRoute({
     ...bodyProblems,
     ...problems(
       "already-exists",
+      "invalid-request",
       "quota-exceeded",
       "idempotency-conflict",
       "idempotency-in-progress",

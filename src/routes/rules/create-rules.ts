@@ -27,6 +27,7 @@ export const createRulesRoute = createRoute({
     ...bodyProblems,
     ...problems(
       "already-exists",
+      "invalid-request",
       "quota-exceeded",
       "idempotency-conflict",
       "idempotency-in-progress",

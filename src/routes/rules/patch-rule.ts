@@ -21,7 +21,7 @@ export const patchRuleRoute = createRoute({
   responses: {
     200: jsonResponse(ruleSchema, "The rule."),
     ...bodyProblems,
-    ...problems("generation-mismatch"),
+    ...problems("generation-mismatch", "invalid-request", "quota-exceeded"),
   },
 });
 
