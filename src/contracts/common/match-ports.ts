@@ -1,3 +1,5 @@
+import { mergePortRanges } from "./port-ranges.ts";
+
 /**
  * The rules of a network have at most this number of port matches. More flows of one tenant could
  * prevent the changes of all networks on a host.
@@ -12,7 +14,7 @@ const allBits = 2 ** portBits - 1;
  * 2 * log2(n) of them. Equal sets of ports have equal matches, whatever their ranges are.
  */
 export function matchPorts(ranges: readonly { first: number; last: number }[]): string[] {
-  return mergeRanges(ranges).flatMap(({ first, last }) => {
+  return mergePortRanges(ranges).flatMap(({ first, last }) => {
     const matches: string[] = [];
     for (let port = first; port <= last;) {
       // The largest aligned block that begins with the port and ends in the range.
@@ -41,15 +43,4 @@ export function hasMorePortMatches(
     if (count > max) return true;
   }
   return false;
-}
-
-/** Joins ranges that overlap or touch. */
-function mergeRanges(ranges: readonly { first: number; last: number }[]) {
-  const merged: { first: number; last: number }[] = [];
-  for (const { first, last } of ranges.toSorted((a, b) => a.first - b.first)) {
-    const previous = merged.at(-1);
-    if (previous && first <= previous.last + 1) previous.last = Math.max(previous.last, last);
-    else merged.push({ first, last });
-  }
-  return merged;
 }

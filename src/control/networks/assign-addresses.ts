@@ -7,6 +7,7 @@ import type {
   LockedSubnet,
   QuarantinedAddress,
   SearchCursor,
+  WantedAddresses,
   WantedStaticAddress,
 } from "../../db/queries/networks/assign-addresses.ts";
 import { assert } from "../../lib/assert.ts";
@@ -144,6 +145,13 @@ function chooseForSet(
   return chosen;
 }
 
-function toAddress({ family, cidr }: LockedSubnet, offset: number): string {
+/** Counts how often each subnet is named. */
+export function countWanted(subnetIds: readonly string[]): WantedAddresses[] {
+  const counts = new Map<string, number>();
+  for (const id of subnetIds) counts.set(id, (counts.get(id) ?? 0) + 1);
+  return [...counts].map(([subnetId, count]) => ({ subnetId, count }));
+}
+
+export function toAddress({ family, cidr }: LockedSubnet, offset: number): string {
   return formatAddress({ family, value: readSubnet(cidr).first + BigInt(offset) });
 }

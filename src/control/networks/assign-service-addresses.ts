@@ -10,11 +10,11 @@ import {
 } from "../../db/queries/networks/service-addresses.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
+import { countWanted } from "./assign-addresses.ts";
 import {
   chooseServiceAddresses,
   listServiceNeeds,
   listUnwanted,
-  type ServiceNeed,
 } from "./choose-service-addresses.ts";
 
 /** Bounds the locks of a transaction. */
@@ -95,7 +95,8 @@ export async function assignServiceAddresses(
   return unitOfWork(ctx, async (tx) => {
     const services = await claimServicesToAddress(tx, serviceIds);
     const needs = listServiceNeeds(services);
-    const subnetIds = [...new Set(needs.map(({ subnetId }) => subnetId))];
+    const wanted = countWanted(needs.map(({ subnetId }) => subnetId));
+    const subnetIds = wanted.map(({ subnetId }) => subnetId);
     const claimedIds = services.map(({ id }) => id);
     // Postgres runs them in this order: the reads see all that earlier holders of the locks wrote.
     const [subnets, previous, free] =
@@ -104,7 +105,7 @@ export async function assignServiceAddresses(
         : await Promise.all([
             claimSubnets(tx, subnetIds),
             findPreviousServiceAddresses(tx, claimedIds, subnetIds),
-            findFreeAddresses(tx, countPerSubnet(needs)),
+            findFreeAddresses(tx, wanted),
           ]);
     const result = chooseServiceAddresses(needs, { subnets, previous, free });
     const { chosen, cursors, exhausted, contended } = result;
@@ -130,10 +131,4 @@ export async function assignServiceAddresses(
     tx.signal(...[...networkIds].map((id) => `network:${id}` as const));
     return chosen.length;
   });
-}
-
-function countPerSubnet(needs: readonly ServiceNeed[]): { subnetId: string; count: number }[] {
-  const counts = new Map<string, number>();
-  for (const { subnetId } of needs) counts.set(subnetId, (counts.get(subnetId) ?? 0) + 1);
-  return [...counts].map(([subnetId, count]) => ({ subnetId, count }));
 }

@@ -14,6 +14,7 @@ import {
   type AddressNeed,
   assignAddresses,
   type AssignedAddresses,
+  countWanted,
   listStatics,
 } from "./assign-addresses.ts";
 
@@ -40,10 +41,9 @@ async function chooseAddresses(
   tx: Queryable,
   needs: readonly AddressNeed[],
 ): Promise<ChosenAddresses> {
-  const counts = countPerSubnet(needs);
-  if (counts.size === 0) return { chosen: [], cursors: [], isContended: false };
-  const ids = [...counts.keys()];
-  const wanted = [...counts].map(([subnetId, count]) => ({ subnetId, count }));
+  const wanted = countWanted(needs.flatMap(listSubnetIds));
+  if (wanted.length === 0) return { chosen: [], cursors: [], isContended: false };
+  const ids = wanted.map(({ subnetId }) => subnetId);
   const setIds = needs.map(({ setId }) => setId);
   const staticAddresses = listStatics(needs);
   for (let attempt = 0; ; attempt++) {
@@ -101,10 +101,6 @@ export async function storeAddresses(
   await insertAddresses(tx, chosen, cursors);
 }
 
-function countPerSubnet(needs: readonly AddressNeed[]): Map<string, number> {
-  const counts = new Map<string, number>();
-  for (const { templateNetworks } of needs)
-    for (const { subnets } of templateNetworks)
-      for (const { id } of subnets) counts.set(id, (counts.get(id) ?? 0) + 1);
-  return counts;
+function listSubnetIds({ templateNetworks }: AddressNeed): string[] {
+  return templateNetworks.flatMap(({ subnets }) => subnets.map(({ id }) => id));
 }

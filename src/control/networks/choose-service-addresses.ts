@@ -1,4 +1,3 @@
-import { readSubnet } from "../../contracts/common/subnet-addresses.ts";
 import type {
   FreeOffsets,
   LockedSubnet,
@@ -9,7 +8,7 @@ import type {
   PreviousServiceAddress,
   ServiceToAddress,
 } from "../../db/queries/networks/service-addresses.ts";
-import { formatAddress } from "../../lib/ip/ip-address.ts";
+import { toAddress } from "./assign-addresses.ts";
 
 /** A subnet of a template's network in which a service has no address. */
 export interface ServiceNeed {
@@ -96,8 +95,4 @@ export function chooseServiceAddresses(
   }
   result.cursors = [...lastOffsets].map(([subnetId, lastOffset]) => ({ subnetId, lastOffset }));
   return result;
-}
-
-function toAddress({ family, cidr }: LockedSubnet, offset: number): string {
-  return formatAddress({ family, value: readSubnet(cidr).first + BigInt(offset) });
 }

@@ -1,4 +1,4 @@
-import { sql } from "drizzle-orm";
+import { type SQL, sql } from "drizzle-orm";
 import type { OffsetRange } from "../../../contracts/common/subnet-addresses.ts";
 import type { NetworkAddress } from "../../../contracts/api/networks.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
@@ -25,6 +25,11 @@ export async function listNetworkAddresses(
   );
   return rows.map((row) => ({ ...row, quarantinedAt: isoTimeOrNull(row.quarantinedAt) }));
 }
+
+/** SQL condition: Berth may assign the address in the subnet `b`. */
+export const isAssignableSql = (address: SQL): SQL => sql`${address} << b.cidr and exists (
+  select 1 from jsonb_array_elements(b.ranges) r
+  where ${address} between host(b.cidr)::inet + (r->>0)::bigint and host(b.cidr)::inet + (r->>1)::bigint)`;
 
 /** An address and its holder. */
 export interface HeldAddress {

@@ -1,7 +1,8 @@
 import { sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { addressesUnknownSql } from "./unknown-addresses.ts";
-import { hasLeftSql, isAssignableSql } from "./template-networks.ts";
+import { isAssignableSql } from "./addresses.ts";
+import { hasLeftSql } from "./template-networks.ts";
 import { anyOf, queryRows, secondsAgo } from "../runtime/query.ts";
 
 /** A subnet whose row the transaction has locked. */

@@ -4,6 +4,7 @@ import type { Attachment } from "../../../contracts/agent-protocol/attachment.ts
 import { NETWORKS_FEATURE } from "../../../contracts/agent-protocol/agent-features.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import type { AddressFault } from "../../../contracts/api/networks.ts";
+import { isAssignableSql } from "./addresses.ts";
 import { addressesUnknownSql } from "./unknown-addresses.ts";
 import { anyOf, queryRows, readByKey } from "../runtime/query.ts";
 
@@ -80,11 +81,6 @@ export async function listSetAttachments(
   );
   return new Map(rows.map(({ setId, attachments }) => [setId, attachments]));
 }
-
-/** SQL condition: Berth may assign the address in the subnet `b`. */
-export const isAssignableSql = (address: SQL) => sql`${address} << b.cidr and exists (
-  select 1 from jsonb_array_elements(b.ranges) r
-  where ${address} between host(b.cidr)::inet + (r->>0)::bigint and host(b.cidr)::inet + (r->>1)::bigint)`;
 
 /** SQL condition: the address `a` is quarantined, and a set of the service had it last. */
 export const hasLeftSql = (serviceId: SQL) => sql`(a.state = 'quarantined'

@@ -4,6 +4,7 @@ import type { SetAddresses } from "../../../contracts/agent-protocol/host-addres
 import { SETS_PER_HOST_MAX } from "../../../contracts/agent-protocol/protocol.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { queryRows } from "../runtime/query.ts";
+import { isAssignableSql } from "./addresses.ts";
 import { listNetworksOnHost } from "./host-networks.ts";
 
 /**
@@ -189,10 +190,8 @@ export async function claimUnknownAddresses(
     sql`with claimed as (
           insert into addresses as a (subnet_id, address, unknown_set_id, unknown_host_id, network_index, mac)
           select distinct on (w."setId", b.id) b.id, w.address, w."setId", ${hostId}, w."networkIndex", w.mac
-          from ${wanted} join subnets b on b.network_id = w."networkId" and w.address << b.cidr
-          where exists (select 1 from jsonb_array_elements(b.ranges) r
-            where w.address between host(b.cidr)::inet + (r->>0)::bigint and host(b.cidr)::inet + (r->>1)::bigint)
-            and not exists (select 1 from addresses o where o.unknown_host_id = ${hostId} and o.unknown_set_id = w."setId"
+          from ${wanted} join subnets b on b.network_id = w."networkId" and ${isAssignableSql(sql`w.address`)}
+          where not exists (select 1 from addresses o where o.unknown_host_id = ${hostId} and o.unknown_set_id = w."setId"
               and o.subnet_id = b.id and o.address <> w.address)
           order by w."setId", b.id, w."networkIndex", w.address
           on conflict (subnet_id, address) do update set state = 'assigned', quarantined_at = null, set_id = null, service_id = null,
