@@ -6,7 +6,19 @@ import {
 } from "../../contracts/network-driver/network-state.ts";
 import type { Log } from "../../lib/log.ts";
 import { limitHostRules } from "./limit-host-rules.ts";
+import type { HostNetworks } from "../../contracts/agent-protocol/host-networks.ts";
+import type { HostRule } from "../../contracts/network-driver/host-rule.ts";
 import type { NetworkWithRules } from "./read-fleet-network.ts";
+
+/** A network for one host. All hosts share the list of rules: do not change it. */
+export interface SharedHostNetwork extends Omit<HostNetwork, "rules"> {
+  rules: readonly HostRule[];
+}
+
+/** The answer to a host. */
+export interface SharedHostNetworks extends Omit<HostNetworks, "networks"> {
+  networks: SharedHostNetwork[] | null;
+}
 
 /**
  * The networks as a host gets them: without its own ports, and without ports of hosts that have no
@@ -16,7 +28,7 @@ export function toHostNetworks(
   networks: readonly NetworkWithRules[],
   hostId: string,
   log: Log,
-): HostNetwork[] {
+): SharedHostNetwork[] {
   let portsLeft = REMOTE_PORTS_MAX;
   let servicesLeft = SERVICES_PER_HOST_MAX;
   let membersLeft = SERVICE_MEMBERS_MAX;
@@ -45,7 +57,7 @@ export function toHostNetworks(
         name,
         vni,
         gateways,
-        rules: [...(rulesOf.get(networkId) ?? [])],
+        rules: rulesOf.get(networkId) ?? [],
         endConnectionsCount,
         remotePorts,
         services: sentServices,

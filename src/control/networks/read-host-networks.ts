@@ -1,13 +1,10 @@
 import { setTimeout as pause } from "node:timers/promises";
-import type {
-  HostNetworks,
-  HostNetworksQuery,
-} from "../../contracts/agent-protocol/host-networks.ts";
+import type { HostNetworksQuery } from "../../contracts/agent-protocol/host-networks.ts";
 import { listNetworksOnHost } from "../../db/queries/networks/host-networks.ts";
 import { isAborted, linkAbort } from "../../lib/async/abort.ts";
 import { hashSecret } from "../../lib/token-hash.ts";
 import type { ControlContext } from "../runtime/context.ts";
-import { toHostNetworks } from "./host-networks.ts";
+import { type SharedHostNetworks, toHostNetworks } from "./host-networks.ts";
 import type { NetworkFeed } from "./network-feed.ts";
 import type { NetworkFeeds } from "./network-feeds.ts";
 
@@ -28,7 +25,7 @@ export async function readHostNetworks(
   hostId: string,
   { version, waitMs }: HostNetworksQuery,
   signal: AbortSignal,
-): Promise<HostNetworks> {
+): Promise<SharedHostNetworks> {
   const endsAtMs = performance.now() + waitMs;
   const followed = new FollowedNetworks(feeds, hostId);
   try {
@@ -97,7 +94,7 @@ class FollowedNetworks {
   }
 
   /** The answer with the newest networks, in its turn after those to other hosts. */
-  answer(log: ControlContext["log"]): Promise<HostNetworks> {
+  answer(log: ControlContext["log"]): Promise<SharedHostNetworks> {
     return this.#feeds.answer(() => {
       const networks = this.#joined().flatMap(({ network }) => network ?? []);
       return { version: this.version, networks: toHostNetworks(networks, this.#hostId, log) };

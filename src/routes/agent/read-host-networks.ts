@@ -5,6 +5,7 @@ import {
 } from "../../contracts/agent-protocol/host-networks.ts";
 import type { NetworkFeeds } from "../../control/networks/network-feeds.ts";
 import { readHostNetworks } from "../../control/networks/read-host-networks.ts";
+import { writeHostNetworks } from "../../control/networks/write-host-networks.ts";
 import { getHostCaller } from "../http/api-env.ts";
 import { commonProblems, jsonResponse, type OperationHandler } from "../http/operation.ts";
 import { problems } from "../http/problem.ts";
@@ -33,5 +34,7 @@ export const readHostNetworksHandler =
   async (c) => {
     const { hostId } = getHostCaller(c);
     const query = c.req.valid("query");
-    return c.json(await readHostNetworks(ctx, feeds, hostId, query, c.req.raw.signal), 200);
+    const answer = await readHostNetworks(ctx, feeds, hostId, query, c.req.raw.signal);
+    const text = writeHostNetworks(answer);
+    return c.body(text, 200, { "Content-Type": "application/json" }) as never;
   };

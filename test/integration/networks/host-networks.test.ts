@@ -1,7 +1,6 @@
 import { sql } from "drizzle-orm";
 import { setTimeout as pause } from "node:timers/promises";
 import { expect, test } from "vitest";
-import type { HostNetworks } from "../../../src/contracts/agent-protocol/host-networks.ts";
 import { networkStateSchema } from "../../../src/contracts/network-driver/network-state.ts";
 import { noteCapabilities } from "../../../src/control/hosts/note-capabilities.ts";
 import { drainHost } from "../../../src/control/hosts/drain-host.ts";
@@ -113,7 +112,7 @@ test("a placement wakes the hosts of its networks, which then learn its port", a
   await enroll(f, "two", "192.0.2.2");
   await createService(f.ctx, f.tenantId, serviceBody("next"));
   await f.placer.placeSets();
-  const answer: HostNetworks = await woken;
+  const answer = await woken;
   expect(signals.published).toContain(channel);
   expect(answer.networks).toMatchObject([
     { remotePorts: [{ addresses: ["10.64.0.3"], tunnelAddress: "192.0.2.2" }] },
