@@ -238,7 +238,7 @@ export class NetworkDriver {
   }
 
   status(): DriverStatus {
-    const { records, flows } = this.#ctx;
+    const { records, flows, uplink } = this.#ctx;
     const reason = this.#problems.switch || this.#problems.records || this.#describeUnenforced();
     return {
       version: this.#version,
@@ -249,7 +249,10 @@ export class NetworkDriver {
       flows: flows.appliedFlowCount,
       networkStateVersion: this.#state.current?.version ?? null,
       names: this.#names.status,
-      publishesPorts: this.#ctx.uplink !== undefined,
+      publishesPorts: uplink !== undefined,
+      takenPorts: (uplink?.takenPorts ?? []).map(
+        ({ protocol, hostPort }) => `${hostPort}/${protocol}`,
+      ),
       unknownInterfaces: this.#unknownInterfaces,
     };
   }

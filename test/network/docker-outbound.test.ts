@@ -1,4 +1,4 @@
-import { execFile, spawn } from "node:child_process";
+import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { promisify } from "node:util";
 import type Docker from "dockerode";
@@ -42,6 +42,18 @@ afterAll(async () => {
 async function greet(container: Docker.Container): Promise<string> {
   const request = String.raw`printf '\000\000\000\005hello'`;
   return shell(container, `${request} | nc ${outsideAddress} 7000 | tail -c 9`);
+}
+
+/** A program of the host that listens at the port, and ends connections. */
+async function listen(port: number): Promise<ChildProcess> {
+  const script = `require("node:net").createServer((one) => one.destroy()).listen(${port}, "0.0.0.0")`;
+  const program = spawn("/sbin/ip", ["netns", "exec", namespace, process.execPath, "-e", script]);
+  const local = `:${port.toString(16).toUpperCase()} 00000000:0000 0A`;
+  await waitUntil("the program listens", async () => {
+    const { stdout } = await onHost("cat", "/proc/net/tcp");
+    return stdout.includes(local);
+  });
+  return program;
 }
 
 it("containers of two networks with equal addresses reach a machine outside, after restarts", async () => {
@@ -113,18 +125,23 @@ it("a machine outside reaches a published port, even after restarts, and no port
   await host.endDriver("SIGKILL");
   expect(await fetchPublished()).toBe("published");
   for (const table of ["filter", "nat"]) await onHost("iptables", "-t", table, "-F");
+  const thief = await listen(20_001);
+  try {
+    await host.startDriver();
+    expect(await host.status()).toMatchObject({ isReady: true, takenPorts: ["20001/tcp"] });
+    await expect(fetchPublished()).rejects.toThrow();
+  } finally {
+    thief.kill("SIGKILL");
+  }
+  await host.endDriver("SIGKILL");
   await host.startDriver();
+  expect(await host.status()).toMatchObject({ isReady: true, takenPorts: [] });
   await expectPublished();
   // A program of the host that starts later cannot listen at the port, not even at one address.
   const late = `require("node:net").createServer().listen(20001, "203.0.113.1")`;
   await expect(onHost(process.execPath, "-e", late)).rejects.toThrow("EADDRINUSE");
-  const busy = `require("node:net").createServer().listen(20002, "0.0.0.0")`;
-  const program = spawn("/sbin/ip", ["netns", "exec", namespace, process.execPath, "-e", busy]);
+  const program = await listen(20_002);
   try {
-    await waitUntil("the program listens", async () => {
-      const { stdout } = await onHost("cat", "/proc/net/tcp");
-      return stdout.includes(":4E22 ");
-    });
     const second = await publish("10.64.0.10", "tcp/20002=80");
     await expect(second.start()).rejects.toThrow("address already in use");
   } finally {

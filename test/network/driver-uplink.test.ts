@@ -66,7 +66,6 @@ it("the driver publishes the ports of its endpoints, even after a restart, until
     published.push(
       ports.map((each) => `${each.protocol}/${each.hostPort} ${each.address}`).join(" "),
     );
-    return [];
   };
   await host.driver.converge(signal);
   const ports = "tcp/20001=80,udp/20002=53";
@@ -86,6 +85,13 @@ it("the driver publishes the ports of its endpoints, even after a restart, until
   await host.call("DeleteEndpoint", { EndpointID: id });
   await host.driver.checkFlows(signal);
   expect(published.at(-1)).toBe("");
+});
+
+it("the status names published ports that another program has, and the driver is ready", async () => {
+  await host.driver.converge(signal);
+  expect(host.driver.status()).toMatchObject({ isReady: true, takenPorts: [] });
+  host.faults.takenPorts = [{ protocol: "tcp", hostPort: 20_001, address: "198.19.0.7" }];
+  expect(host.driver.status()).toMatchObject({ isReady: true, takenPorts: ["20001/tcp"] });
 });
 
 it("two containers never have one host port, even if they start together or the driver restarts", async () => {

@@ -15,6 +15,7 @@ const ready: DriverStatus = {
   names: { state: "off", reason: null },
   networkStateVersion: null,
   publishesPorts: true,
+  takenPorts: [],
   unknownInterfaces: [],
 };
 
@@ -143,6 +144,18 @@ it("a host has names while its driver has a name server, which may fail for a mo
   await clock.pass(5_000);
   expect(health).toMatchObject({ hasNetworks: true, hasNames: false, reason: undefined });
   expect(changes).toEqual([true, true]);
+});
+
+it("a host whose published ports another program has names them, and still has networks", async () => {
+  answer = { ...ready, takenPorts: ["20001/tcp", "20002/udp"] };
+  await start();
+  expect(health).toMatchObject({
+    hasNetworks: true,
+    reason: { code: "host-ports-taken", text: expect.stringContaining("20001/tcp, 20002/udp") },
+  });
+  answer = ready;
+  await clock.pass(5_000);
+  expect(health.reason).toBeUndefined();
 });
 
 it("a host without a driver has no reason, unless its sets have networks", async () => {

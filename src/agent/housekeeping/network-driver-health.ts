@@ -38,6 +38,7 @@ export class NetworkDriverHealth {
   #failure: { sinceMs: number; detail: string } | undefined;
   #hasNames = false;
   #namesFailure: { sinceMs: number; detail: string } | undefined;
+  #takenPorts: readonly string[] = [];
   #hasAnswered = false;
   #isAnswering = false;
   #tunnelAddress: string | null | undefined;
@@ -84,12 +85,12 @@ export class NetworkDriverHealth {
   }
 
   /**
-   * Why a host with a network driver is not networked, or why its sets resolve no names. A host
-   * without a driver has no reason.
+   * Why a host with a network driver is not networked, why its sets resolve no names, or why
+   * published ports lead elsewhere. A host without a driver has no reason.
    */
   get reason(): Reason | undefined {
     const { hasAttachedSets } = this.#options;
-    if (this.#hasNetworks) return this.#namesReason;
+    if (this.#hasNetworks) return this.#namesReason ?? this.#portsReason;
     if (!this.#isKnown || !this.#failure) return undefined;
     if (!this.#hasAnswered && !hasAttachedSets()) return undefined;
     const text = `The host takes no new sets with networks, because its network driver is not ready: ${this.#failure.detail}`;
@@ -103,6 +104,13 @@ export class NetworkDriverHealth {
     if (!failure || clock.nowMs() - failure.sinceMs < limits.driverGraceMs) return undefined;
     const text = `Sets with networks may resolve no names, because the name server of the host fails: ${failure.detail}`;
     return { code: "names-failed", text };
+  }
+
+  get #portsReason(): Reason | undefined {
+    if (this.#takenPorts.length === 0) return undefined;
+    const ports = truncate(this.#takenPorts.join(", "), DETAIL_CHARS_MAX);
+    const text = `Another program of the host listens at published ports, so clients do not reach the sets there: ${ports}`;
+    return { code: "host-ports-taken", text };
   }
 
   /** Runs until aborted. */
@@ -139,8 +147,10 @@ export class NetworkDriverHealth {
     signal: AbortSignal,
   ): Promise<{ isAnswering: boolean; detail: string | undefined }> {
     try {
-      const { isReady, reason, names, publishesPorts } = await this.#options.port.status(signal);
-      this.#publishesPorts = publishesPorts;
+      const status = await this.#options.port.status(signal);
+      const { isReady, reason, names } = status;
+      this.#publishesPorts = status.publishesPorts;
+      this.#takenPorts = status.takenPorts;
       this.#hasAnswered = true;
       this.#noteNames(names);
       return { isAnswering: true, detail: isReady ? undefined : (reason ?? "it does not say why") };

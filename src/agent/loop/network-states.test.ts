@@ -58,6 +58,7 @@ function start(): void {
             networkStateVersion: driver.storedVersion,
             unknownInterfaces: [],
             publishesPorts: false,
+            takenPorts: [],
           };
         },
         async putNetworkState(state) {

@@ -21,6 +21,11 @@ export const driverStatusSchema = z.object({
   networkStateVersion: z.number().int().nonnegative().nullable(),
   /** Whether the driver publishes ports of sets. That of an earlier release does not say so. */
   publishesPorts: z.boolean().default(false),
+  /**
+   * Published ports that another program of the host has, such as `20001/tcp`. Other machines reach
+   * that program, and not the set. They do not affect `isReady`.
+   */
+  takenPorts: z.array(z.string()).default([]),
   /** Interfaces of running containers that the driver can neither identify nor remove. */
   unknownInterfaces: z.array(z.string()),
 });

@@ -61,14 +61,15 @@ export function createHostUplink({
   let defaultInterfaces: readonly string[] = [];
   let interfaceName: string | undefined;
   let published: readonly HostPort[] | undefined;
+  let takenPorts: readonly HostPort[] = [];
   // One run at a time, which reads the newest list. Otherwise an old list could be committed last.
   const ensurePublished = coalesce(async (signal = new AbortController().signal) => {
-    if (interfaceName === undefined || !published) return [];
+    if (interfaceName === undefined || !published) return;
     const allowed = published.filter((one) => !isTunnel(one, tunnelUdpPort));
     const taken = await portHolder.hold(allowed);
     const own = allowed.filter((one) => !taken.has(keyOfPort(one)));
     await ensureChain(iptables, publishingChain(bridge, interfaceName, own), signal);
-    return allowed.filter((one) => !own.includes(one));
+    takenPorts = allowed.filter((one) => taken.has(keyOfPort(one)));
   });
   return {
     firstAddress,
@@ -94,7 +95,10 @@ export function createHostUplink({
     },
     async publish(ports, signal) {
       published = ports;
-      return ensurePublished(signal);
+      await ensurePublished(signal);
+    },
+    get takenPorts() {
+      return takenPorts;
     },
     async checkUnused(ports) {
       for (const one of ports) {

@@ -26,7 +26,7 @@ interface FlowSources {
   datapath: Datapath;
   networkState: StoredNetworkState;
   /** Undefined without an uplink. */
-  uplink: Pick<Uplink, "firstAddress" | "publish"> | undefined;
+  uplink: Omit<Uplink, "ensure" | "checkUnused"> | undefined;
   /** False if records of running containers may be missing until `completeRecords` is called. */
   hasAllRecords: boolean;
   log: Log;
@@ -160,10 +160,11 @@ export class SwitchFlows {
     const ports = this.#listHostPorts(uplink.firstAddress);
     const text = JSON.stringify(ports);
     if (text === this.#published) return;
-    const taken = (await uplink.publish(ports, signal)).map(keyOf);
+    await uplink.publish(ports, signal);
+    this.#published = text;
+    const taken = uplink.takenPorts.map(keyOf);
     if (taken.length > 0)
       this.#sources.log.warn({ ports: taken }, "other programs of the host have published ports");
-    this.#published = text;
   }
 
   /** The first endpoint with a port of the host has it. */

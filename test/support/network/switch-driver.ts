@@ -42,6 +42,7 @@ export interface SwitchFaults {
   /** The routing of the machine stays as it is. */
   ensureUplink: (interfaceName: string) => Promise<void>;
   publish: Uplink["publish"];
+  takenPorts: Uplink["takenPorts"];
   checkUnused: Uplink["checkUnused"];
   /** Runs before the driver lists all links. */
   beforeListLinks: () => Promise<void>;
@@ -67,7 +68,8 @@ export async function startSwitchDriver({ hasUplink = false } = {}) {
     beforeListLinks: async () => undefined,
     ensureGuard: async () => undefined,
     ensureUplink: async () => undefined,
-    publish: async () => [],
+    publish: async () => undefined,
+    takenPorts: [],
     checkUnused: async () => undefined,
   };
   noteTraces({ bridge }, { linkPrefix });
@@ -111,6 +113,9 @@ export async function startSwitchDriver({ hasUplink = false } = {}) {
     ensure: ({ interfaceName }) => faults.ensureUplink(interfaceName),
     publish: (ports, publishSignal) => faults.publish(ports, publishSignal),
     checkUnused: (ports) => faults.checkUnused(ports),
+    get takenPorts() {
+      return faults.takenPorts;
+    },
   };
   const start = async (): Promise<NetworkDriver> =>
     createNetworkDriver({
