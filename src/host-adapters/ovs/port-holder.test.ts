@@ -37,6 +37,19 @@ it("no other program gets a held port until it is released", async () => {
   await other.hold([]);
 });
 
+it("a check of a port takes it from no call that holds it, and no such call fails the check", async () => {
+  const ports = await findPorts();
+  const holder = createPortHolder();
+  for (const isFirst of [true, false]) {
+    const checks: Promise<boolean>[] = [];
+    if (isFirst) checks.push(...ports.map((port) => holder.isUnused(port)));
+    const held = holder.hold(ports);
+    if (!isFirst) checks.push(...ports.map((port) => holder.isUnused(port)));
+    expect([await held, await Promise.all(checks)]).toEqual([new Set(), [true, true]]);
+    await holder.hold([]);
+  }
+});
+
 it("a connection of the host itself to a held port is reset", async () => {
   const [port] = await findPorts();
   const holder = createPortHolder();

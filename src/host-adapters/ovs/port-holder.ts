@@ -1,6 +1,8 @@
 import { createSocket } from "node:dgram";
 import { createServer } from "node:net";
+import { KeyedLock } from "../../lib/async/keyed-lock.ts";
 
+const lockName = "ports";
 /** The ports of a host with a thousand sets, each with eight published ports. */
 const heldMax = 8_192;
 
@@ -20,7 +22,7 @@ interface BoundPort {
 export interface PortHolder {
   /**
    * Holds these ports, and releases all others. Returns those that another program has. It holds at
-   * most 8,192. Calls never overlap.
+   * most 8,192.
    */
   hold(ports: readonly Port[]): Promise<ReadonlySet<string>>;
   /** Whether no other program listens at the port, on any address of this machine. */
@@ -34,30 +36,38 @@ export function keyOfPort({ protocol, hostPort }: Port): string {
 
 export function createPortHolder(): PortHolder {
   const held = new Map<string, BoundPort>();
+  // One call at a time: a check binds its port for a moment, and must not take it from `hold`.
+  const lock = new KeyedLock();
   return {
-    async hold(ports) {
-      const wanted = new Map(ports.slice(0, heldMax).map((port) => [keyOfPort(port), port]));
-      for (const [key, bound] of held) {
-        if (wanted.has(key)) continue;
-        held.delete(key);
-        await bound.close();
-      }
-      const taken = new Set<string>();
-      for (const [key, port] of wanted) {
-        if (held.has(key)) continue;
+    hold: (ports) => lock.run(lockName, () => holdNow(held, ports)),
+    isUnused: (port) =>
+      lock.run(lockName, async () => {
+        if (held.has(keyOfPort(port))) return true;
         const bound = await bind(port);
-        if (bound) held.set(key, bound);
-        else taken.add(key);
-      }
-      return taken;
-    },
-    async isUnused(port) {
-      if (held.has(keyOfPort(port))) return true;
-      const bound = await bind(port);
-      await bound?.close();
-      return bound !== undefined;
-    },
+        await bound?.close();
+        return bound !== undefined;
+      }),
   };
+}
+
+async function holdNow(
+  held: Map<string, BoundPort>,
+  ports: readonly Port[],
+): Promise<ReadonlySet<string>> {
+  const wanted = new Map(ports.slice(0, heldMax).map((port) => [keyOfPort(port), port]));
+  for (const [key, bound] of held) {
+    if (wanted.has(key)) continue;
+    held.delete(key);
+    await bound.close();
+  }
+  const taken = new Set<string>();
+  for (const [key, port] of wanted) {
+    if (held.has(key)) continue;
+    const bound = await bind(port);
+    if (bound) held.set(key, bound);
+    else taken.add(key);
+  }
+  return taken;
 }
 
 /** Undefined if another program has the port. */
