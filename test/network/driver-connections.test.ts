@@ -10,7 +10,7 @@ let host: RuledSets["host"];
 let client: RuledSets["client"];
 
 beforeAll(async () => {
-  ruled = await startRuledSets();
+  ruled = await startRuledSets({ hasUplink: true });
   ({ host, client } = ruled);
 });
 afterAll(() => ruled.close());
@@ -74,6 +74,32 @@ it("ends connections by the rules of the request, and not by flows of earlier ru
   gate.open();
   await Promise.all([earlier, later]);
   expect(await ruled.ask(2, 9_200)).toBe("silence");
+});
+
+it("ends connections to external addresses, and no query to the name server", async () => {
+  const gateway = "10.64.255.254";
+  const put = (...changes: Partial<HostRule>[]) => {
+    const { networks, ...state } = ruled.stateWith(...changes);
+    const withGateway = networks.map((network) => ({ ...network, gateways: [gateway] }));
+    return host.put({ ...state, networks: withGateway });
+  };
+  const listDestinations = async () => {
+    const dump = ["--target=ovs-vswitchd", "dpctl/dump-conntrack", "zone=4098"];
+    const connections = await host.ovs.ovs("ovs-appctl", ...dump);
+    return [...connections.matchAll(/orig=\(src=10\.64\.0\.1,dst=([\d.]+),/g)]
+      .map(([, destination = ""]) => destination)
+      .filter((destination) => !destination.startsWith("10."))
+      .sort();
+  };
+  await put();
+  await client.run("ip", "route", "add", "default", "via", gateway);
+  const brief = { timeoutMs: 100 };
+  await client.probe("udp", gateway, { ...brief, port: 53 });
+  await client.probe("udp", "192.0.2.1", brief);
+  expect(await listDestinations()).toEqual(["192.0.2.1", "198.19.255.255"]);
+  ruled.requestEnd();
+  await put({ direction: "egress", action: "deny" });
+  expect(await listDestinations()).toEqual(["198.19.255.255"]);
 });
 
 it("ends connections while the switch cannot list those of another network, then ends all there", async () => {

@@ -4,20 +4,24 @@ import {
 } from "../../contracts/network-driver/decide-connection.ts";
 import { isAborted } from "../../lib/async/abort.ts";
 import type { Log } from "../../lib/log.ts";
-import type { FlowNetwork, LocalPort } from "../flows/compile-flows.ts";
+import { type FlowNetwork, type LocalPort, nameServerAddress } from "../flows/compile-flows.ts";
 import { listPortAddresses } from "../flows/flow-addresses.ts";
 import type { SwitchPort, TrackedConnection } from "../ports/switch-port.ts";
+import type { Uplink } from "../ports/uplink.ts";
 import { RetryOrder } from "./retry-order.ts";
 import type { StoredNetworkState } from "./stored-network-state.ts";
 
 /** One network of a pass lists its connections at least once. */
 const NETWORKS_PER_PASS_MAX = 32;
+const DNS_PORT = 53;
 /** After this number of failures in a row, all connections of the network end. */
 const SELECTIONS_MAX = 3;
 
 interface ForbiddenConnectionsOptions {
   networkState: StoredNetworkState;
   switchPort: SwitchPort;
+  /** Undefined without an uplink: then sets have no name server. */
+  uplink: Pick<Uplink, "firstAddress"> | undefined;
   log: Log;
 }
 
@@ -83,9 +87,11 @@ export class ForbiddenConnections {
     const network = this.#networks.get(networkId);
     if (!network) return;
     const localPorts = this.#localPorts.filter((port) => port.networkId === networkId);
-    const isSelected = selectForbidden(network, localPorts);
+    const { uplink, switchPort } = this.#options;
+    const nameServer = uplink && nameServerAddress(uplink.firstAddress);
+    const isSelected = selectForbidden(network, localPorts, nameServer);
     const zone = network.conntrackZone;
-    await this.#options.switchPort.endConnections({ zone, isSelected }, signal);
+    await switchPort.endConnections({ zone, isSelected }, signal);
   }
 
   /** Returns false if the switch fails again. */
@@ -102,10 +108,14 @@ export class ForbiddenConnections {
   }
 }
 
-/** Returns a function that is true for the connections that the rules of the network forbid. */
-export function selectForbidden(
+/**
+ * Returns a function that is true for the connections that the rules of the network forbid. No rule
+ * forbids queries to the name server: see compileNameQueries.
+ */
+function selectForbidden(
   { rules = [], services = [], gateways, remotePorts }: FlowNetwork,
   localPorts: readonly { mac: string; addresses: readonly string[] }[],
+  nameServer: string | undefined,
 ): (connection: TrackedConnection) => boolean {
   const decide = createConnectionDecider(rules);
   const serviceIds = new Map<string, string>();
@@ -124,6 +134,8 @@ export function selectForbidden(
   }
   const endOf = (address: string): ConnectionEnd =>
     ends.get(address) ?? { address, serviceId: null, isInNetwork: false };
-  return ({ from, to, protocol, port }) =>
-    !decide({ from: endOf(from), to: endOf(to), protocol, port }).isAllowed;
+  return ({ from, to, protocol, port }) => {
+    const isQuery = to === nameServer && port === DNS_PORT;
+    return !isQuery && !decide({ from: endOf(from), to: endOf(to), protocol, port }).isAllowed;
+  };
 }

@@ -14,8 +14,8 @@ export const silenceMs = 1_000;
  * A driver with three containers, each the only set of its service. The test puts network states,
  * as the agent does. The first set is the client.
  */
-export async function startRuledSets() {
-  const host = await startSwitchDriver();
+export async function startRuledSets(options: { hasUplink?: boolean } = {}) {
+  const host = await startSwitchDriver(options);
   const sets = await startSwitchSets(host, numbers);
   const client = sets[0] as FakeSet;
   const setIds = numbers.map(() => newId("set"));
