@@ -28,3 +28,20 @@ it("removes selected connections one kind after another", async () => {
 it("removes all connections of the zone if the selected ones are of too many kinds", async () => {
   expect(await endAll(449)).toEqual([[]]);
 });
+
+it("removes connections of protocols that have only a number, and no ping over IPv6", async () => {
+  const [from, to] = ["fd00::1", "fd00::2"];
+  const ends = `orig=(src=${from},dst=${to}),reply=(src=${to},dst=${from}),zone=7`;
+  let dump = ["47", "icmpv6", "unknown"].map((protocol) => `${protocol},${ends}`).join("\n");
+  const calls: string[][] = [];
+  const run = async (command: string, ...args: string[]): Promise<string> => {
+    if (command === "dump-conntrack") return dump;
+    calls.push(args);
+    dump = "";
+    return "";
+  };
+  await endTrackedConnections({ zone: 7, isSelected: ({ protocol }) => protocol === "other" }, run);
+  expect(calls).toEqual([
+    ["ct_ipv6_src=fd00::1,ct_nw_proto=47", "ct_ipv6_src=fd00::2,ct_nw_proto=47"],
+  ]);
+});

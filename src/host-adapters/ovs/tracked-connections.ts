@@ -17,12 +17,14 @@ const protocolNumbers: Readonly<Record<string, number>> = {
   tcp: 6,
   udp: 17,
   dccp: 33,
-  icmpv6: 58,
   sctp: 132,
   udplite: 136,
 };
 
-/** Open vSwitch 3.1 dies if it removes a connection of this protocol in the netdev datapath. */
+/**
+ * Open vSwitch 3.1 dies if it removes a connection of this protocol in the netdev datapath. Other
+ * protocols without a name here have their number as name.
+ */
 const lastingProtocol = "icmpv6";
 
 /** Runs a command of `ovs-appctl dpctl` for the zone of the connections. */
@@ -40,9 +42,7 @@ export async function endTrackedConnections(
   // The daemon lists connections while it removes some, and misses others.
   for (let pass = 1; pass <= passesMax; pass++) {
     const dump = await run("dump-conntrack");
-    const connections = readConnections(dump).filter(
-      ({ protocolName }) => protocolName !== lastingProtocol && protocolName in protocolNumbers,
-    );
+    const connections = readConnections(dump);
     const filters = isSelected
       ? listFilters(connections, isSelected)
       : listTranslations(connections, addresses ?? new Set());
@@ -59,24 +59,25 @@ export async function endTrackedConnections(
 }
 
 interface ListedConnection extends TrackedConnection {
-  protocolName: string;
+  protocolNumber: number;
   /** The destination before a translation. */
   original: string;
 }
 
-/** Exported for tests: reads the output of `dump-conntrack`. */
-export function readConnections(dump: string): ListedConnection[] {
-  return [...dump.matchAll(connectionPattern)].map(
-    ([, protocolName = "", from = "", original = "", to = "", port]) => {
-      const isIcmp = protocolName === "icmp" || protocolName === "icmpv6";
-      const hasName = protocolName === "tcp" || protocolName === "udp";
+/** Reads the output of `dump-conntrack`, without the connections that must last. */
+function readConnections(dump: string): ListedConnection[] {
+  return [...dump.matchAll(connectionPattern)].flatMap(
+    ([, name = "", from = "", original = "", to = "", port]) => {
+      const protocolNumber = protocolNumbers[name] ?? Number(name);
+      if (name === lastingProtocol || Number.isNaN(protocolNumber)) return [];
+      const hasPorts = name === "tcp" || name === "udp";
       return {
-        protocolName,
+        protocolNumber,
         from,
         original,
         to,
-        protocol: isIcmp ? "icmp" : hasName ? protocolName : "other",
-        port: hasName && port !== undefined ? Number(port) : null,
+        protocol: hasPorts || name === "icmp" ? name : "other",
+        port: hasPorts && port !== undefined ? Number(port) : null,
       };
     },
   );
@@ -90,13 +91,12 @@ function listFilters(
   const seen = new Set<string>();
   const filters: [string, string][] = [];
   for (const connection of connections) {
-    const { protocolName, from, to, port } = connection;
-    const key = `${protocolName} ${from} ${to} ${port}`;
+    const { protocolNumber, from, to, port } = connection;
+    const key = `${protocolNumber} ${from} ${to} ${port}`;
     if (seen.has(key)) continue;
     seen.add(key);
     if (!isSelected(connection)) continue;
-    const number = protocolNumbers[protocolName] ?? Number.parseInt(protocolName, 10);
-    const protocol = Number.isNaN(number) ? "" : `,ct_nw_proto=${number}`;
+    const protocol = `,ct_nw_proto=${protocolNumber}`;
     const source = port === null ? "" : `,ct_tp_src=${port}`;
     filters.push([
       `${fieldOf(from)}_src=${from}${protocol}`,
@@ -115,11 +115,11 @@ function listTranslations(
   addresses: ReadonlySet<string>,
 ): [string, string][] {
   const filters = new Map<string, [string, string]>();
-  for (const { protocolName, original, to } of connections) {
+  for (const { protocolNumber, original, to } of connections) {
     if (original === to || !addresses.has(to)) continue;
     // Without a protocol, the filter would also match the protocol that must last.
     const field = fieldOf(to);
-    const protocol = field === "ct_nw" ? "" : `,ct_nw_proto=${protocolNumbers[protocolName]}`;
+    const protocol = field === "ct_nw" ? "" : `,ct_nw_proto=${protocolNumber}`;
     filters.set(`${original} ${to}${protocol}`, [
       `${field}_dst=${original}${protocol}`,
       `${field}_src=${to}${protocol}`,
