@@ -1,13 +1,11 @@
-import { isAborted } from "../../lib/async/abort.ts";
 import type { Log } from "../../lib/log.ts";
 import { assignConntrackZones } from "../flows/assign-conntrack-zones.ts";
 import type { SwitchPort } from "../ports/switch-port.ts";
 import type { EndpointRecords } from "./endpoint-records.ts";
-import { RetryOrder } from "./retry-order.ts";
+import { FairRetries } from "./fair-retries.ts";
 
 /** Zones that wait for their flush. Beyond it, the driver forgets the oldest. */
 const RELEASED_MAX = 16_000;
-const FLUSHES_PER_PASS_MAX = 32;
 
 interface ZoneSources {
   records: Pick<EndpointRecords, "zones" | "putZones">;
@@ -29,7 +27,7 @@ export class ConntrackZones {
   #released: readonly number[] = [];
   /** Those that no flow uses. A network that leaves again gets a new object. */
   readonly #unused = new Map<number, object>();
-  readonly #order = new RetryOrder<number>();
+  readonly #retries = new FairRetries<number>();
 
   constructor(sources: ZoneSources) {
     this.#sources = sources;
@@ -67,34 +65,32 @@ export class ConntrackZones {
   }
 
   /**
-   * Removes the connections of networks that have left the host, of at most FLUSHES_PER_PASS_MAX.
-   * The caller repeats it, even if `assign` runs meanwhile. Resolves even if the switch fails: a
-   * failure delays no other network.
+   * Removes the connections of a pass of networks that have left the host: see FairRetries. The
+   * caller repeats it, even if `assign` runs meanwhile.
    */
   async flushReleased(signal: AbortSignal): Promise<void> {
     if (this.#unused.size === 0) return;
-    for (const vni of this.#order.take([...this.#unused.keys()], FLUSHES_PER_PASS_MAX)) {
-      const release = this.#unused.get(vni);
-      const zone = this.#zones.get(vni);
-      if (!release) continue;
-      try {
-        if (zone !== undefined) await this.#sources.switchPort.endConnections({ zone }, signal);
-        this.#order.succeed(vni);
-      } catch (error) {
-        if (isAborted(signal)) break;
-        if (this.#order.fail(vni) === 1)
-          this.#sources.log.warn({ err: error, vni, zone }, "cannot remove old connections");
-        continue;
-      }
-      // The network may have returned meanwhile, and then it has its zone again.
-      if (this.#unused.get(vni) !== release) continue;
-      this.#unused.delete(vni);
-      const zones = new Map(this.#zones);
-      zones.delete(vni);
-      this.#zones = zones;
-      this.#released = this.#released.filter((each) => each !== vni);
-    }
+    await this.#retries.run([...this.#unused.keys()], {
+      work: (vni) => this.#flush(vni, signal),
+      onFirstFailure: (vni, error) =>
+        this.#sources.log.warn({ err: error, vni }, "cannot remove old connections"),
+      signal,
+    });
     await this.store();
+  }
+
+  async #flush(vni: number, signal: AbortSignal): Promise<void> {
+    const release = this.#unused.get(vni);
+    const zone = this.#zones.get(vni);
+    if (!release) return;
+    if (zone !== undefined) await this.#sources.switchPort.endConnections({ zone }, signal);
+    // The network may have returned meanwhile, and then it has its zone again.
+    if (this.#unused.get(vni) !== release) return;
+    this.#unused.delete(vni);
+    const zones = new Map(this.#zones);
+    zones.delete(vni);
+    this.#zones = zones;
+    this.#released = this.#released.filter((each) => each !== vni);
   }
 }
 

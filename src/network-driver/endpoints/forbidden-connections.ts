@@ -2,17 +2,14 @@ import {
   type ConnectionEnd,
   createConnectionDecider,
 } from "../../contracts/network-driver/decide-connection.ts";
-import { isAborted } from "../../lib/async/abort.ts";
 import type { Log } from "../../lib/log.ts";
 import { type FlowNetwork, type LocalPort, nameServerAddress } from "../flows/compile-flows.ts";
 import { listPortAddresses } from "../flows/flow-addresses.ts";
 import type { SwitchPort, TrackedConnection } from "../ports/switch-port.ts";
 import type { Uplink } from "../ports/uplink.ts";
-import { RetryOrder } from "./retry-order.ts";
+import { FairRetries } from "./fair-retries.ts";
 import type { StoredNetworkState } from "./stored-network-state.ts";
 
-/** One network of a pass lists its connections at least once. */
-const NETWORKS_PER_PASS_MAX = 32;
 const DNS_PORT = 53;
 /** After this number of failures in a row, all connections of the network end. */
 const SELECTIONS_MAX = 3;
@@ -35,7 +32,7 @@ export class ForbiddenConnections {
   readonly #options: ForbiddenConnectionsOptions;
   #networks = new Map<string, FlowNetwork>();
   #localPorts: readonly LocalPort[] = [];
-  readonly #order = new RetryOrder<string>();
+  readonly #retries = new FairRetries<string>();
 
   constructor(options: ForbiddenConnectionsOptions) {
     this.#options = options;
@@ -48,33 +45,28 @@ export class ForbiddenConnections {
   }
 
   /**
-   * Ends the connections of at most NETWORKS_PER_PASS_MAX networks. The caller repeats it. A
-   * failure is only logged: new connections follow the rules already. It delays no other network.
+   * Ends the connections of a pass of networks: see FairRetries. A failure is only logged: new
+   * connections follow the rules already.
    */
   async end(signal: AbortSignal): Promise<void> {
     const { networkState, log } = this.#options;
     const requests = new Map(
       networkState.listEndRequests().filter(([id, count]) => this.#isInForce(id, count)),
     );
-    for (const networkId of this.#order.take([...requests.keys()], NETWORKS_PER_PASS_MAX)) {
-      const count = requests.get(networkId) ?? 0;
-      try {
+    await this.#retries.run([...requests.keys()], {
+      work: async (networkId, failures) => {
+        const count = requests.get(networkId) ?? 0;
+        const network = this.#networks.get(networkId);
         // The flows may have changed since the start of this pass.
-        if (!this.#isInForce(networkId, count)) continue;
-        await this.#endForbidden(networkId, signal);
+        if (!network || !this.#isInForce(networkId, count)) return;
+        if (failures < SELECTIONS_MAX) await this.#endForbidden(network, signal);
+        else await this.#endAll(network, signal);
         networkState.completeEndRequest(networkId, count);
-        this.#order.succeed(networkId);
-      } catch (error) {
-        if (isAborted(signal)) return;
-        const failures = this.#order.fail(networkId);
-        if (failures === 1)
-          log.warn({ err: error, networkId }, "cannot end the connections that rules forbid");
-        if (failures >= SELECTIONS_MAX && (await this.#endAll(networkId, signal))) {
-          networkState.completeEndRequest(networkId, count);
-          this.#order.succeed(networkId);
-        }
-      }
-    }
+      },
+      onFirstFailure: (networkId, error) =>
+        log.warn({ err: error, networkId }, "cannot end the connections that rules forbid"),
+      signal,
+    });
   }
 
   /** Whether the flows in force have the rules of the request. Otherwise they permit too much. */
@@ -83,28 +75,19 @@ export class ForbiddenConnections {
     return network?.endConnectionsCount === count && network.deniesNew !== true;
   }
 
-  async #endForbidden(networkId: string, signal: AbortSignal): Promise<void> {
-    const network = this.#networks.get(networkId);
-    if (!network) return;
-    const localPorts = this.#localPorts.filter((port) => port.networkId === networkId);
+  async #endForbidden(network: FlowNetwork, signal: AbortSignal): Promise<void> {
+    const { networkId, conntrackZone: zone } = network;
     const { uplink, switchPort } = this.#options;
+    const localPorts = this.#localPorts.filter((port) => port.networkId === networkId);
     const nameServer = uplink && nameServerAddress(uplink.firstAddress);
     const isSelected = selectForbidden(network, localPorts, nameServer);
-    const zone = network.conntrackZone;
     await switchPort.endConnections({ zone, isSelected }, signal);
   }
 
-  /** Returns false if the switch fails again. */
-  async #endAll(networkId: string, signal: AbortSignal): Promise<boolean> {
-    const zone = this.#networks.get(networkId)?.conntrackZone;
-    if (zone === undefined) return false;
-    try {
-      await this.#options.switchPort.endConnections({ zone }, signal);
-      this.#options.log.warn({ networkId }, "ended all connections of a network");
-      return true;
-    } catch {
-      return false; // the next pass repeats it
-    }
+  async #endAll(network: FlowNetwork, signal: AbortSignal): Promise<void> {
+    const { networkId, conntrackZone: zone } = network;
+    await this.#options.switchPort.endConnections({ zone }, signal);
+    this.#options.log.warn({ networkId }, "ended all connections of a network");
   }
 }
 

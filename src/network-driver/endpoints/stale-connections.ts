@@ -1,11 +1,7 @@
-import { isAborted } from "../../lib/async/abort.ts";
 import type { Log } from "../../lib/log.ts";
 import type { FlowNetwork } from "../flows/compile-flows.ts";
 import type { SwitchPort } from "../ports/switch-port.ts";
-import { RetryOrder } from "./retry-order.ts";
-
-/** Each has one network, and one listing of its connections at least. */
-const ZONES_MAX = 32;
+import { FairRetries } from "./fair-retries.ts";
 
 /**
  * The addresses of sets that have left their services, until the switch has forgotten their tracked
@@ -21,7 +17,7 @@ export class StaleConnections {
   #networks = new Map<number, { vni: number; addresses: ReadonlySet<string> }>();
   /** The addresses that have left, by zone. */
   readonly #stale = new Map<number, ReadonlySet<string>>();
-  readonly #order = new RetryOrder<number>();
+  readonly #retries = new FairRetries<number>();
 
   constructor({ switchPort, log }: { switchPort: SwitchPort; log: Log }) {
     this.#switchPort = switchPort;
@@ -53,23 +49,21 @@ export class StaleConnections {
   }
 
   /**
-   * Ends the connections of at most ZONES_MAX networks. The caller repeats it. A failure is only
-   * logged, because it interrupts no connection of a running set. It delays no other network.
+   * Ends the connections of a pass of networks: see FairRetries. A failure is only logged, because
+   * it interrupts no connection of a running set.
    */
   async end(signal: AbortSignal): Promise<void> {
-    for (const zone of this.#order.take([...this.#stale.keys()], ZONES_MAX)) {
-      const addresses = this.#stale.get(zone);
-      if (!addresses) continue;
-      try {
+    await this.#retries.run([...this.#stale.keys()], {
+      work: async (zone) => {
+        const addresses = this.#stale.get(zone);
+        if (!addresses) return;
         await this.#switchPort.endConnections({ zone, addresses }, signal);
         if (this.#stale.get(zone) === addresses) this.#stale.delete(zone);
-        this.#order.succeed(zone);
-      } catch (error) {
-        if (isAborted(signal)) return;
-        if (this.#order.fail(zone) === 1)
-          this.#log.warn({ err: error, zone }, "cannot end the connections of deleted sets");
-      }
-    }
+      },
+      onFirstFailure: (zone, error) =>
+        this.#log.warn({ err: error, zone }, "cannot end the connections of deleted sets"),
+      signal,
+    });
   }
 }
 
