@@ -14,7 +14,7 @@ export class StaleConnections {
   readonly #switchPort: SwitchPort;
   readonly #log: Log;
   /** The networks of the last flows, by zone. */
-  #networks = new Map<number, { vni: number; addresses: ReadonlySet<string> }>();
+  #networks: ReadonlyMap<number, FlowNetwork> = new Map();
   /** The addresses that have left, by zone. */
   readonly #stale = new Map<number, ReadonlySet<string>>();
   readonly #retries = new FairRetries<number>();
@@ -26,24 +26,13 @@ export class StaleConnections {
 
   /** Call it when the flows of these networks are in force, so that no other address is reached. */
   update(networks: readonly FlowNetwork[]): void {
-    const current = new Map(
-      networks.map((network) => [
-        network.conntrackZone,
-        { vni: network.vni, addresses: listAddresses(network) },
-      ]),
-    );
-    for (const [zone, { vni, addresses }] of this.#networks) {
+    const current = new Map(networks.map((network) => [network.conntrackZone, network]));
+    for (const [zone, before] of this.#networks) {
       const now = current.get(zone);
       // ConntrackZones ends all connections of a network that has left the host.
-      if (now?.vni !== vni) this.#stale.delete(zone);
-      else this.#stale.set(zone, new Set([...(this.#stale.get(zone) ?? []), ...addresses]));
-    }
-    for (const [zone, stale] of this.#stale) {
-      const now = current.get(zone)?.addresses;
-      if (!now) continue;
-      const left = [...stale].filter((address) => !now.has(address));
-      if (left.length === 0) this.#stale.delete(zone);
-      else this.#stale.set(zone, new Set(left));
+      if (now?.vni !== before.vni) this.#stale.delete(zone);
+      // Most flows change because of a container, and then no service does.
+      else if (now.services !== before.services) this.#noteLeft(zone, before, now);
     }
     this.#networks = current;
   }
@@ -64,6 +53,15 @@ export class StaleConnections {
         this.#log.warn({ err: error, zone }, "cannot end the connections of deleted sets"),
       signal,
     });
+  }
+
+  #noteLeft(zone: number, before: FlowNetwork, now: FlowNetwork): void {
+    const present = listAddresses(now);
+    const left = [...(this.#stale.get(zone) ?? []), ...listAddresses(before)].filter(
+      (address) => !present.has(address),
+    );
+    if (left.length === 0) this.#stale.delete(zone);
+    else this.#stale.set(zone, new Set(left));
   }
 }
 
