@@ -108,7 +108,6 @@ export async function createNetworkDriver(options: NetworkDriverOptions): Promis
       lock,
       detached: new Set(),
       joined: new Set(),
-      joining: new Set(),
       limit,
       correctionLimit,
       log,

@@ -99,15 +99,19 @@ it("two containers never have one host port, even if they start together or the 
   const options = { "berth.ports": "tcp/80=80" };
   const id = await host.runContainer("10.64.0.9/16", options);
   const taken = { Err: expect.stringContaining("Host port 80/tcp: address already in use") };
-  const second = await host.createEndpoint("10.64.0.10/16", options);
-  expect(await host.join(second.id)).toEqual(taken);
+  const start = async (address: string) => {
+    const { id: endpointId, Err } = await host.createEndpoint(address, options);
+    return Err === undefined ? host.join(endpointId) : { Err };
+  };
+  expect(await start("10.64.0.10/16")).toEqual(taken);
   await host.restart();
   await host.driver.converge(signal);
-  expect(await host.join(second.id)).toEqual(taken);
+  expect(await start("10.64.0.10/16")).toEqual(taken);
   await host.call("Leave", { EndpointID: id });
-  const third = await host.createEndpoint("10.64.0.11/16", options);
-  const answers = await Promise.all([second, third].map((each) => host.join(each.id)));
-  expect(answers.filter((answer) => "Err" in answer)).toEqual([taken]);
+  const answers = await Promise.all(["10.64.0.10/16", "10.64.0.11/16"].map(start));
+  expect(answers.filter((answer) => "Err" in answer)).toHaveLength(1);
+  // Docker has forgotten the endpoint of the first container, which has left.
+  expect(host.driver.status()).toMatchObject({ endpoints: 1 });
 });
 
 it("a container does not start with a host port of another program, and others do", async () => {

@@ -4,8 +4,9 @@ import { DriverError } from "../model/driver-error.ts";
 import { type DockerNetwork, type Endpoint } from "../model/driver-records.ts";
 import { toExternalIds } from "../model/external-ids.ts";
 import type { LinkEnds } from "../model/link-names.ts";
+import { findSharedHostPort } from "../model/published-ports.ts";
 import type { DriverContext } from "./driver-context.ts";
-import { joinWithHostPorts } from "./joined-host-ports.ts";
+import { haveSameAddress } from "./endpoint-records.ts";
 
 /** The deadline of the cleanup after a failed call, whose own deadline may have passed. */
 const CLEANUP_TIMEOUT_MS = 5_000;
@@ -14,8 +15,8 @@ const REMOVE_PORT_TIMEOUT_MS = 4_000;
 
 /**
  * Records an endpoint durably, without a link. A repeated call with the same facts changes nothing.
- * It replaces another endpoint with the same address or MAC address if that one has no container,
- * because then Docker has forgotten it. Rejects with DriverError if it has one.
+ * It replaces another endpoint with the same address, MAC address or host port if that one has no
+ * container, because then Docker has forgotten it. Rejects with DriverError if it has one.
  */
 export async function recordEndpoint(
   ctx: DriverContext,
@@ -28,28 +29,29 @@ export async function recordEndpoint(
     const previous = ctx.records.endpoints.get(endpointId);
     if (previous && JSON.stringify(previous) === JSON.stringify(endpoint)) return true;
     if (ctx.records.findConflicts(endpointId, endpoint).length > 0) return false;
-    // Nothing runs between the search and the record, so no two endpoints share an address.
+    // Nothing runs between the search and the record, so no two endpoints share these.
     await ctx.records.putEndpoint(endpointId, endpoint);
     return true;
   };
   if (await ctx.lock.run(endpointId, record, signal)) return;
   for (const otherId of ctx.records.findConflicts(endpointId, endpoint))
-    await replaceEndpoint(ctx, otherId, signal);
+    await replaceEndpoint(ctx, otherId, endpoint, signal);
   if (await ctx.lock.run(endpointId, record, signal)) return;
   // No second replacement: endpoints that start together would replace each other in turns.
   throw new DriverError(
-    `Another endpoint has just received the address ${endpoint.addresses.join(" and ")}. Start the container again.`,
+    `Another endpoint has just received the address ${endpoint.addresses.join(" and ")} or a host port of this one. Start the container again.`,
   );
 }
 
 /**
- * Removes an endpoint whose address another one needs. Rejects with DriverError if a container has
- * its interface, or will get it because a join has succeeded. Checks this under the lock of the
- * endpoint, so no join runs meanwhile.
+ * Removes an endpoint whose address or host port another one needs. Rejects with DriverError if a
+ * container has its interface, or will get it because a join has succeeded. Checks this under the
+ * lock of the endpoint, so no join runs meanwhile.
  */
 async function replaceEndpoint(
   ctx: DriverContext,
   endpointId: string,
+  wanted: Endpoint,
   signal: AbortSignal,
 ): Promise<void> {
   await ctx.lock.run(
@@ -61,15 +63,22 @@ async function replaceEndpoint(
       const link = (await ctx.links.list(signal)).find(({ name }) => name === hostEnd);
       if (link?.isPeerInOtherNamespace || (link && ctx.joined.has(endpointId))) {
         const state = link.isPeerInOtherNamespace ? "running" : "starting";
-        const owner = endpoint.set === undefined ? "" : ` of ${endpoint.set}`;
-        throw new DriverError(
-          `The address ${endpoint.addresses.join(" and ")} with the MAC address ${endpoint.mac} belongs to a ${state} container${owner} in the same network. Remove that container, or choose another address.`,
-        );
+        throw toConflictError(wanted, endpoint, state);
       }
       await removeLinkAndRecord(ctx, endpointId, signal);
       ctx.log.warn({ endpointId, set: endpoint.set }, "replaced an endpoint without a container");
     },
     signal,
+  );
+}
+
+function toConflictError(wanted: Endpoint, other: Endpoint, state: string): DriverError {
+  const owner = `a ${state} container${other.set === undefined ? "" : ` of ${other.set}`}`;
+  const port = findSharedHostPort(wanted.publishedPorts, other.publishedPorts);
+  return new DriverError(
+    port === undefined || haveSameAddress(wanted, other)
+      ? `The address ${other.addresses.join(" and ")} with the MAC address ${other.mac} belongs to ${owner} in the same network. Remove that container, or choose another address.`
+      : `Host port ${port}: address already in use by ${owner} on this host.`,
   );
 }
 
@@ -92,38 +101,26 @@ export async function attachEndpoint(
         );
       const ends = ctx.names.nameEnds(endpointId);
       ctx.detached.delete(endpointId);
-      const join = () => joinEndpoint(ctx, endpointId, endpoint, signal);
-      await joinWithHostPorts(ctx, endpointId, join, signal);
+      await ctx.uplink?.checkUnused(endpoint.publishedPorts ?? []);
+      try {
+        await ctx.limit(async () => {
+          await ctx.links.ensure({ ...ends, mac: endpoint.mac, mtu: endpoint.mtu }, signal);
+          await addPort(ctx, endpointId, endpoint, signal);
+        });
+        await ctx.flows.apply(signal);
+      } catch (error) {
+        await removeLink(ctx, endpointId, AbortSignal.timeout(CLEANUP_TIMEOUT_MS)).catch(
+          (cleanupError: unknown) =>
+            ctx.log.warn({ err: cleanupError, endpointId }, "a failed endpoint left its link"),
+        );
+        throw error;
+      }
+      ctx.joined.add(endpointId);
+      ctx.records.renew(endpointId);
       return { ...ends, endpoint };
     },
     signal,
   );
-}
-
-/** The caller holds the lock of the endpoint, and has checked its host ports. */
-async function joinEndpoint(
-  ctx: DriverContext,
-  endpointId: string,
-  endpoint: Endpoint,
-  signal: AbortSignal,
-): Promise<void> {
-  const ends = ctx.names.nameEnds(endpointId);
-  await ctx.uplink?.checkUnused(endpoint.publishedPorts ?? []);
-  try {
-    await ctx.limit(async () => {
-      await ctx.links.ensure({ ...ends, mac: endpoint.mac, mtu: endpoint.mtu }, signal);
-      await addPort(ctx, endpointId, endpoint, signal);
-    });
-    await ctx.flows.apply(signal);
-  } catch (error) {
-    await removeLink(ctx, endpointId, AbortSignal.timeout(CLEANUP_TIMEOUT_MS)).catch(
-      (cleanupError: unknown) =>
-        ctx.log.warn({ err: cleanupError, endpointId }, "a failed endpoint left its link"),
-    );
-    throw error;
-  }
-  ctx.joined.add(endpointId);
-  ctx.records.renew(endpointId);
 }
 
 /** Removes the port and the link of an endpoint, but not its record. Idempotent. */

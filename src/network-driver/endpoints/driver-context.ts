@@ -25,8 +25,6 @@ export interface DriverContext {
   detached: Set<string>;
   /** Endpoints with a link whose join has succeeded since this process started. */
   joined: Set<string>;
-  /** Endpoints that join now. */
-  joining: Set<string>;
   /** Bounds the changes of links and ports that run at the same time for calls of Docker. */
   limit: ConcurrencyLimit;
   /** Bounds the changes of links and ports that run at the same time in a convergence. */

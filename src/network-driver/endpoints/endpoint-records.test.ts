@@ -82,3 +82,18 @@ it("finds the endpoints with an address, a MAC address or interfaces of another 
   expect(find(endpointOf("10"), idOf("a"))).toEqual([]);
   expect(find(endpointOf("99", { vni: 4098 }), `${"a".padEnd(60, "0")}1234`)).toEqual([idOf("a")]);
 });
+
+it("finds the endpoints of any network with a host port of another one", async () => {
+  const { port } = createStore();
+  const records = new EndpointRecords(port, nothing, options);
+  const portOf = (protocol: "tcp" | "udp", hostPort: number) => ({ protocol, hostPort, port: 80 });
+  const publishedPorts = [portOf("tcp", 20_001), portOf("udp", 20_002)];
+  await records.putEndpoint(idOf("a"), endpointOf("10", { publishedPorts }));
+  await records.putEndpoint(idOf("b"), endpointOf("11"));
+  const find = (protocol: "tcp" | "udp", hostPort: number) => {
+    const ports = [portOf("tcp", 20_000), portOf(protocol, hostPort)];
+    return records.findConflicts(idOf("x"), endpointOf("12", { vni: 4098, publishedPorts: ports }));
+  };
+  expect(find("udp", 20_002)).toEqual([idOf("a")]);
+  expect(find("udp", 20_001)).toEqual([]);
+});

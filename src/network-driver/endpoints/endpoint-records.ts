@@ -8,6 +8,7 @@ import {
   endpointSchema,
 } from "../model/driver-records.ts";
 import { DriverError } from "../model/driver-error.ts";
+import { findSharedHostPort } from "../model/published-ports.ts";
 import type { LinkNames } from "../model/link-names.ts";
 import type { StateStore } from "../ports/state-store.ts";
 
@@ -118,15 +119,16 @@ export class EndpointRecords {
     if (this.#savedChanges < this.#changes) await this.#save();
   }
 
-  /** Lists other endpoints with an address, the MAC address or the interface names of this one. */
+  /**
+   * Lists other endpoints with an address, the MAC address, the interface names or a host port of
+   * this one.
+   */
   findConflicts(endpointId: string, wanted: Endpoint): string[] {
-    const addresses = new Set(wanted.addresses.map(stripPrefixLength));
     const { hostEnd } = this.#names.nameEnds(endpointId);
     const conflicts = ([otherId, other]: [string, Endpoint]): boolean =>
       this.#names.nameEnds(otherId).hostEnd === hostEnd ||
-      (other.vni === wanted.vni &&
-        (other.mac === wanted.mac ||
-          other.addresses.some((address) => addresses.has(stripPrefixLength(address)))));
+      haveSameAddress(wanted, other) ||
+      findSharedHostPort(wanted.publishedPorts, other.publishedPorts) !== undefined;
     return [...this.#endpoints]
       .filter((entry) => entry[0] !== endpointId && conflicts(entry))
       .map(([otherId]) => otherId);
@@ -178,6 +180,16 @@ export class EndpointRecords {
     }));
     this.#savedChanges = Math.max(this.#savedChanges, changes);
   }
+}
+
+/** Whether two endpoints have an address or the MAC address in common, in the same network. */
+export function haveSameAddress(one: Endpoint, other: Endpoint): boolean {
+  if (one.vni !== other.vni) return false;
+  const addresses = one.addresses.map(stripPrefixLength);
+  return (
+    one.mac === other.mac ||
+    other.addresses.some((address) => addresses.includes(stripPrefixLength(address)))
+  );
 }
 
 /** Rejects a record that a later start could not load. */

@@ -24,3 +24,14 @@ export function splitPublishedPorts(text: string): unknown[] {
     return { protocol, hostPort: Number(hostPort), port: Number(port) };
   });
 }
+
+/** Returns a host port that both lists have, such as "20001/tcp". */
+export function findSharedHostPort(
+  ports: readonly PublishedPort[] = [],
+  others: readonly PublishedPort[] = [],
+): string | undefined {
+  const shared = ports.find(({ protocol, hostPort }) =>
+    others.some((other) => other.protocol === protocol && other.hostPort === hostPort),
+  );
+  return shared && `${shared.hostPort}/${shared.protocol}`;
+}
