@@ -1,5 +1,5 @@
 import type Docker from "dockerode";
-import type { HostPort } from "../../contracts/agent-protocol/desired-set.ts";
+import { formatPublishedPorts } from "../../contracts/network-driver/published-ports.ts";
 import type { LocalSetSpec } from "../../agent/model/local-set.ts";
 import type { JoinedNetwork, JoinedNetworks } from "../../agent/ports/network-port.ts";
 import { stripPrefixLength } from "../../lib/ip/ip-address.ts";
@@ -93,13 +93,8 @@ function endpointOf(
       "berth.vni": String(vni),
       ...(mtu === undefined ? {} : { "berth.mtu": String(mtu) }),
       "berth.gateways": gateways.join(","),
-      ...(ports.length === 0 ? {} : { "berth.ports": formatPorts(ports) }),
+      ...(ports.length === 0 ? {} : { "berth.ports": formatPublishedPorts(ports) }),
       "berth.default-routes": defaultRoutes.join(","),
     },
   };
-}
-
-/** As the network driver reads them: "tcp/20001=80,udp/53=5353". */
-function formatPorts(ports: readonly HostPort[]): string {
-  return ports.map(({ protocol, hostPort, port }) => `${protocol}/${hostPort}=${port}`).join(",");
 }

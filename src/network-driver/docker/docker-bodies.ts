@@ -2,7 +2,10 @@ import { z } from "zod";
 import { addressSchema, macSchema } from "../../contracts/network-driver/network-state.ts";
 import { networkIdSchema, vniSchema } from "../../contracts/network-driver/network-state.ts";
 import { formatAddress, parseAddress, parseSubnet } from "../../lib/ip/ip-address.ts";
-import { publishedPortsSchema, splitPublishedPorts } from "../model/published-ports.ts";
+import {
+  publishedPortsSchema,
+  splitPublishedPorts,
+} from "../../contracts/network-driver/published-ports.ts";
 import {
   defaultRoutesSchema,
   dockerIdSchema,

@@ -4,7 +4,7 @@ import { DriverError } from "../model/driver-error.ts";
 import { type DockerNetwork, type Endpoint } from "../model/driver-records.ts";
 import { toExternalIds } from "../model/external-ids.ts";
 import type { LinkEnds } from "../model/link-names.ts";
-import { findSharedHostPort } from "../model/published-ports.ts";
+import { findSharedHostPort } from "../../contracts/network-driver/published-ports.ts";
 import type { DriverContext } from "./driver-context.ts";
 import { haveSameAddress } from "./endpoint-records.ts";
 

@@ -8,7 +8,7 @@ import {
   endpointSchema,
 } from "../model/driver-records.ts";
 import { DriverError } from "../model/driver-error.ts";
-import { findSharedHostPort } from "../model/published-ports.ts";
+import { findSharedHostPort } from "../../contracts/network-driver/published-ports.ts";
 import type { LinkNames } from "../model/link-names.ts";
 import type { StateStore } from "../ports/state-store.ts";
 

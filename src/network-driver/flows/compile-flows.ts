@@ -1,9 +1,10 @@
 import { assert } from "../../lib/assert.ts";
 import { formatAddress, parseAddress } from "../../lib/ip/ip-address.ts";
 import type { HostRule } from "../../contracts/network-driver/host-rule.ts";
+import type { PublishedPort } from "../../contracts/network-driver/published-ports.ts";
 import { compileNameQueries } from "./compile-name-queries.ts";
 import { compileConstantFlows } from "./constant-flows.ts";
-import { compilePublished, type FlowPublishedPort } from "./compile-published.ts";
+import { compilePublished } from "./compile-published.ts";
 import { compileRules } from "./compile-rules.ts";
 import { compileServices, type FlowService } from "./compile-services.ts";
 import { checkMac, familyOf, listPortAddresses, requestFor } from "./flow-addresses.ts";
@@ -28,7 +29,7 @@ export interface LocalPort {
   mac: string;
   /** Single addresses in canonical form, without a prefix length. */
   addresses: readonly string[];
-  publishedPorts?: readonly FlowPublishedPort[] | undefined;
+  publishedPorts?: readonly PublishedPort[] | undefined;
 }
 
 /** An interface of a set on another host. */
@@ -137,7 +138,7 @@ export function compileFlows({
       const server = nameServerAddress(uplink.firstAddress);
       flows.push(...compileUplink(network, local, uplink));
       flows.push(...compilePublished(network, local, own));
-      flows.push(...compileNameQueries(network, local, { server, gatewayMac: GATEWAY_MAC }));
+      flows.push(...compileNameQueries(network, local, server));
     }
   }
   return flows.sort(compareFlows);

@@ -1,5 +1,11 @@
 import { familyOf } from "./flow-addresses.ts";
-import { type Flow, flowRegisters as register, flowTables as table } from "./flow.ts";
+import {
+  type Flow,
+  flowRegisters as register,
+  flowTables as table,
+  GATEWAY_MAC,
+  toNetworkFlow,
+} from "./flow.ts";
 
 interface QueryingNetwork {
   vni: number;
@@ -28,21 +34,16 @@ const egressPriority = 60_000;
 export function compileNameQueries(
   network: QueryingNetwork,
   local: readonly QueryingPort[],
-  { server, gatewayMac }: { server: string; gatewayMac: string },
+  server: string,
 ): Flow[] {
   const gateway = network.gateways.find((address) => familyOf(address) === 4);
   if (gateway === undefined) return [];
   const own = `${register.network}=${network.vni}`;
-  const flow = (tableId: number, priority: number, match: string, actions: string): Flow => ({
-    table: tableId,
-    priority,
-    cookie: network.vni,
-    match,
-    actions,
-  });
+  const flow = (tableId: number, priority: number, match: string, actions: string): Flow =>
+    toNetworkFlow(network, tableId, priority, match, actions);
   const track = `ct(table=${table.egress},zone=${network.conntrackZone})`;
   const flows = ["udp", "tcp"].flatMap((protocol) => {
-    const query = `${protocol},${own},dl_dst=${gatewayMac},nw_dst=${gateway},tp_dst=53`;
+    const query = `${protocol},${own},dl_dst=${GATEWAY_MAC},nw_dst=${gateway},tp_dst=53`;
     const permitted = `${protocol},ct_state=+trk+new,${own},nw_dst=${server},tp_dst=53`;
     return [
       flow(table.neighbors, 88, query, `set_field:${server}->nw_dst,${track}`),
@@ -53,7 +54,7 @@ export function compileNameQueries(
   });
   const receivers = new Map<string, Flow>();
   for (const { ofPort, mac, addresses } of local) {
-    const link = `set_field:${gatewayMac}->eth_src,set_field:${mac}->eth_dst,output:${ofPort}`;
+    const link = `set_field:${GATEWAY_MAC}->eth_src,set_field:${mac}->eth_dst,output:${ofPort}`;
     const actions = `set_field:${gateway}->nw_src,${link}`;
     for (const address of addresses)
       if (familyOf(address) === 4 && !receivers.has(address))

@@ -1,10 +1,11 @@
 import { expect, it } from "vitest";
 import { renderFlow } from "./flow.ts";
-import { compilePublished, type FlowPublishedPort } from "./compile-published.ts";
+import type { PublishedPort } from "../../contracts/network-driver/published-ports.ts";
+import { compilePublished } from "./compile-published.ts";
 
 const network = { vni: 4097, conntrackZone: 7 };
 
-function compile(...ports: [address: string, published: FlowPublishedPort[]][]) {
+function compile(...ports: [address: string, published: PublishedPort[]][]) {
   return compilePublished(
     network,
     ports.map(([address, publishedPorts], at) => ({
@@ -26,7 +27,7 @@ it("a connection gets the set's address for the rules, and its translation at th
 });
 
 it("only the first set has a port of the host, and a set without IPv4 address has none", () => {
-  const http: FlowPublishedPort = { protocol: "tcp", hostPort: 80, port: 8_080 };
+  const http: PublishedPort = { protocol: "tcp", hostPort: 80, port: 8_080 };
   const flows = compile(["fd00::8", [http]], ["10.64.0.9", [http]], ["10.64.0.10", [http]]);
   expect(flows).toHaveLength(3);
   expect(flows.join()).not.toContain("10.64.0.10");

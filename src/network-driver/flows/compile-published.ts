@@ -1,3 +1,4 @@
+import type { PublishedPort } from "../../contracts/network-driver/published-ports.ts";
 import { familyOf } from "./flow-addresses.ts";
 import {
   type Flow,
@@ -9,18 +10,11 @@ import {
   toNetworkFlow,
 } from "./flow.ts";
 
-/** A port of a set on this host that other machines reach at a port of the host. */
-export interface FlowPublishedPort {
-  protocol: "tcp" | "udp";
-  hostPort: number;
-  port: number;
-}
-
 interface PublishingPort {
   ofPort: number;
   mac: string;
   addresses: readonly string[];
-  publishedPorts?: readonly FlowPublishedPort[] | undefined;
+  publishedPorts?: readonly PublishedPort[] | undefined;
 }
 
 /**

@@ -8,7 +8,7 @@ import {
   vniSchema,
 } from "../../contracts/network-driver/network-state.ts";
 import { formatAddress, parseAddress } from "../../lib/ip/ip-address.ts";
-import { publishedPortsSchema } from "./published-ports.ts";
+import { publishedPortsSchema } from "../../contracts/network-driver/published-ports.ts";
 
 /**
  * Bounds of the records of one host. A set has one endpoint in each of its networks. The bounds

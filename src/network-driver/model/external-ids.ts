@@ -1,4 +1,7 @@
-import { formatPublishedPorts, splitPublishedPorts } from "./published-ports.ts";
+import {
+  formatPublishedPorts,
+  splitPublishedPorts,
+} from "../../contracts/network-driver/published-ports.ts";
 import { dockerIdSchema, type Endpoint, endpointSchema } from "./driver-records.ts";
 
 /**

@@ -9,7 +9,7 @@ import {
   type RemotePort,
 } from "../../../src/network-driver/flows/compile-flows.ts";
 import type { FlowService } from "../../../src/network-driver/flows/compile-services.ts";
-import type { FlowPublishedPort } from "../../../src/network-driver/flows/compile-published.ts";
+import type { PublishedPort } from "../../../src/contracts/network-driver/published-ports.ts";
 import { type Datapath, type Flow, renderFlow } from "../../../src/network-driver/flows/flow.ts";
 import {
   type ListedPort,
@@ -44,7 +44,7 @@ export interface TestSet extends FakeSet {
   ipv4: string;
   ipv6: string;
   /** A test may change them before `apply`. */
-  publishedPorts: readonly FlowPublishedPort[];
+  publishedPorts: readonly PublishedPort[];
 }
 
 export interface TestHost {

@@ -8,7 +8,8 @@ export const publishedPortSchema = z.object({
 });
 export type PublishedPort = z.output<typeof publishedPortSchema>;
 
-export const PUBLISHED_PORTS_MAX = 8;
+/** That of a template. */
+const PUBLISHED_PORTS_MAX = 8;
 export const publishedPortsSchema = z.array(publishedPortSchema).max(PUBLISHED_PORTS_MAX);
 
 /** Renders published ports as an option of Docker or an external id: "tcp/20001=80,udp/53=5353". */
