@@ -11,8 +11,9 @@ export const driverStatusSchema = z.object({
   endpoints: z.number().int().nonnegative(),
   flows: z.number().int().nonnegative(),
   /**
-   * The name server of the host. Off: the host has none. Down: it does not answer, or not with the
-   * latest names. It does not affect `isReady`. A driver of an earlier release has none.
+   * The name server of the host. Off: the host has none, or the reason says why it has never
+   * answered. Down: it does not answer, or not with the latest names. It does not affect `isReady`.
+   * A driver of an earlier release has none.
    */
   names: z
     .object({ state: z.enum(["off", "up", "down"]), reason: z.string().nullable() })

@@ -38,7 +38,7 @@ beforeEach(() => {
 it("a host has names once its server has answered, and a failure after that has a reason", async () => {
   facts.isUp = false;
   await names.apply(signal);
-  expect(names.status).toEqual({ state: "off", reason: null });
+  expect(names.status).toEqual({ state: "off", reason: "It does not answer." });
   facts.isUp = true;
   await names.apply(signal);
   expect(names.status).toEqual({ state: "up", reason: null });

@@ -41,8 +41,8 @@ export class HostNames {
 
   /**
    * Resolves when the server answers the names of all changes before the call, or if the host has
-   * no name server. A server that has never answered is none. Rejects with the reason that the
-   * status has.
+   * no name server. A server that has never answered is none, and the status says why. Rejects with
+   * the reason that the status has.
    */
   async apply(signal: AbortSignal): Promise<void> {
     await this.#apply(signal);
@@ -72,13 +72,10 @@ export class HostNames {
       if (this.#table) await this.#server.apply(this.#table, signal);
       this.#status = { state: "up", reason: null };
     } catch (error) {
-      if (!(await this.#server.hasServed())) {
-        this.#status = { state: "off", reason: null };
-        return;
-      }
       const reason = error instanceof Error ? error.message : String(error);
-      this.#status = { state: "down", reason };
-      throw error;
+      const hasServed = await this.#server.hasServed();
+      this.#status = { state: hasServed ? "down" : "off", reason };
+      if (hasServed) throw error;
     }
   }
 }
