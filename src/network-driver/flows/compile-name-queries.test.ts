@@ -25,11 +25,17 @@ function compile({
   hasUplink = true,
   datapath = "netdev",
   changes = {},
-}: { hasUplink?: boolean; datapath?: Datapath; changes?: Partial<FlowNetwork> } = {}) {
+  ports = [port],
+}: {
+  hasUplink?: boolean;
+  datapath?: Datapath;
+  changes?: Partial<FlowNetwork>;
+  ports?: (typeof port)[];
+} = {}) {
   return interpretFlows(
     compileFlows({
       datapath,
-      localPorts: [port],
+      localPorts: ports,
       networks: [{ ...network, ...changes }],
       uplink: hasUplink ? { ofPort: uplinkPort, firstAddress: "198.19.0.0" } : undefined,
     }),
@@ -86,22 +92,32 @@ it("other packets for the gateway are dropped, and queries for other servers are
   ]);
 });
 
+const denyAll: HostRule = {
+  ruleId: "rule_0",
+  name: "deny",
+  priority: 9_999,
+  direction: "egress",
+  action: "deny",
+  protocol: "any",
+  ports: [],
+  serviceId: null,
+  peer: { kind: "any" },
+};
+
 it("a query passes even if a rule denies all, and unless the rules are unknown", () => {
-  const deny: HostRule = {
-    ruleId: "rule_0",
-    name: "deny",
-    priority: 9_999,
-    direction: "egress",
-    action: "deny",
-    protocol: "any",
-    ports: [],
-    serviceId: null,
-    peer: { kind: "any" },
-  };
-  const send = compile({ changes: { rules: [deny] } });
+  const send = compile({ changes: { rules: [denyAll] } });
   expect(send(toGateway("udp", 53)).outputs).toHaveLength(1);
   expect(send(toGateway("udp", 53, "192.0.2.7")).outputs).toEqual([]);
   expect(compile({ changes: { deniesNew: true } })(toGateway("udp", 53)).outputs).toEqual([]);
+});
+
+it("no rule permits a packet with the address of the name server that leads to another set", () => {
+  const other = { ...port, ofPort: 3, mac: "0a:00:0a:40:00:0a", addresses: ["10.64.0.10"] };
+  const query = toGateway("udp", 53, server);
+  const misled = { ...query, fields: { ...query.fields, dl_dst: other.mac } };
+  expect(compile({ ports: [port, other] })(misled).outputs).toMatchObject([{ port: "3" }]);
+  const denied = compile({ ports: [port, other], changes: { rules: [denyAll] } });
+  expect(denied(misled).outputs).toEqual([]);
 });
 
 it("a query leads nowhere without an uplink or an IPv4 gateway", () => {

@@ -43,8 +43,10 @@ export function compileNameQueries(
     toNetworkFlow(network, tableId, priority, match, actions);
   const track = `ct(table=${table.egress},zone=${network.conntrackZone})`;
   const flows = ["udp", "tcp"].flatMap((protocol) => {
-    const query = `${protocol},${own},dl_dst=${GATEWAY_MAC},nw_dst=${gateway},tp_dst=53`;
-    const permitted = `${protocol},ct_state=+trk+new,${own},nw_dst=${server},tp_dst=53`;
+    // With another MAC address, the packet would reach a set, past the rules of its sender.
+    const toGateway = `${protocol},${own},dl_dst=${GATEWAY_MAC}`;
+    const query = `${toGateway},nw_dst=${gateway},tp_dst=53`;
+    const permitted = `${toGateway},ct_state=+trk+new,nw_dst=${server},tp_dst=53`;
     return [
       flow(table.neighbors, 88, query, `set_field:${server}->nw_dst,${track}`),
       ...(network.deniesNew
