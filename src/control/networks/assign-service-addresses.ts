@@ -7,8 +7,9 @@ import {
   listUnaddressedServices,
   markAddressed,
   quarantineServiceAddresses,
+  type ServiceToAddress,
 } from "../../db/queries/networks/service-addresses.ts";
-import type { ControlContext } from "../runtime/context.ts";
+import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { countWanted } from "./assign-addresses.ts";
 import {
@@ -16,6 +17,7 @@ import {
   listServiceNeeds,
   listUnwanted,
 } from "./choose-service-addresses.ts";
+import { insertDefaultNetworks, isMissingDefault } from "./default-network.ts";
 
 /** Bounds the locks of a transaction. */
 const SERVICES_PER_BATCH_MAX = 100;
@@ -93,7 +95,7 @@ export async function assignServiceAddresses(
   serviceIds: readonly string[],
 ): Promise<number> {
   return unitOfWork(ctx, async (tx) => {
-    const services = await claimServicesToAddress(tx, serviceIds);
+    const services = await claimWithNetworks(tx, ctx, serviceIds);
     const needs = listServiceNeeds(services);
     const wanted = countWanted(needs.map(({ subnetId }) => subnetId));
     const subnetIds = wanted.map(({ subnetId }) => subnetId);
@@ -131,4 +133,23 @@ export async function assignServiceAddresses(
     tx.signal(...[...networkIds].map((id) => `network:${id}` as const));
     return chosen.length;
   });
+}
+
+/**
+ * Locks services, and creates the default networks that they lack. Without these, each run would
+ * lock the services of a fleet from before its first networked host, and assign no address.
+ */
+async function claimWithNetworks(
+  tx: UnitOfWork,
+  ctx: ControlContext,
+  serviceIds: readonly string[],
+): Promise<ServiceToAddress[]> {
+  const services = await claimServicesToAddress(tx, serviceIds);
+  const lacking = services.filter(({ networks }) => networks.some(isMissingDefault));
+  if (lacking.length === 0) return services;
+  await insertDefaultNetworks(tx, ctx, [...new Set(lacking.map(({ tenantId }) => tenantId))]);
+  return claimServicesToAddress(
+    tx,
+    services.map(({ id }) => id),
+  );
 }

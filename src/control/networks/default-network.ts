@@ -66,7 +66,7 @@ export async function ensureTemplateNetworks(
   return listTemplateNetworks(tx, service, networks);
 }
 
-function isMissingDefault({ network, networkId }: TemplateNetwork): boolean {
+export function isMissingDefault({ network, networkId }: TemplateNetwork): boolean {
   return network === DEFAULT_NETWORK && networkId === null;
 }
 

@@ -15,6 +15,7 @@ import { getService } from "../../../src/control/services/get-service.ts";
 import { patchService } from "../../../src/control/services/patch-service.ts";
 import { scaleService } from "../../../src/control/services/scale-service.ts";
 import { deleteSet } from "../../../src/control/sets/delete-set.ts";
+import { createTenant } from "../../../src/control/tenancy/create-tenant.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { lockSubnetsOf } from "../../../src/db/queries/networks/networks.ts";
 import { withTx } from "../../../src/db/transaction.ts";
@@ -26,6 +27,7 @@ import {
   findAddressFaults,
   listAddresses,
 } from "../../support/fleet/network-hosts.ts";
+import { tenantBody } from "../../support/fleet/tenant-body.ts";
 
 const start = fleetPerTest();
 const largeHost = { ...smallHost, cpuMillis: 64_000, memoryBytes: 2 ** 38 };
@@ -115,10 +117,18 @@ test("services that exist get addresses with the first networked host, and none 
   await f.placer.placeSets();
   const sweep = new ServiceAddresses(f.ctx);
   expect(await sweep.assign()).toBe(0);
+  const beta = await createTenant(f.ctx, tenantBody("beta"));
+  await createService(f.ctx, beta.id, body("web", ["default"]));
   await enrollNetworked(f, "h2");
-  await addNetwork(f, "default", "10.64.0.0/16");
-  expect(await sweep.assign()).toBe(1);
-  expect(await addressesOf(f, "web")).toEqual([{ network: "default", addresses: ["10.64.0.2"] }]);
+  // It creates the network of each tenant, even if no set is placed.
+  expect(await sweep.assign()).toBe(2);
+  const expected = [{ network: "default", addresses: ["10.64.0.2"] }];
+  expect(await addressesOf(f, "web")).toEqual(expected);
+  expect((await getService(f.ctx, beta.id, "web")).addresses).toEqual(expected);
+  const locks = () => queryRows(f.ctx.db, sql`select xmax::text from services order by id`);
+  const before = await locks();
+  expect(await sweep.assign()).toBe(0);
+  expect(await locks()).toEqual(before);
 });
 
 test("an event says once that no address is free, and the service gets one later", async () => {
