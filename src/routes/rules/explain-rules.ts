@@ -1,6 +1,8 @@
 import { createRoute } from "@hono/zod-openapi";
 import { explainRulesQuery, ruleExplanationSchema } from "../../contracts/api/rule-explanation.ts";
+import { AppError } from "../../contracts/common/app-error.ts";
 import { explainRules } from "../../control/rules/explain-rules.ts";
+import { KeyedLimit } from "../../lib/async/keyed-limit.ts";
 import { getTenantId } from "../http/api-env.ts";
 import { commonProblems, jsonResponse, type OperationHandler } from "../http/operation.ts";
 import { problems } from "../http/problem.ts";
@@ -19,9 +21,31 @@ export const explainRulesRoute = createRoute({
   responses: {
     200: jsonResponse(ruleExplanationSchema, "The decisions."),
     ...commonProblems,
-    ...problems("state-conflict"),
+    ...problems("rate-limited", "state-conflict"),
   },
 });
 
-export const explainRulesHandler: OperationHandler<typeof explainRulesRoute> = (ctx) => async (c) =>
-  c.json(await explainRules(ctx, getTenantId(c), c.req.valid("query")), 200);
+/** Explanations of one tenant at the same time. Each may read and compare 20,000 rules. */
+const EXPLANATIONS_PER_TENANT_MAX = 4;
+const RETRY_AFTER_MS = 1_000;
+
+export function createExplainRulesHandler(): OperationHandler<typeof explainRulesRoute> {
+  const explanations = new KeyedLimit(EXPLANATIONS_PER_TENANT_MAX);
+  return (ctx) => async (c) => {
+    const tenantId = getTenantId(c);
+    const leave = explanations.tryEnter(tenantId);
+    if (!leave) throw tooManyExplanations();
+    try {
+      return c.json(await explainRules(ctx, tenantId, c.req.valid("query")), 200);
+    } finally {
+      leave();
+    }
+  };
+}
+
+function tooManyExplanations(): AppError {
+  return new AppError("rate-limited", {
+    detail: `A tenant may have ${EXPLANATIONS_PER_TENANT_MAX} explanations of rules at the same time. Retry the request later.`,
+    retryAfterMs: RETRY_AFTER_MS,
+  });
+}

@@ -1,7 +1,7 @@
 import { type Api, mount } from "../http/operation.ts";
 import { createRulesHandler, createRulesRoute } from "./create-rules.ts";
 import { deleteRuleHandler, deleteRuleRoute } from "./delete-rule.ts";
-import { explainRulesHandler, explainRulesRoute } from "./explain-rules.ts";
+import { createExplainRulesHandler, explainRulesRoute } from "./explain-rules.ts";
 import { getRuleHandler, getRuleRoute } from "./get-rule.ts";
 import { listRulesHandler, listRulesRoute } from "./list-rules.ts";
 import { patchRuleHandler, patchRuleRoute } from "./patch-rule.ts";
@@ -10,7 +10,7 @@ export function mountRules(api: Api): void {
   mount(api, createRulesRoute, createRulesHandler);
   mount(api, listRulesRoute, listRulesHandler);
   // Before the rule of a name: no rule has the name explain.
-  mount(api, explainRulesRoute, explainRulesHandler);
+  mount(api, explainRulesRoute, createExplainRulesHandler());
   mount(api, getRuleRoute, getRuleHandler);
   mount(api, patchRuleRoute, patchRuleHandler);
   mount(api, deleteRuleRoute, deleteRuleHandler);

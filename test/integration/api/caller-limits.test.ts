@@ -1,8 +1,10 @@
+import { sql } from "drizzle-orm";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { SyncResult } from "../../../src/contracts/agent-protocol/sync.ts";
 import type { BerthSet } from "../../../src/contracts/api/sets.ts";
 import type { Service } from "../../../src/contracts/api/services.ts";
 import { createPlacer } from "../../../src/control/placement/place-pending-sets.ts";
+import { withTx } from "../../../src/db/transaction.ts";
 import {
   createTestApi,
   emptySync,
@@ -13,6 +15,7 @@ import {
 
 const LONG_REQUESTS_MAX = 50;
 const LOGS_PER_TENANT_AND_HOST_MAX = 8;
+const EXPLANATIONS_PER_TENANT_MAX = 4;
 
 let test: TestApi;
 let acme: string;
@@ -117,6 +120,24 @@ it("open logs are limited for each tenant and host, so that one tenant cannot us
   expect((await follow(acme)).status).toBe(429);
   expect((await follow(globex)).status).toBe(200);
   client.abort();
+});
+
+it("explanations of rules are limited for each tenant, and a slot is free once one has ended", async () => {
+  const path = "/v1/rules/explain?from=10.0.0.1&to=10.0.0.2&port=80";
+  const explain = (token: string) => test.request("GET", path, { token });
+  let admitted: Promise<Response>[] = [];
+  await withTx(test.ctx.db, async (tx) => {
+    await tx.execute(sql`lock table networks in access exclusive mode`);
+    const requests = Array.from({ length: EXPLANATIONS_PER_TENANT_MAX + 1 }, () => explain(acme));
+    const refused = await Promise.race(requests);
+    expect(refused.status).toBe(429);
+    expect(refused.headers.get("retry-after")).toBe("1");
+    admitted = [...requests, explain(globex)];
+  });
+  const statuses = (await Promise.all(admitted)).map(({ status }) => status);
+  const refusals = statuses.filter((status) => status !== 200);
+  expect(refusals).toEqual([429]);
+  expect((await explain(acme)).status).toBe(200);
 });
 
 it("a token of the role read sees the names of environment variables, and no values", async () => {
