@@ -66,9 +66,8 @@ export class NetworkFeeds {
   }
 
   #start(networkId: string): NetworkFeed {
-    const { db } = this.#ctx;
-    const read = createNetworkReader(this.#read);
-    const feed = new NetworkFeed(this.#ctx, networkId, () => read(db, networkId));
+    const read = createNetworkReader(this.#ctx.db, networkId, this.#read);
+    const feed = new NetworkFeed(this.#ctx, networkId, read);
     this.#feeds.set(networkId, feed);
     void feed.run(this.#limits);
     // The next follower tries again.

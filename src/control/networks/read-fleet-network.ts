@@ -16,15 +16,17 @@ export type NetworkWithRules = FleetNetwork & HashedRules;
 const noRules: HashedRules = { rules: [], rulesHash: "" };
 
 /**
- * Returns a function that reads one network with its rules. It reads and hashes the rules only if
+ * Returns a function that reads a network with its rules. It reads and hashes the rules only if
  * they have changed since its previous call. A network can have 10,000, and the endpoints of its
  * services change more often.
  */
 export function createNetworkReader(
+  db: Queryable,
+  networkId: string,
   find: typeof findFleetNetwork,
-): (db: Queryable, networkId: string) => Promise<NetworkWithRules | undefined> {
+): () => Promise<NetworkWithRules | undefined> {
   let cached: { key: string; hashed: HashedRules } | undefined;
-  return async (db, networkId) => {
+  return async () => {
     const network = await find(db, networkId);
     if (!network) return undefined;
     if (network.rulesKey === null) return { ...network, ...noRules };

@@ -110,13 +110,13 @@ test("a network is read without its rules until they change", async () => {
   const { f, pollAll } = await startHosts(1);
   await add(f, [{ ...denyAll, name: "closed" }]);
   const networkId = (await pollAll())[0]?.networks?.[0]?.networkId ?? "";
-  const read = createNetworkReader(findFleetNetwork);
-  const first = await read(f.ctx.db, networkId);
+  const read = createNetworkReader(f.ctx.db, networkId, findFleetNetwork);
+  const first = await read();
   await scaleService(f.ctx, f.tenantId, "web", { replicas: 2 }, undefined);
-  const second = await read(f.ctx.db, networkId);
+  const second = await read();
   expect(second?.rules).toBe(first?.rules);
   await add(f, [{ ...denyAll, name: "other" }]);
-  const third = await read(f.ctx.db, networkId);
+  const third = await read();
   expect(third?.rules).toHaveLength(2);
   expect(third?.rulesHash).not.toBe(first?.rulesHash);
 });
