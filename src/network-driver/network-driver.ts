@@ -4,6 +4,7 @@ import { runAbortable, untilAborted } from "../lib/async/abort.ts";
 import { createConcurrencyLimit } from "../lib/async/concurrency-limit.ts";
 import { KeyedLock } from "../lib/async/keyed-lock.ts";
 import type { Log } from "../lib/log.ts";
+import { formatCount } from "../lib/text/format-count.ts";
 import {
   type AcceptedState,
   answerControlCall,
@@ -265,8 +266,9 @@ export class NetworkDriver {
   #describeUnenforced(): string {
     const networks = this.#state.listUnenforced();
     if (networks.length === 0) return "";
-    const [first] = networks;
-    return `A later release has stored rules for ${first} and ${networks.length - 1} other networks that this release does not know. It permits no new connection there until the host's agent sends its network state.`;
+    const [first, ...others] = networks;
+    const rest = others.length === 0 ? "" : ` and ${formatCount(others.length, "other network")}`;
+    return `A later release has stored rules for ${first}${rest} that this release does not know. It permits no new connection there until the host's agent sends its network state.`;
   }
 
   async #acceptNetworkState(state: LoadedNetworkState): Promise<AcceptedState> {

@@ -54,7 +54,7 @@ describe("after a rollback from a later release", () => {
     await host.driver.checkFlows(signal);
     expect(host.driver.status()).toMatchObject({
       isReady: false,
-      reason: expect.stringContaining(host.networkId),
+      reason: expect.stringContaining(`rules for ${host.networkId} that this release`),
       networkStateVersion: 2,
     });
     await host.put(stateOf(host, 3));
