@@ -96,3 +96,25 @@ it("has the same connections after a restart of the driver", async () => {
   await putMembers(3);
   expect(await askFrom(9_102)).toBe("set-3");
 });
+
+it("ends the connections to a set that left before a restart of the driver, and no others", async () => {
+  await putMembers(2, 3);
+  const ports = Array.from({ length: 20 }, (_, index) => 9_200 + index);
+  const earlier = new Map<number, string>();
+  for (const port of ports) earlier.set(port, await askFrom(port));
+  expect(new Set(earlier.values())).toEqual(new Set(["set-2", "set-3"]));
+  const endConnections = host.switchPort.endConnections.bind(host.switchPort);
+  host.switchPort.endConnections = async () => {
+    throw new Error("The driver dies.");
+  };
+  await putMembers(3);
+  await host.restart();
+  host.switchPort.endConnections = endConnections;
+  await host.driver.converge(signal);
+  await host.driver.endConnections(signal);
+  const dump = ["--target=ovs-vswitchd", "dpctl/dump-conntrack", "zone=4098"];
+  const listed = await host.ovs.ovs("ovs-appctl", ...dump);
+  const tracked = ports.filter((port) => listed.includes(`dst=${serviceAddress},sport=${port},`));
+  expect(tracked).toEqual(ports.filter((port) => earlier.get(port) === "set-3"));
+  for (const port of ports) expect(await askFrom(port)).toBe("set-3");
+});

@@ -144,6 +144,7 @@ export const storedNetworkStateSchema = z
     ...networkStateSchema.shape,
     networks: z.array(storedNetworkSchema).max(NETWORKS_PER_HOST_MAX),
     endRequests: z.array(networkIdSchema).max(NETWORKS_PER_HOST_MAX).default([]),
+    departures: z.array(networkIdSchema).max(NETWORKS_PER_HOST_MAX).default([]),
   })
   .superRefine(checkNetworks);
 
@@ -155,6 +156,8 @@ export type LoadedNetworkState = Omit<NetworkState, "networks"> & {
   networks: (HostNetwork & { hasUnknownRules?: boolean })[];
   /** The networks whose forbidden connections the driver has not ended yet. */
   endRequests?: string[];
+  /** The networks with sets that have left, whose connections the driver may not have ended yet. */
+  departures?: string[];
 };
 
 function checkNetworks(

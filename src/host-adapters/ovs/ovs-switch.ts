@@ -7,12 +7,13 @@ import {
   SwitchError,
   type SwitchPort,
   type TrackedConnections,
+  type Translation,
   TUNNEL_PORT,
 } from "../../network-driver/ports/switch-port.ts";
 import { isAborted, toAbortError } from "../../lib/async/abort.ts";
 import { CommandError, runCommand } from "../exec.ts";
 import { diffFlows } from "./diff-flows.ts";
-import { endTrackedConnections } from "./tracked-connections.ts";
+import { endTrackedConnections, listTranslations, type RunCommand } from "./tracked-connections.ts";
 
 const vsctl = "/usr/bin/ovs-vsctl";
 const ofctl = "/usr/bin/ovs-ofctl";
@@ -250,11 +251,19 @@ class OvsSwitch implements SwitchPort {
   }
 
   async endConnections(connections: TrackedConnections, signal: AbortSignal): Promise<void> {
-    await endTrackedConnections(connections, (command, ...args) => {
+    await endTrackedConnections(connections, this.#controlZone(connections.zone, signal));
+  }
+
+  async listTranslations(zone: number, signal: AbortSignal): Promise<Translation[]> {
+    return listTranslations(this.#controlZone(zone, signal));
+  }
+
+  #controlZone(zone: number, signal: AbortSignal): RunCommand {
+    return (command, ...args) => {
       // Open vSwitch 3.1 accepts no datapath together with a zone.
-      const head = ["--target=ovs-vswitchd", `dpctl/${command}`, `zone=${connections.zone}`];
+      const head = ["--target=ovs-vswitchd", `dpctl/${command}`, `zone=${zone}`];
       return this.#run(appctl, [...head, ...args], { timeoutMs: listTimeoutMs, signal });
-    });
+    };
   }
 
   async countFlows(signal: AbortSignal): Promise<number> {

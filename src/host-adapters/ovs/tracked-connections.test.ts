@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { endTrackedConnections } from "./tracked-connections.ts";
+import { endTrackedConnections, listTranslations } from "./tracked-connections.ts";
 
 const dumpOf = (count: number) =>
   Array.from({ length: count }, (_, index) => {
@@ -43,5 +43,22 @@ it("removes connections of protocols that have only a number, and no ping over I
   await endTrackedConnections({ zone: 7, isSelected: ({ protocol }) => protocol === "other" }, run);
   expect(calls).toEqual([
     ["ct_ipv6_src=fd00::1,ct_nw_proto=47", "ct_ipv6_src=fd00::2,ct_nw_proto=47"],
+  ]);
+});
+
+it("lists each translation once, and no connection without one", async () => {
+  const line = (protocol: string, to: string, reached: string, port = 9_000) =>
+    `${protocol},orig=(src=10.64.0.1,dst=${to},sport=${port},dport=53),reply=(src=${reached},dst=10.64.0.1,sport=53,dport=${port}),zone=7`;
+  const dump = [
+    line("udp", "10.64.1.1", "10.64.0.2"),
+    line("udp", "10.64.1.1", "10.64.0.2", 9_001),
+    line("tcp", "10.64.0.3", "10.64.0.3"),
+    line("tcp", "10.64.1.1", "10.64.0.4"),
+    line("tcp", "fd00::1:1", "fd00::5"),
+  ];
+  expect(await listTranslations(async () => dump.join("\n"))).toEqual([
+    { original: "10.64.1.1", to: "10.64.0.2" },
+    { original: "10.64.1.1", to: "10.64.0.4" },
+    { original: "fd00::1:1", to: "fd00::5" },
   ]);
 });

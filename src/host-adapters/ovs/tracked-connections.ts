@@ -2,6 +2,7 @@ import {
   SwitchError,
   type TrackedConnection,
   type TrackedConnections,
+  type Translation,
 } from "../../network-driver/ports/switch-port.ts";
 
 /** One connection in a line of `dpctl/dump-conntrack`. The last port is that of the receiver. */
@@ -28,7 +29,7 @@ const protocolNumbers: Readonly<Record<string, number>> = {
 const lastingProtocol = "icmpv6";
 
 /** Runs a command of `ovs-appctl dpctl` for the zone of the connections. */
-type RunCommand = (command: string, ...args: string[]) => Promise<string>;
+export type RunCommand = (command: string, ...args: string[]) => Promise<string>;
 
 /** See `SwitchPort.endConnections`. */
 export async function endTrackedConnections(
@@ -45,7 +46,7 @@ export async function endTrackedConnections(
     const connections = readConnections(dump);
     const filters = isSelected
       ? listFilters(connections, isSelected)
-      : listTranslations(connections, addresses ?? new Set());
+      : listTranslationFilters(connections, addresses ?? new Set());
     if (filters.length === 0) return;
     if (isSelected && filters.length > kindsMax) break;
     for (const filter of filters.slice(0, filtersPerPassMax))
@@ -56,6 +57,15 @@ export async function endTrackedConnections(
     return;
   }
   throw new SwitchError(`Some connections in the conntrack zone ${zone} are left.`);
+}
+
+/** See `SwitchPort.listTranslations`. */
+export async function listTranslations(run: RunCommand): Promise<Translation[]> {
+  const connections = readConnections(await run("dump-conntrack"));
+  const translations = connections
+    .filter(isTranslated)
+    .map(({ original, to }): [string, Translation] => [`${original} ${to}`, { original, to }]);
+  return [...new Map(translations).values()];
 }
 
 interface ListedConnection extends TrackedConnection {
@@ -110,13 +120,13 @@ function listFilters(
  * The filters for the translated connections to these addresses: the original destination, and the
  * source of the answers.
  */
-function listTranslations(
+function listTranslationFilters(
   connections: readonly ListedConnection[],
   addresses: ReadonlySet<string>,
 ): [string, string][] {
   const filters = new Map<string, [string, string]>();
-  for (const { protocolNumber, original, to } of connections) {
-    if (original === to || !addresses.has(to)) continue;
+  for (const { protocolNumber, original, to } of connections.filter(isTranslated)) {
+    if (!addresses.has(to)) continue;
     // Without a protocol, the filter would also match the protocol that must last.
     const field = fieldOf(to);
     const protocol = field === "ct_nw" ? "" : `,ct_nw_proto=${protocolNumber}`;
@@ -126,6 +136,10 @@ function listTranslations(
     ]);
   }
   return [...filters.values()];
+}
+
+function isTranslated({ original, to }: ListedConnection): boolean {
+  return original !== to;
 }
 
 function fieldOf(address: string): string {

@@ -1,40 +1,40 @@
 import type { Log } from "../../lib/log.ts";
-import type { FlowNetwork } from "../flows/compile-flows.ts";
-import type { SwitchPort } from "../ports/switch-port.ts";
+import { stripPrefixLength } from "../../lib/ip/ip-address.ts";
+import { type FlowNetwork, uplinkAddress } from "../flows/compile-flows.ts";
+import type { SwitchPort, Translation } from "../ports/switch-port.ts";
+import type { Uplink } from "../ports/uplink.ts";
+import type { EndpointRecords } from "./endpoint-records.ts";
 import { FairRetries } from "./fair-retries.ts";
+import { listMemberAddresses, type StoredNetworkState } from "./stored-network-state.ts";
+
+interface StaleConnectionsOptions {
+  networkState: StoredNetworkState;
+  records: Pick<EndpointRecords, "endpoints">;
+  switchPort: Pick<SwitchPort, "endConnections" | "listTranslations">;
+  /** Undefined without an uplink: then sets have no published ports. */
+  uplink: Pick<Uplink, "firstAddress"> | undefined;
+  log: Log;
+}
 
 /**
- * The addresses of sets that have left their services, until the switch has forgotten their tracked
- * connections. Otherwise a client that uses the port of an old connection again would reach the
- * address of a deleted set, above all by UDP.
+ * Ends the tracked connections to sets that have left their services. Otherwise a client that uses
+ * the port of an old connection again would reach the address of a deleted set, above all by UDP.
  *
- * It knows only the changes since this process started.
+ * The stored network state remembers which networks sets have left, even after a restart.
  */
 export class StaleConnections {
-  readonly #switchPort: SwitchPort;
-  readonly #log: Log;
-  /** The networks of the last flows, by zone. */
-  #networks: ReadonlyMap<number, FlowNetwork> = new Map();
-  /** The addresses that have left, by zone. */
-  readonly #stale = new Map<number, ReadonlySet<string>>();
-  readonly #retries = new FairRetries<number>();
+  readonly #options: StaleConnectionsOptions;
+  /** The networks of the flows in force. Undefined before the first ones. */
+  #networks: ReadonlyMap<string, FlowNetwork> | undefined;
+  readonly #retries = new FairRetries<string>();
 
-  constructor({ switchPort, log }: { switchPort: SwitchPort; log: Log }) {
-    this.#switchPort = switchPort;
-    this.#log = log;
+  constructor(options: StaleConnectionsOptions) {
+    this.#options = options;
   }
 
-  /** Call it when the flows of these networks are in force, so that no other address is reached. */
+  /** Call it when the flows of these networks are in force. */
   update(networks: readonly FlowNetwork[]): void {
-    const current = new Map(networks.map((network) => [network.conntrackZone, network]));
-    for (const [zone, before] of this.#networks) {
-      const now = current.get(zone);
-      // ConntrackZones ends all connections of a network that has left the host.
-      if (now?.vni !== before.vni) this.#stale.delete(zone);
-      // Most flows change because of a container, and then no service does.
-      else if (now.services !== before.services) this.#noteLeft(zone, before, now);
-    }
-    this.#networks = current;
+    this.#networks = new Map(networks.map((network) => [network.networkId, network]));
   }
 
   /**
@@ -42,31 +42,55 @@ export class StaleConnections {
    * it interrupts no connection of a running set.
    */
   async end(signal: AbortSignal): Promise<void> {
-    await this.#retries.run([...this.#stale.keys()], {
-      work: async (zone) => {
-        const addresses = this.#stale.get(zone);
-        if (!addresses) return;
-        await this.#switchPort.endConnections({ zone, addresses }, signal);
-        if (this.#stale.get(zone) === addresses) this.#stale.delete(zone);
+    const { networkState, log } = this.#options;
+    const departures = new Map(this.#listInForce());
+    await this.#retries.run([...departures.keys()], {
+      work: async (networkId) => {
+        const departed = departures.get(networkId) ?? {};
+        const network = this.#networks?.get(networkId);
+        // ConntrackZones ends all connections of a network that has left the host.
+        if (network) await this.#endStale(network, signal);
+        networkState.completeDepartures(networkId, departed);
       },
-      onFirstFailure: (zone, error) =>
-        this.#log.warn({ err: error, zone }, "cannot end the connections of deleted sets"),
+      onFirstFailure: (networkId, error) =>
+        log.warn({ err: error, networkId }, "cannot end the connections of deleted sets"),
       signal,
     });
   }
 
-  #noteLeft(zone: number, before: FlowNetwork, now: FlowNetwork): void {
-    const present = listAddresses(now);
-    const left = [...(this.#stale.get(zone) ?? []), ...listAddresses(before)].filter(
-      (address) => !present.has(address),
-    );
-    if (left.length === 0) this.#stale.delete(zone);
-    else this.#stale.set(zone, new Set(left));
+  /** Those of networks whose flows are of the current state, so that they reach no departed set. */
+  #listInForce(): [networkId: string, departures: object][] {
+    const inForce = this.#networks;
+    if (!inForce) return [];
+    const { networkState } = this.#options;
+    const current = new Map(networkState.current?.networks.map((one) => [one.networkId, one]));
+    return networkState
+      .listDepartures()
+      .filter(([id]) => inForce.get(id)?.services === current.get(id)?.services);
   }
-}
 
-/** The addresses of sets to which service addresses may have led. */
-function listAddresses({ services = [] }: FlowNetwork): Set<string> {
-  const reached = services.filter(({ addresses }) => addresses.length > 0);
-  return new Set(reached.flatMap(({ members }) => members.flatMap(({ addresses }) => addresses)));
+  async #endStale(network: FlowNetwork, signal: AbortSignal): Promise<void> {
+    const { switchPort } = this.#options;
+    const zone = network.conntrackZone;
+    const translations = await switchPort.listTranslations(zone, signal);
+    // A set is present before flows lead to it, so each of the list is present by now, or has left.
+    const isPresent = this.#createPresence(network);
+    const stale = translations.filter((translation) => !isPresent(translation));
+    const addresses = new Set(stale.map(({ to }) => to));
+    if (addresses.size > 0) await switchPort.endConnections({ zone, addresses }, signal);
+  }
+
+  /** A published port may also lead to a container that the network state does not have yet. */
+  #createPresence({ networkId, conntrackZone }: FlowNetwork): (one: Translation) => boolean {
+    const { networkState, records, uplink } = this.#options;
+    const current = networkState.current?.networks.find((one) => one.networkId === networkId);
+    const members = new Set(listMemberAddresses(current?.services ?? []));
+    const published = uplink && uplinkAddress(uplink.firstAddress, conntrackZone);
+    const local = new Set(
+      [...records.endpoints.values()]
+        .filter((endpoint) => endpoint.networkId === networkId)
+        .flatMap(({ addresses }) => addresses.map(stripPrefixLength)),
+    );
+    return ({ original, to }) => members.has(to) || (original === published && local.has(to));
+  }
 }

@@ -1,6 +1,8 @@
-import type {
-  LoadedNetworkState,
-  NetworkState,
+import {
+  type HostNetwork,
+  type LoadedNetworkState,
+  NETWORKS_PER_HOST_MAX,
+  type NetworkState,
 } from "../../contracts/network-driver/network-state.ts";
 import type { LoadedState, StateStore } from "../ports/state-store.ts";
 
@@ -12,11 +14,14 @@ export class StoredNetworkState {
   #isUnreadable: boolean;
   /** By network: the `endConnectionsCount` for which the driver has not ended connections yet. */
   readonly #endRequests = new Map<string, number>();
+  /** The networks that sets have left. One that sets leave again gets a new object. */
+  readonly #departures = new Map<string, object>();
 
   constructor(store: StateStore<LoadedNetworkState>, loaded: LoadedState<LoadedNetworkState>) {
     this.#store = store;
     this.#current = "value" in loaded ? loaded.value : undefined;
     this.#isUnreadable = loaded.kind === "invalid";
+    for (const networkId of this.#current?.departures ?? []) this.#departures.set(networkId, {});
     const requests = new Set(this.#current?.endRequests);
     for (const { networkId, endConnectionsCount } of this.#current?.networks ?? [])
       if (requests.has(networkId)) this.#endRequests.set(networkId, endConnectionsCount);
@@ -49,6 +54,7 @@ export class StoredNetworkState {
     const current = this.#current;
     if (current?.source === state.source && current.version > state.version) return current.version;
     this.#requestEnds(state);
+    this.#noteDepartures(state);
     this.#current = state;
     this.#isUnreadable = false;
     this.#isUnsaved = true;
@@ -65,6 +71,43 @@ export class StoredNetworkState {
     if (this.#endRequests.get(networkId) !== count) return;
     this.#endRequests.delete(networkId);
     this.#isUnsaved = true;
+  }
+
+  /**
+   * The networks with sets that have left their services, until `completeDepartures`. After a
+   * restart it lists those of the last state again. Beyond NETWORKS_PER_HOST_MAX, it forgets the
+   * oldest.
+   */
+  listDepartures(): [networkId: string, departures: object][] {
+    return [...this.#departures];
+  }
+
+  /**
+   * Call it when the connections to the departed sets are ended. A later departure remains. It is
+   * stored with the next state: to look again after a restart does no harm.
+   */
+  completeDepartures(networkId: string, departures: object): void {
+    if (this.#departures.get(networkId) === departures) this.#departures.delete(networkId);
+  }
+
+  /** Without an earlier state, sets may have left any network. */
+  #noteDepartures({ networks }: NetworkState): void {
+    const present = new Map(networks.map((network) => [network.networkId, network]));
+    const leave = (networkId: string): void => {
+      this.#departures.delete(networkId); // it becomes the newest one
+      this.#departures.set(networkId, {});
+    };
+    if (!this.#current) for (const networkId of present.keys()) leave(networkId);
+    for (const before of this.#current?.networks ?? []) {
+      const now = present.get(before.networkId);
+      const addresses = new Set(now && listMemberAddresses(now.services));
+      const reached = before.services.filter((service) => service.addresses.length > 0);
+      if (listMemberAddresses(reached).some((address) => !addresses.has(address)))
+        leave(before.networkId);
+    }
+    const surplus = Math.max(0, this.#departures.size - NETWORKS_PER_HOST_MAX);
+    for (const networkId of [...this.#departures.keys()].slice(0, surplus))
+      this.#departures.delete(networkId);
   }
 
   /** A network that is new on the host has no connections that its rules forbid. */
@@ -91,10 +134,16 @@ export class StoredNetworkState {
       await this.#store.save(() => ({
         ...(this.#current ?? state),
         endRequests: [...this.#endRequests.keys()],
+        departures: [...this.#departures.keys()],
       }));
     } catch (error) {
       this.#isUnsaved = true;
       throw error;
     }
   }
+}
+
+/** The addresses of the sets of these services. */
+export function listMemberAddresses(services: HostNetwork["services"]): string[] {
+  return services.flatMap(({ members }) => members.flatMap(({ addresses }) => addresses));
 }

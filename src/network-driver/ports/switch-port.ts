@@ -44,6 +44,8 @@ export interface SwitchPort {
    * left. It needs Open vSwitch 3.1, and fails on a host with bridges of both datapaths.
    */
   endConnections(connections: TrackedConnections, signal: AbortSignal): Promise<void>;
+  /** Lists how the destinations of the tracked connections of a conntrack zone are translated. */
+  listTranslations(zone: number, signal: AbortSignal): Promise<Translation[]>;
   /**
    * Counts the flows of the bridge. It is cheap at any number of flows, and shows whether Open
    * vSwitch has lost them, for example by a restart.
@@ -74,6 +76,12 @@ export interface TrackedConnections {
    * many to remove one by one, all connections of the zone.
    */
   isSelected?: ((connection: TrackedConnection) => boolean) | undefined;
+}
+
+/** Addresses in canonical form. */
+export interface Translation {
+  original: string;
+  to: string;
 }
 
 /** A connection after the translation of its destination. */
