@@ -28,9 +28,11 @@ it("no other program gets a held port until it is released", async () => {
   expect(await other.hold(ports)).toEqual(new Set(ports.map(keyOfPort)));
   for (const port of ports)
     expect([await holder.isUnused(port), await other.isUnused(port)]).toEqual([true, false]);
-  const server = createServer();
-  server.listen(ports[0].hostPort, "127.0.0.1");
-  expect(await once(server, "error")).toMatchObject([{ code: "EADDRINUSE" }]);
+  // Not even at one address.
+  const server = createServer().listen(ports[0].hostPort, "127.0.0.1");
+  const socket = createSocket("udp4").bind(ports[1].hostPort, "127.0.0.1");
+  const errors = await Promise.all([once(server, "error"), once(socket, "error")]);
+  expect(errors.flat()).toMatchObject([{ code: "EADDRINUSE" }, { code: "EADDRINUSE" }]);
   // The next call of the other holder gets them, as a restarted driver does.
   await holder.hold([]);
   expect(await other.hold(ports)).toEqual(new Set());
@@ -58,4 +60,12 @@ it("a connection of the host itself to a held port is reset", async () => {
   const socket = connect(port.hostPort, "127.0.0.1");
   await expect(once(socket, "close")).rejects.toMatchObject({ code: "ECONNRESET" });
   await holder.hold([]);
+});
+
+it("holds a bounded number of ports", async () => {
+  const ports = await findPorts();
+  const [holder, other] = [createPortHolder(1), createPortHolder()];
+  expect(await holder.hold(ports)).toEqual(new Set());
+  expect(await other.hold(ports)).toEqual(new Set([keyOfPort(ports[0])]));
+  for (const each of [holder, other]) await each.hold([]);
 });

@@ -3,8 +3,8 @@ import { createServer } from "node:net";
 import { KeyedLock } from "../../lib/async/keyed-lock.ts";
 
 const lockName = "ports";
-/** The ports of a host with a thousand sets, each with eight published ports. */
-const heldMax = 8_192;
+/** Enough for a host with a thousand sets, each with eight published ports. */
+const HELD_MAX = 8_192;
 
 interface Port {
   protocol: "tcp" | "udp";
@@ -21,8 +21,8 @@ interface BoundPort {
  */
 export interface PortHolder {
   /**
-   * Holds these ports, and releases all others. Returns those that another program has. It holds at
-   * most 8,192.
+   * Holds these ports, and releases all others. Returns those that another program has. If
+   * there are more than its maximum, it holds the first ones.
    */
   hold(ports: readonly Port[]): Promise<ReadonlySet<string>>;
   /** Whether no other program listens at the port, on any address of this machine. */
@@ -34,12 +34,13 @@ export function keyOfPort({ protocol, hostPort }: Port): string {
   return `${protocol}/${hostPort}`;
 }
 
-export function createPortHolder(): PortHolder {
+/** @param max the number of ports that it holds */
+export function createPortHolder(max = HELD_MAX): PortHolder {
   const held = new Map<string, BoundPort>();
   // One call at a time: a check binds its port for a moment, and must not take it from `hold`.
   const lock = new KeyedLock();
   return {
-    hold: (ports) => lock.run(lockName, () => holdNow(held, ports)),
+    hold: (ports) => lock.run(lockName, () => holdNow(held, ports.slice(0, max))),
     isUnused: (port) =>
       lock.run(lockName, async () => {
         if (held.has(keyOfPort(port))) return true;
@@ -54,7 +55,7 @@ async function holdNow(
   held: Map<string, BoundPort>,
   ports: readonly Port[],
 ): Promise<ReadonlySet<string>> {
-  const wanted = new Map(ports.slice(0, heldMax).map((port) => [keyOfPort(port), port]));
+  const wanted = new Map(ports.map((port) => [keyOfPort(port), port]));
   for (const [key, bound] of held) {
     if (wanted.has(key)) continue;
     held.delete(key);
