@@ -213,7 +213,9 @@ test("a change of a network respects service addresses, or replaces those of rem
   await sweep.assign();
   await expect(
     patchSubnet(f, "net", { cidr: "10.1.0.0/24", reservations: ["10.1.0.2"] }),
-  ).rejects.toThrow("Service web has the service address 10.1.0.2");
+  ).rejects.toThrow(
+    "Service web has the service address 10.1.0.2 of subnet 10.1.0.0/24, which this change excludes. Delete the service first, or keep the address in the pools and out of the reservations.",
+  );
   await patchSubnet(f, "net", { cidr: "10.1.0.0/24", gateway: "10.1.0.254" });
   expect(await addressesOf(f, "web")).toEqual([{ network: "net", addresses: ["10.1.0.2"] }]);
   await patchSubnet(f, "net", { cidr: "10.9.0.0/24" });

@@ -10,6 +10,7 @@ import { listNetworks } from "../../../src/db/queries/networks/networks.ts";
 import { listHostRules } from "../../../src/db/queries/rules/host-rules.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { getService } from "../../../src/control/services/get-service.ts";
+import { scaleService } from "../../../src/control/services/scale-service.ts";
 import { type FleetContext, serviceBody, smallHost } from "../../support/fleet/fleet-context.ts";
 import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
 import { enrollNetworked, listAddresses } from "../../support/fleet/network-hosts.ts";
@@ -198,8 +199,19 @@ test("allows DNS queries to the gateway whatever the rules", async () => {
   expect(await explain(f, "web", "10.9.0.1", { port: 53 })).toMatchObject({ verdict: "denied" });
 });
 
+test("compares the first eight sets of a service, and says so", async () => {
+  const f = await startServices();
+  await scaleService(f.ctx, f.tenantId, "web", { replicas: 9 }, undefined);
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 7 });
+  expect(await explain(f, "web", "db")).toMatchObject({
+    paths: [{ connectionCount: 16 }],
+    notes: ["Service web has more than 8 sets. The first were compared."],
+  });
+});
+
 test("says why no path leads from one end to the other", async () => {
   const f = await startServices();
+  await createService(f.ctx, f.tenantId, serviceBody("idle", { replicas: 0 }));
   const [own] = await listAddresses(f);
   for (const [from, to, note] of [
     [
@@ -208,6 +220,7 @@ test("says why no path leads from one end to the other", async () => {
       "Service web is in network app, and service lone is in network far. No path leads between networks.",
     ],
     ["web", "10.1.0.99", "No set of network app has the address 10.1.0.99."],
+    ["web", "idle", "Service idle has no address in a network of the tenant."],
     ["192.168.0.1", "192.168.0.2", "Neither address is in a network of the tenant."],
     ["web", "2a00::1", "Sets have no path to or from external IPv6 addresses."],
     [
@@ -233,7 +246,12 @@ test("finds nothing of another tenant, and refuses what no end can be", async ()
   await expect(explain(f, "web", "db", { port: 1, network: "none" })).rejects.toMatchObject({
     code: "not-found",
   });
-  await expect(explain(f, "web", "a b;")).rejects.toMatchObject({ code: "invalid-request" });
+  const detail = "expected the id of a set, the name of a service, or an address";
+  await expect(explain(f, "web", "a b;")).rejects.toMatchObject({
+    code: "invalid-request",
+    publicDetail: `to: ${detail}.`,
+    errors: [{ pointer: "to", detail }],
+  });
   const query = { from: own?.setId ?? "", to: "db", protocol: "tcp" as const, port: 1 };
   await expect(explainRules(f.ctx, "tnt_other", query)).rejects.toMatchObject({
     code: "not-found",

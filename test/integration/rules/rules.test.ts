@@ -170,8 +170,32 @@ it("names each fault with a pointer, and then creates no rule of the request", a
   expect((await send("GET", "/v1/rules")).body.items).toEqual([]);
   expect(await create({ ...denyAll, name: "a" }, { ...denyAll, name: "a" })).toMatchObject({
     status: 422,
-    body: { errors: [{ pointer: "/rules/1/name" }] },
+    body: {
+      detail: "The request names rule a twice: also at /rules/0.",
+      errors: [{ pointer: "/rules/1/name" }],
+    },
   });
+});
+
+it("refuses to name a service that is being deleted, and shows 20 faults of a request", async () => {
+  await test.ctx.db.execute(
+    sql`update services set deleting = true where name = 'web' and tenant_id = ${await readTenantId()}`,
+  );
+  const named = (service: string) => (_: unknown, place: number) => ({
+    ...denyAll,
+    name: `${service}-${place}`,
+    service,
+  });
+  const rules = [
+    ...Array.from({ length: 20 }, named("web")),
+    ...Array.from({ length: 3 }, named("missing")),
+  ];
+  const { status, body } = await create(...rules);
+  expect(status).toBe(422);
+  const detail = "Service web is being deleted. Wait until it is deleted.";
+  expect(body.detail).toBe(`${detail} 3 more faults are not shown.`);
+  expect(body.errors).toHaveLength(20);
+  expect(body.errors[0]).toEqual({ pointer: "/rules/0/service", detail });
 });
 
 it.each([
