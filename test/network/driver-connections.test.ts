@@ -24,6 +24,18 @@ function createGate() {
   return { opened, open };
 }
 
+/** A program that sends a datagram every 5 ms, for five seconds. */
+const sendDatagrams = (address: string, port: number, sourcePort: number) => `
+import socket, time
+sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sender.bind(("0.0.0.0", ${sourcePort}))
+sender.connect(("${address}", ${port}))
+for _ in range(1000):
+    try: sender.send(b"datagram")
+    except OSError: pass  # the answer that nothing listens
+    time.sleep(0.005)
+`;
+
 it("permits no new connection in a network that only Docker knows, until the state has it", async () => {
   expect(await ruled.ask(2, 9_100)).toBe("set-2");
   await host.put({ ...ruled.stateWith(), networks: [] });
@@ -74,6 +86,26 @@ it("ends connections by the rules of the request, and not by flows of earlier ru
   gate.open();
   await Promise.all([earlier, later]);
   expect(await ruled.ask(2, 9_200)).toBe("silence");
+});
+
+it("ends a connection after the datapath has the flows that forbid it", async () => {
+  const daemon = (...args: string[]) =>
+    host.ovs.ovs("ovs-appctl", "--target=ovs-vswitchd", ...args);
+  const isOpen = async () =>
+    (await daemon("dpctl/dump-conntrack")).includes("sport=9250,dport=7001");
+  // Nothing listens at this port, so the server opens no connection to the client.
+  const sending = client.run("python3", "-c", sendDatagrams("10.64.0.2", 7_001, 9_250));
+  await expect.poll(isOpen).toBe(true);
+  await daemon("revalidator/pause");
+  ruled.requestEnd();
+  const putting = ruled.putRules(ruled.denyDatabase);
+  await new Promise((resolve) => setTimeout(resolve, silenceMs));
+  await daemon("revalidator/resume");
+  await putting;
+  expect(await isOpen()).toBe(false);
+  await new Promise((resolve) => setTimeout(resolve, silenceMs));
+  expect(await isOpen()).toBe(false);
+  await sending;
 });
 
 it("ends connections to external addresses, and no query to the name server", async () => {

@@ -53,6 +53,9 @@ async function apply(...changes: Partial<HostRule>[]): Promise<void> {
   const rules = changes.map((change, index) => sampleRule(index, change));
   hosts.rules.set(red.vni, rules);
   await hosts.apply();
+  // A busy switch would forward some packets by the flows before the change.
+  for (const { ovs } of [hosts.first, hosts.second])
+    await ovs.ovs("ovs-appctl", "--target=ovs-vswitchd", "revalidator/purge");
 }
 
 type Protocol = "tcp" | "udp" | "icmp";

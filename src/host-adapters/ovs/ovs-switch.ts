@@ -101,6 +101,9 @@ class OvsSwitch implements SwitchPort {
    * has this number of flows, a call sends only the differences from these.
    */
   #applied: readonly string[] | undefined;
+  /** How often flows may have changed, and how many of these changes the datapath has surely. */
+  #changes = 1;
+  #changesInDatapath = 0;
 
   constructor({ bridge, datapath, runFolder, tunnel }: OvsSwitchOptions) {
     this.#bridge = checkName(bridge);
@@ -218,11 +221,15 @@ class OvsSwitch implements SwitchPort {
     const before = this.#applied;
     // If the call fails or is aborted, the flows of the bridge are not known.
     this.#applied = undefined;
-    if (before && (await this.countFlows(signal)) === before.length)
-      await this.#changeFlows(diffFlows(before, flows), signal);
-    else {
-      await this.#exposePorts(signal);
-      await this.#writeFlows(["--bundle", "replace-flows"], flows, signal);
+    try {
+      if (before && (await this.countFlows(signal)) === before.length)
+        await this.#changeFlows(diffFlows(before, flows), signal);
+      else {
+        await this.#exposePorts(signal);
+        await this.#writeFlows(["--bundle", "replace-flows"], flows, signal);
+      }
+    } finally {
+      this.#changes += 1;
     }
     this.#applied = [...flows];
   }
@@ -251,6 +258,7 @@ class OvsSwitch implements SwitchPort {
   }
 
   async endConnections(connections: TrackedConnections, signal: AbortSignal): Promise<void> {
+    await this.#awaitDatapath(signal);
     await endTrackedConnections(connections, this.#controlZone(connections.zone, signal));
   }
 
@@ -264,6 +272,22 @@ class OvsSwitch implements SwitchPort {
       const head = ["--target=ovs-vswitchd", `dpctl/${command}`, `zone=${zone}`];
       return this.#run(appctl, [...head, ...args], { timeoutMs: listTimeoutMs, signal });
     };
+  }
+
+  /**
+   * Waits until the datapath forwards nothing by a flow that has been replaced. It repeats earlier
+   * decisions, which the daemon checks in passes. By such a decision, a connection that has just
+   * ended would open again.
+   */
+  async #awaitDatapath(signal: AbortSignal): Promise<void> {
+    const changes = this.#changes;
+    if (this.#changesInDatapath >= changes) return;
+    // The current pass may have begun before the change.
+    for (let pass = 1; pass <= 2; pass++) {
+      const args = ["--target=ovs-vswitchd", "revalidator/wait"];
+      await this.#run(appctl, args, { timeoutMs: listTimeoutMs, signal });
+    }
+    this.#changesInDatapath = changes;
   }
 
   async countFlows(signal: AbortSignal): Promise<number> {

@@ -53,8 +53,12 @@ export async function startRuledSets(options: { hasUplink?: boolean } = {}) {
       const answer = await host.put(stateWith(...changes));
       expect(answer).toMatchObject({ body: { isApplied: true, isStored: true } });
     },
-    /** Sends a datagram from this port of the client. Those of one port are one connection. */
+    /**
+     * Sends a datagram from this port of the client. Those of one port are one connection. Without
+     * the purge, a busy switch may forward the datagram by flows that have just been replaced.
+     */
     ask: async (number: number, sourcePort: number): Promise<string> => {
+      await host.ovs.ovs("ovs-appctl", "--target=ovs-vswitchd", "revalidator/purge");
       const options = { sourcePort, timeoutMs: silenceMs };
       const answer = await client.probe("udp", `10.64.0.${number}`, options);
       return answer.startsWith("error: ") ? "silence" : answer.replace(":hello", "");
