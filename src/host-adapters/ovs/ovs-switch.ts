@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { z } from "zod";
+import { isDeepStrictEqual } from "node:util";
 import {
   type BridgePort,
   type ListedPort,
@@ -13,13 +13,23 @@ import {
 import { isAborted, toAbortError } from "../../lib/async/abort.ts";
 import { CommandError, runCommand } from "../exec.ts";
 import { diffFlows } from "./diff-flows.ts";
+import { readFlowCount } from "./flow-count.ts";
+import { type OvsdbSession, withOvsdb } from "./ovsdb-session.ts";
+import {
+  deletePort,
+  findInterface,
+  insertPort,
+  listInterfaces,
+  storeOpened,
+  updateExternalIds,
+} from "./port-table.ts";
 import { endTrackedConnections, listTranslations, type RunCommand } from "./tracked-connections.ts";
 
 const vsctl = "/usr/bin/ovs-vsctl";
 const ofctl = "/usr/bin/ovs-ofctl";
 const appctl = "/usr/bin/ovs-appctl";
 
-/** ovs-vsctl waits until the switch daemon has applied a change. */
+/** A change waits until the switch daemon has applied it. */
 const changeTimeoutMs = 10_000;
 const listTimeoutMs = 5_000;
 /**
@@ -47,7 +57,8 @@ export interface OvsSwitchOptions {
 }
 
 /**
- * An integration bridge of Open vSwitch, controlled by `ovs-vsctl`, `ovs-ofctl` and `ovs-appctl`.
+ * An integration bridge of Open vSwitch. Calls for ports, which a start of a container awaits, are
+ * dialogs with the database. The others run `ovs-vsctl`, `ovs-ofctl` and `ovs-appctl`.
  * `ensureBridge` gives an existing bridge the datapath and the tunnel of the options. `listPorts`
  * includes the tunnel's port, without external ids.
  */
@@ -58,29 +69,6 @@ export function createOvsSwitch(options: OvsSwitchOptions): SwitchPort {
 const namePattern = /^[A-Za-z0-9][\w.-]{0,14}$/;
 const idKeyPattern = /^berth-[a-z0-9-]{1,50}$/;
 const idValuePattern = /^[\x20-\x7e]{0,1024}$/;
-
-/** A column without a value. */
-const noValue = z.tuple([z.literal("set"), z.array(z.never())]);
-const mapColumn = z.tuple([z.literal("map"), z.array(z.tuple([z.string(), z.string()]))]);
-const interfaceTable = z.object({
-  data: z.array(
-    z.tuple([
-      z.string(),
-      z.union([z.number(), noValue]),
-      z.union([z.number(), noValue]),
-      mapColumn,
-      mapColumn,
-      z.union([z.string(), noValue]),
-    ]),
-  ),
-});
-const listInterfaces = [
-  "--columns=name,ofport,ifindex,external_ids,other_config,error",
-  "list",
-  "Interface",
-];
-/** The key of the stored index of an interface: see OvsSwitch. Open vSwitch ignores it. */
-const openedKey = "berth-ifindex";
 
 /**
  * The netdev datapath opens an interface by name, and keeps reading from that very interface. If
@@ -153,59 +141,50 @@ class OvsSwitch implements SwitchPort {
     const name = TUNNEL_PORT;
     const options = `options={remote_ip=flow,key=flow,dst_port=${udpPort}}`;
     const args = ["--may-exist", "add-port", this.#bridge, name];
-    args.push("--", "set", "Interface", name, "type=vxlan", options, "--", ...listInterfaces, name);
+    args.push("--", "set", "Interface", name, "type=vxlan", options);
     const add = () => this.#vsctl(args, { timeoutMs: changeTimeoutMs, signal });
-    const before = readInterfaces(await add()).at(0);
+    const find = (session: OvsdbSession) => findInterface(session, this.#bridge, name);
+    const before = await this.#database(find, { timeoutMs: listTimeoutMs, signal });
+    await add();
     if (!before || before.isNew || before.ofPort !== undefined) return;
     await this.removePort(name, signal);
     await add();
   }
 
   async addPort(port: BridgePort, signal: AbortSignal): Promise<void> {
-    const name = checkName(port.name);
-    const before = await this.#addRow(port, signal);
-    if (before?.isOpened && before.ofPort !== undefined) return;
-    if (!before?.isNew) {
-      await this.removePort(name, signal);
-      await this.#addRow(port, signal);
-    }
-    for (let attempt = 1; ; attempt++) {
-      // ovs-vsctl succeeds even if the daemon cannot open the interface.
-      const [row] = readInterfaces(await this.#vsctl([...listInterfaces, name], { signal }));
-      if (row?.ofPort && row.interfaceIndex) {
-        const opened = `other_config:${openedKey}=${row.interfaceIndex}`;
-        // The daemon ignores this member, so the call does not wait for it.
-        await this.#vsctl(["set", "Interface", name, opened], { signal, waits: false });
-        return;
-      }
-      await this.removePort(name, signal);
-      if (row?.error !== undefined || attempt === openAttemptsMax)
-        throw new SwitchError(`Open vSwitch cannot open ${name}: ${row?.error ?? "it vanished"}.`);
-      await this.#addRow(port, signal);
-    }
+    checkName(port.name);
+    checkExternalIds(port.externalIds);
+    const options = { timeoutMs: changeTimeoutMs, signal };
+    await this.#database((session) => this.#addPort(session, port), options);
   }
 
-  /** Ensures the port with its external ids, and returns its row as it was before. */
-  async #addRow({ name, externalIds }: BridgePort, signal: AbortSignal) {
-    const ids = Object.entries(externalIds).map(([key, value]) => formatId(key, value));
-    const args = ["--may-exist", "add-port", this.#bridge, name, "--"];
-    args.push("set", "Interface", name, `external_ids={${ids.join(",")}}`, "--");
-    args.push(...listInterfaces, name);
-    return readInterfaces(await this.#vsctl(args, { timeoutMs: changeTimeoutMs, signal })).at(0);
+  async #addPort(session: OvsdbSession, port: BridgePort): Promise<void> {
+    const { name } = port;
+    const before = await findInterface(session, this.#bridge, name);
+    if (before?.isOpened && before.ofPort !== undefined) {
+      if (isDeepStrictEqual(before.externalIds, { ...port.externalIds })) return;
+      return updateExternalIds(session, port);
+    }
+    if (before) await deletePort(session, this.#bridge, name);
+    for (let attempt = 1; ; attempt++) {
+      await insertPort(session, this.#bridge, port);
+      const row = await findInterface(session, this.#bridge, name);
+      if (row?.ofPort && row.interfaceIndex) return storeOpened(session, row);
+      await deletePort(session, this.#bridge, name);
+      if (row?.error !== undefined || attempt === openAttemptsMax)
+        throw new SwitchError(`Open vSwitch cannot open ${name}: ${row?.error ?? "it vanished"}.`);
+    }
   }
 
   async removePort(name: string, signal: AbortSignal): Promise<void> {
-    const args = ["--if-exists", "del-port", this.#bridge, checkName(name)];
-    await this.#vsctl(args, { timeoutMs: changeTimeoutMs, signal });
+    checkName(name);
+    const options = { timeoutMs: changeTimeoutMs, signal };
+    await this.#database((session) => deletePort(session, this.#bridge, name), options);
   }
 
   async listPorts(signal: AbortSignal): Promise<ListedPort[]> {
-    // One transaction prints a line for each port of the bridge, and one for all interfaces.
-    const args = ["list-ports", this.#bridge, "--", ...listInterfaces];
-    const lines = (await this.#vsctl(args, { signal })).trimEnd().split("\n");
-    const names = new Set(lines.slice(0, -1));
-    return readInterfaces(lines.at(-1) ?? "")
-      .filter(({ name }) => names.has(name))
+    const list = (session: OvsdbSession) => listInterfaces(session, this.#bridge);
+    return (await this.#database(list, { timeoutMs: listTimeoutMs, signal }))
       .map(({ name, externalIds, ofPort, isStale, error }) => ({
         name,
         externalIds,
@@ -291,18 +270,16 @@ class OvsSwitch implements SwitchPort {
   }
 
   async countFlows(signal: AbortSignal): Promise<number> {
-    const args = ["dump-aggregate", this.#management];
-    const output = await this.#ofctl(args, { timeoutMs: listTimeoutMs, signal });
-    const count = /\bflow_count=(\d+)/.exec(output)?.[1];
-    if (count === undefined) throw new SwitchError("Open vSwitch did not count its flows.");
-    return Number(count);
+    const socketPath = join(this.#runFolder, `${this.#bridge}.mgmt`);
+    const options = { socketPath, timeoutMs: listTimeoutMs, signal };
+    return readFlowCount(options);
   }
 
   async isUp(signal: AbortSignal): Promise<boolean> {
     const options = { timeoutMs: pingTimeoutMs, signal };
     try {
       await Promise.all([
-        this.#vsctl(["get", "Open_vSwitch", ".", "_uuid"], options),
+        this.#database((session) => session.transact([]), options),
         this.#run(appctl, ["--target=ovs-vswitchd", "version"], options),
       ]);
       return true;
@@ -313,15 +290,16 @@ class OvsSwitch implements SwitchPort {
     }
   }
 
-  #vsctl(
-    args: readonly string[],
-    { timeoutMs = listTimeoutMs, waits = true, signal }: CallOptions,
-  ): Promise<string> {
+  #database<T>(work: (session: OvsdbSession) => Promise<T>, options: CallOptions): Promise<T> {
+    const socketPath = join(this.#runFolder, "db.sock");
+    return withOvsdb({ socketPath, ...options }, work);
+  }
+
+  #vsctl(args: readonly string[], { timeoutMs, signal }: CallOptions): Promise<string> {
     const database = `--db=unix:${join(this.#runFolder, "db.sock")}`;
     const waitSeconds = Math.ceil(timeoutMs / 1_000);
-    const wait = waits ? [] : ["--no-wait"];
-    const head = [database, `--timeout=${waitSeconds}`, "--format=json", ...wait];
-    return this.#run(vsctl, [...head, "--", ...args], { timeoutMs: timeoutMs + 1_000, signal });
+    const head = [database, `--timeout=${waitSeconds}`, "--"];
+    return this.#run(vsctl, [...head, ...args], { timeoutMs: timeoutMs + 1_000, signal });
   }
 
   /** OpenFlow 1.4 is the first version with bundles. */
@@ -342,39 +320,12 @@ class OvsSwitch implements SwitchPort {
 }
 
 interface CallOptions {
-  timeoutMs?: number;
-  /** False for a change that the daemon ignores. By default, waits until it is in force. */
-  waits?: boolean;
-  signal: AbortSignal;
-}
-
-interface RunOptions {
   timeoutMs: number;
   signal: AbortSignal;
-  input?: string;
 }
 
-function readInterfaces(json: string) {
-  return interfaceTable
-    .parse(JSON.parse(json))
-    .data.map(([name, ofPort, interfaceIndex, externalIds, settings, error]) => {
-      const index = typeof interfaceIndex === "number" ? interfaceIndex : 0;
-      const opened = new Map(settings[1]).get(openedKey);
-      return {
-        name,
-        externalIds: Object.fromEntries(externalIds[1]),
-        // The number is -1 if the daemon could not open the interface.
-        ofPort: typeof ofPort === "number" && ofPort > 0 ? ofPort : undefined,
-        /** The daemon has not seen the port yet. */
-        isNew: typeof ofPort !== "number",
-        /** 0 if the interface has vanished. */
-        interfaceIndex: index,
-        isOpened: index > 0 && opened === String(index),
-        /** The interface that the daemon has opened has vanished. */
-        isStale: opened !== undefined && opened !== String(index),
-        error: typeof error === "string" ? error : undefined,
-      };
-    });
+interface RunOptions extends CallOptions {
+  input?: string;
 }
 
 function checkName(name: string): string {
@@ -382,9 +333,8 @@ function checkName(name: string): string {
   throw new SwitchError(`${JSON.stringify(name)} is not the name of a network interface.`);
 }
 
-/** Renders a member of a map for ovs-vsctl, which reads a quoted text as JSON. */
-function formatId(key: string, value: string): string {
-  if (!idKeyPattern.test(key) || !idValuePattern.test(value))
-    throw new SwitchError(`${JSON.stringify(key)} is not a valid external id.`);
-  return `${JSON.stringify(key)}=${JSON.stringify(value)}`;
+function checkExternalIds(externalIds: Readonly<Record<string, string>>): void {
+  for (const [key, value] of Object.entries(externalIds))
+    if (!idKeyPattern.test(key) || !idValuePattern.test(value))
+      throw new SwitchError(`${JSON.stringify(key)} is not a valid external id.`);
 }
