@@ -32,7 +32,7 @@ import type { SwitchPort } from "./ports/switch-port.ts";
 import type { Uplink } from "./ports/uplink.ts";
 import type { TunnelGuard } from "./ports/tunnel-guard.ts";
 
-/** Each change runs two or three programs, and more at a time only delay each other. */
+/** Each change runs two programs, and more at a time only delay each other. */
 const CHANGES_MAX = 8;
 const CORRECTIONS_MAX = 4;
 /** The agent waits this long for the flows of a network state and the end of connections. */

@@ -2,6 +2,7 @@ import { readFile, rm } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { startDriverChecks } from "../../src/main/compose/driver-checks.ts";
+import { LinkError } from "../../src/network-driver/ports/link-port.ts";
 import { startSwitchDriver, stateOf, type SwitchDriver } from "../support/network/switch-driver.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
@@ -242,6 +243,29 @@ describe("a convergence of many endpoints", () => {
     release();
     expect(await joining).not.toHaveProperty("Err");
   });
+});
+
+it("a join whose link fails while its port is added leaves neither of them", async () => {
+  const { id } = await host.createEndpoint("10.64.0.9/16");
+  const { hostEnd } = host.names.nameEnds(id);
+  let fail: (error: Error) => void = () => undefined;
+  const failed = new Promise<void>((_, reject) => {
+    fail = reject;
+  });
+  host.faults.beforeCompleteChecksums = () => failed;
+  let isCallOver = false;
+  host.faults.beforeAddPort = async () => {
+    fail(new LinkError("Linux refused to change a network interface."));
+    await delay(500); // a cleanup that does not wait for this call ends earlier
+    isCallOver = true;
+  };
+  expect((await host.join(id)).Err).toMatch(/refused/);
+  expect(isCallOver).toBe(true);
+  const ports = await host.switchPort.listPorts(signal);
+  expect(ports.map(({ name }) => name)).not.toContain(hostEnd);
+  expect(await host.hasLink(id)).toBe(false);
+  host.faults.beforeCompleteChecksums = async () => undefined;
+  expect(await host.join(id)).not.toHaveProperty("Err");
 });
 
 it("the tunnel is guarded for the address of the network state, or the driver is not ready", async () => {

@@ -36,8 +36,10 @@ export function createVethLinks({ disablesChecksumOffload }: VethLinksOptions): 
         }
       }
       await isolate(link.hostEnd);
-      if (disablesChecksumOffload)
-        await run(ethtool, ["-K", link.containerEnd, "tx", "off"], signal);
+    },
+    async completeChecksums(containerEnd, signal) {
+      checkName(containerEnd);
+      if (disablesChecksumOffload) await run(ethtool, ["-K", containerEnd, "tx", "off"], signal);
     },
     remove,
     list,
@@ -95,9 +97,11 @@ async function list(signal: AbortSignal): Promise<ListedLink[]> {
  * route, so the check of the reverse path refuses all packets, and `arp_ignore` all requests.
  */
 async function isolate(hostEnd: string): Promise<void> {
-  await setOption("ipv4", hostEnd, "arp_ignore", "8");
-  await setOption("ipv4", hostEnd, "rp_filter", "1");
-  await setOption("ipv6", hostEnd, "disable_ipv6", "1");
+  await Promise.all([
+    setOption("ipv4", hostEnd, "arp_ignore", "8"),
+    setOption("ipv4", hostEnd, "rp_filter", "1"),
+    setOption("ipv6", hostEnd, "disable_ipv6", "1"),
+  ]);
 }
 
 async function setOption(

@@ -105,7 +105,12 @@ export async function attachEndpoint(
       try {
         await ctx.limit(async () => {
           await ctx.links.ensure({ ...ends, mac: endpoint.mac, mtu: endpoint.mtu }, signal);
-          await addPort(ctx, endpointId, endpoint, signal);
+          // Both end before a cleanup begins.
+          const results = await Promise.allSettled([
+            addPort(ctx, endpointId, endpoint, signal),
+            ctx.links.completeChecksums(ends.containerEnd, signal),
+          ]);
+          for (const result of results) if (result.status === "rejected") throw result.reason;
         });
         await ctx.flows.apply(signal);
       } catch (error) {

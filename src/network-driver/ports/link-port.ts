@@ -9,10 +9,14 @@ export interface LinkPort {
   /**
    * Ensures that the link exists, with its container's end in the namespace of the driver. Replaces
    * a link whose container's end is in another namespace. The host's end is up, and the host itself
-   * neither sends nor receives on it. The container's end sends complete checksums where the switch
-   * needs them.
+   * neither sends nor receives on it.
    */
   ensure(link: Link, signal: AbortSignal): Promise<void>;
+  /**
+   * Ensures that the container's end sends complete checksums where the switch needs them. The end
+   * is in the namespace of the driver. The call may overlap that of the switch for its port.
+   */
+  completeChecksums(containerEnd: string, signal: AbortSignal): Promise<void>;
   /** Removes both ends, wherever the container's end is. A missing link is not an error. */
   remove(hostEnd: string, signal: AbortSignal): Promise<void>;
   /** Lists all veth interfaces in the namespace of the driver, by name. */
