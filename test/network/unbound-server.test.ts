@@ -93,6 +93,53 @@ time.sleep(60)`;
   return spawn("/sbin/ip", ["netns", "exec", namespace, "python3", "-c", script]);
 }
 
+/** Sends queries for names of this source alone, at this pace. It waits for no answer. */
+function startQueries(source: string, perSecond: number) {
+  const script = `import socket, struct, time
+client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+client.bind(("${source}", 0))
+start = time.monotonic()
+number = 0
+while True:
+  for _ in range(int((time.monotonic() - start) * ${perSecond}) - number):
+    number += 1
+    label = b"slow-${source.replaceAll(".", "-")}-%07d" % number
+    name = bytes([len(label)]) + label + b"\\x07example\\x03com\\x00"
+    head = struct.pack(">6H", number & 0xffff, 0x100, 1, 0, 0, 0)
+    client.sendto(head + name + b"\\x00\\x01\\x00\\x01", ("${address}", 53))
+    if number % 64 == 0: break
+  time.sleep(0.002)`;
+  return spawn("/sbin/ip", ["netns", "exec", namespace, "python3", "-c", script]);
+}
+
+/** A resolver that answers no name which begins with "slow". */
+async function startSlowResolver(resolverAddress: string) {
+  const script = `import socket
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("${resolverAddress}", 53))
+print("open", flush=True)
+while True:
+  query, client = server.recvfrom(4096)
+  if query[13:17] == b"slow": continue
+  question = query[12:query.index(b"\\x00", 12) + 5]
+  answer = b"\\xc0\\x0c\\x00\\x01\\x00\\x01\\x00\\x00\\x00\\x3c\\x00\\x04\\xc0\\x00\\x02\\x08"
+  server.sendto(query[:2] + b"\\x81\\x80\\x00\\x01\\x00\\x01\\x00\\x00\\x00\\x00" + question + answer, client)`;
+  const child = spawn("/sbin/ip", ["netns", "exec", namespace, "python3", "-c", script]);
+  await once(child.stdout, "data");
+  return child;
+}
+
+/** Reads a counter of the server. */
+async function count(name: string): Promise<number> {
+  const command = ["unbound-control", "-c", `${unit.folder}/control.conf`, "stats_noreset"];
+  const { stdout } = await run("ip", ["netns", "exec", namespace, ...command]);
+  const value = new RegExp(`^total\\.${name.replaceAll(".", "\\.")}=(\\d+)$`, "m").exec(
+    stdout,
+  )?.[1];
+  if (value === undefined) throw new Error(`the server has no counter ${name}`);
+  return Number(value);
+}
+
 /** A network for each client, and one tenant for all. */
 function tableOf(records: Record<string, NameRecord[]>, tenant: NameRecord[] = []): NameTable {
   const zoneOf = (source: string) => `net_${source.replaceAll(".", "_")}`;
@@ -200,6 +247,48 @@ it("idle TCP connections of one network do not prevent those of another", async 
   expect(await client.resolve({ ...query, source: blue })).toEqual(["10.64.0.1"]);
   expect(await client.resolve({ ...query, source: red, tcp: false })).toEqual(["10.64.0.1"]);
   idle.kill("SIGKILL");
+});
+
+it("a network has 2,000 queries per second, and another one has answers meanwhile", async () => {
+  const names = [addressOf("web", "10.64.0.1")];
+  await apply(tableOf({ [red]: names, [blue]: names }));
+  const modest = startQueries(blue, 500);
+  const flood = startQueries(red, 8_000);
+  try {
+    await waitUntil(
+      "the server drops queries",
+      async () => (await count("num.queries_ip_ratelimited")) > 2_000,
+    );
+    expect(await askName(blue, "web")).toEqual(["10.64.0.1"]);
+    flood.kill("SIGKILL");
+    const dropped = await count("num.queries_ip_ratelimited");
+    await delay(1_500);
+    expect(await count("num.queries_ip_ratelimited")).toBe(dropped);
+  } finally {
+    for (const each of [modest, flood]) each.kill("SIGKILL");
+  }
+});
+
+it("queries that wait for a resolver are bounded, and delay no quick one of another network", async () => {
+  const slow = await startSlowResolver("127.0.0.8");
+  resolvers = ["127.0.0.8"];
+  // Later releases of unbound permit 1,000 waiting queries of one address.
+  const noisy = Array.from({ length: 6 }, (_, index) => `198.19.17.${index}`);
+  for (const each of noisy)
+    await run("ip", ["-n", namespace, "address", "add", `${each}/32`, "dev", "lo"]);
+  await apply(tableOf(Object.fromEntries([blue, ...noisy].map((each) => [each, []]))));
+  const floods = noisy.map((each) => startQueries(each, 300));
+  try {
+    const isFull = async () => (await count("requestlist.overwritten")) > 100;
+    await waitUntil("slow queries replace others", isFull);
+    const longest = await count("requestlist.max");
+    expect(longest).toBeGreaterThan(2_048);
+    expect(longest).toBeLessThanOrEqual(4_096);
+    for (const name of ["one", "two", "three"])
+      expect(await ask(blue, `${name}.example.com`)).toEqual(["192.0.2.8"]);
+  } finally {
+    for (const each of [...floods, slow]) each.kill("SIGKILL");
+  }
 });
 
 describe("apply", () => {
