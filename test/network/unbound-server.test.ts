@@ -29,6 +29,9 @@ const address = "198.19.255.255";
 const [red, blue, other] = ["198.19.16.2", "198.19.16.3", "198.19.16.4"];
 const outside = "127.0.0.5";
 
+/** After 12 s, unbound regards a resolver as down. */
+const outageMs = 20_000;
+
 let resolver: { close(): Promise<void> };
 let client: DnsClient;
 let unit: UnboundUnit;
@@ -288,6 +291,27 @@ it("queries that wait for a resolver are bounded, and delay no quick one of anot
       expect(await ask(blue, `${name}.example.com`)).toEqual(["192.0.2.8"]);
   } finally {
     for (const each of [...floods, slow]) each.kill("SIGKILL");
+  }
+});
+
+it("names resolve soon after an outage of the resolver, even if it never answers others", async () => {
+  const slow = await startSlowResolver("127.0.0.8");
+  resolvers = ["127.0.0.8"];
+  await apply(tableOf({ [red]: [], [blue]: [] }));
+  expect(await ask(blue, "before.example.com")).toEqual(["192.0.2.8"]);
+  const flood = startQueries(red, 20);
+  try {
+    slow.kill("SIGSTOP");
+    await delay(outageMs);
+    slow.kill("SIGCONT");
+    let number = 0;
+    const isResolved = async () => {
+      number += 1;
+      return Array.isArray(await ask(blue, `after-${number}.example.com`));
+    };
+    await waitUntil("a name resolves", isResolved, { deadlineMs: 12_000 });
+  } finally {
+    for (const each of [flood, slow]) each.kill("SIGKILL");
   }
 });
 

@@ -21,6 +21,12 @@ const tcpConnectionsOfNetworkMax = 8;
  */
 const waitingQueriesMax = 4_096;
 const replaceableAfterMs = 200;
+/**
+ * Seconds until the server forgets how slowly a resolver answers. After 12 s without any answer, it
+ * would send that resolver one query at a time, in growing intervals. After two minutes, it would
+ * send none for 15 minutes. A name that is never answered could be that query each time.
+ */
+const resolverMemoryS = 10;
 /** No client has this tag. */
 const noClient = "nobody";
 const zoneIdPattern = /^[a-z0-9_]{1,40}$/;
@@ -112,6 +118,7 @@ export function renderConfig(
     `  num-queries-per-thread: ${waitingQueriesMax}`,
     `  outgoing-range: ${2 * waitingQueriesMax}`,
     `  jostle-timeout: ${replaceableAfterMs}`,
+    `  infra-host-ttl: ${resolverMemoryS}`,
     "  msg-cache-size: 16m",
     "  rrset-cache-size: 32m",
     "  deny-any: yes",
