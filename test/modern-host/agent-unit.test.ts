@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, it } from "vitest";
 import type { Host } from "../../src/contracts/api/hosts.ts";
-import { removeService, startService } from "../support/modern-host/host-service.ts";
+import { listRuns, removeService, startService } from "../support/modern-host/host-service.ts";
 import { replaceAgent, requestBerth, runOnHost } from "../support/modern-host/modern-host.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
@@ -53,7 +53,8 @@ it("systemd restarts an agent whose event loop is blocked, and no container", as
     systemctl daemon-reload && systemctl restart ${unit}`,
   );
   const pid = await show("MainPID");
-  const containers = await runOnHost("docker ps -q --no-trunc | sort");
+  const containers = await listRuns();
+  expect(containers).toHaveLength(2);
   // Longer than the timeout: the agent resets its watchdog.
   await runOnHost("sleep 25");
   expect(await show("MainPID")).toBe(pid);
@@ -62,7 +63,7 @@ it("systemd restarts an agent whose event loop is blocked, and no container", as
   expect(await runOnHost(`journalctl --unit ${unit} --output=cat -n 200`)).toContain(
     "Watchdog timeout (limit 15s)",
   );
-  expect(await runOnHost("docker ps -q --no-trunc | sort")).toBe(containers);
+  expect(await listRuns()).toEqual(containers);
 });
 
 it("an agent with private mounts offers no volumes, because Docker would not see them", async () => {

@@ -1,6 +1,11 @@
 import { afterAll, beforeAll, expect, inject, it } from "vitest";
 import type { BerthSet } from "../../src/contracts/api/sets.ts";
-import { baseImage, removeService, waitReady } from "../support/modern-host/host-service.ts";
+import {
+  baseImage,
+  listRuns,
+  removeService,
+  waitReady,
+} from "../support/modern-host/host-service.ts";
 import {
   BOOT_DEADLINE_MS,
   requestBerth,
@@ -117,10 +122,11 @@ it("at the deadline the remaining containers have a second each, in the same ord
 });
 
 it("no one but a shutdown can stop the unit that stops all sets", async () => {
-  const before = await runOnHost("docker ps -q | sort");
+  const before = await listRuns();
+  expect(before).toHaveLength(3);
   const { exitCode, output } = await tryOnHost("systemctl stop berth-stop-sets 2>&1");
   expect([exitCode, output]).toEqual([4, expect.stringContaining("Operation refused")]);
   await runOnHost("systemctl daemon-reload; systemctl restart berth-host-agent");
-  expect(await runOnHost("docker ps -q | sort")).toBe(before);
+  expect(await listRuns()).toEqual(before);
   expect(await runOnHost("systemctl is-active berth-stop-sets")).toBe("active");
 });

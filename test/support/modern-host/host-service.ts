@@ -92,10 +92,14 @@ export async function getSet(name: string): Promise<BerthSet | undefined> {
   return (await requestBerth<{ items: BerthSet[] }>("GET", `/v1/sets?service=${name}`)).items[0];
 }
 
-/** Lists the runs of the set's containers. Another start or another container changes them. */
-export async function listRuns(setId: string): Promise<string[]> {
+/**
+ * Lists the runs of the containers of a set, or of all sets. Another start or another container
+ * changes them. The self test, which the agent runs after its start, does not.
+ */
+export async function listRuns(setId?: string): Promise<string[]> {
+  const label = setId === undefined ? "berth.set" : `berth.set=${setId}`;
   const output = await runOnHost(
-    `docker ps -q --no-trunc --filter label=berth.set=${setId} |
+    `docker ps -q --no-trunc --filter label=${label} |
       xargs -r docker inspect --format '{{.Name}} {{.Id}} {{.State.StartedAt}} {{.State.Pid}}' | sort`,
   );
   return output === "" ? [] : output.split("\n");
