@@ -1,4 +1,5 @@
-import { type DestinationStream, pino } from "pino";
+import { pino } from "pino";
+import { openLogWriter } from "./log-writer.ts";
 
 /** One constant message, data in fields. Errors go under `err`. */
 export interface Log {
@@ -10,14 +11,6 @@ export interface Log {
 }
 
 export type LogLevel = "debug" | "info" | "warn" | "error" | "silent";
-
-/**
- * The log writes lines together once they have this length. Otherwise each request would cost a
- * system call and the wake-up of a thread.
- */
-const BUFFERED_BYTES = 12_288;
-/** The log writes shorter lines after this time. SIGKILL loses at most the lines of this time. */
-const BUFFERED_MS = 50;
 
 /**
  * Writes JSON lines to stdout or the given descriptor. It redacts credentials as a second defense;
@@ -50,30 +43,8 @@ export function createLog(options: {
         "*.*.password",
       ],
     },
-    openBuffered(options.fileDescriptor ?? 1),
+    openLogWriter(options.fileDescriptor ?? 1),
   );
-}
-
-/** Not `periodicFlush` of pino: it writes an empty text each time, even if no line was logged. */
-function openBuffered(fileDescriptor: number): DestinationStream {
-  const destination = pino.destination({
-    fd: fileDescriptor,
-    sync: false,
-    minLength: BUFFERED_BYTES,
-  });
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const flush = (): void => {
-    timer = undefined;
-    destination.flush();
-  };
-  return {
-    write(line) {
-      destination.write(line);
-      if (timer !== undefined) return;
-      timer = setTimeout(flush, BUFFERED_MS);
-      timer.unref();
-    },
-  };
 }
 
 /** Drops every line. For tests and one-shot commands. */

@@ -1,4 +1,6 @@
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
+import { open } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { expect, it } from "vitest";
@@ -11,15 +13,37 @@ async function runWithLog(code: string): Promise<string[]> {
   return lines.map((line) => (JSON.parse(line) as { msg: string }).msg);
 }
 
-async function readLines(code: string): Promise<string[]> {
+function flagsOf(code: string): string[] {
   const program = `
     import { createLog } from ${JSON.stringify(logModule)};
     const log = createLog({ service: "test", version: "0", level: "info" });
     ${code}`;
-  const flags = ["--import", "tsx", "--input-type=module", "--eval", program];
-  const { stdout } = await promisify(execFile)(process.execPath, flags, {
+  return ["--import", "tsx", "--input-type=module", "--eval", program];
+}
+
+/** Runs the program with an output that takes no line. Returns its exit code, or a signal. */
+async function runWith(
+  stdout: "closed" | "full" | "unread",
+  code: string,
+): Promise<number | string> {
+  const file = stdout === "full" ? await open("/dev/full", "w") : undefined;
+  const child = spawn(process.execPath, flagsOf(code), {
+    cwd: root,
+    stdio: ["ignore", file?.fd ?? "pipe", "inherit"],
+    timeout: 30_000,
+  });
+  if (stdout === "closed") child.stdout?.destroy();
+  const [exitCode, signal] = (await once(child, "exit")) as [number | null, string];
+  child.stdout?.destroy();
+  await file?.close();
+  return exitCode ?? signal;
+}
+
+async function readLines(code: string): Promise<string[]> {
+  const { stdout } = await promisify(execFile)(process.execPath, flagsOf(code), {
     cwd: root,
     timeout: 30_000,
+    maxBuffer: 64 * 2 ** 20,
   }).catch((error: { stdout: string; killed: boolean }) => {
     if (error.killed) throw error;
     return error; // the program ended with a different code than 0
@@ -53,4 +77,30 @@ it("redacts credentials that a caller logs by mistake", async () => {
   const text = (await readLines(code)).join("\n");
   expect(text.match(/puller/g)).toHaveLength(2);
   expect(text).not.toContain("swordfish");
+});
+
+it.each(["closed", "full"] as const)(
+  "lets the process go on and end while its output is %s",
+  async (output) => {
+    expect(await runWith(output, `log.info({}, "lost"); process.exit(3);`)).toBe(3);
+    const goingOn = `for (let n = 0; n < 1_000; n++) log.info({ n }, "lost");
+      setTimeout(() => { log.info({}, "lost"); process.exit(4); }, 300);`;
+    expect(await runWith(output, goingOn)).toBe(4);
+  },
+);
+
+it("lets the process end while nothing reads its output", async () => {
+  // A pipe of Node does not block.
+  const code = `process.stdout.write("{}");
+    for (let n = 0; n < 20_000; n++) log.info({ n }, "unread");
+    setTimeout(() => process.exit(5), 300);`;
+  expect(await runWith("unread", code)).toBe(5);
+});
+
+it("writes everything to a slow reader, in order and in whole lines", async () => {
+  const code = `process.stdout.write("");
+    for (let n = 0; n < 20_000; n++) log.info({}, "line " + n + " é");
+    setTimeout(() => log.info({}, "last"), 300);`;
+  const expected = Array.from({ length: 20_000 }, (_, n) => `line ${n} é`);
+  expect(await runWithLog(code)).toEqual([...expected, "last"]);
 });
