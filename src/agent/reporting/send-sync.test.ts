@@ -253,8 +253,8 @@ describe("the capabilities of an agent", () => {
   });
 });
 
-it("the addresses of all sets are sent once, after the API has requested them", async () => {
-  const [setId, networkId] = [newId("set"), newId("net")];
+it("the addresses and host ports of all sets are sent once, after the API has requested them", async () => {
+  const [setId, publishing, networkId] = [newId("set"), newId("set"), newId("net")];
   const attachment = {
     networkId,
     vni: 4_097,
@@ -267,6 +267,7 @@ it("the addresses of all sets are sent once, after the API has requested them", 
   const addresses = new AddressReports({
     listSets: () => [
       { setId, attachments: [attachment] },
+      { setId: publishing, hostPorts: [{ protocol: "tcp", port: 80, hostPort: 20_001 }] },
       { setId: newId("set"), attachments: undefined },
     ],
     onRequested: () => wakes++,
@@ -288,6 +289,11 @@ it("the addresses of all sets are sent once, after the API has requested them", 
   }
   const { mac } = attachment;
   const networks = [{ networkId, mac, addresses: ["10.64.0.9", "fd00::9"] }];
-  expect(sent).toEqual([undefined, [{ setId, networks }], undefined]);
+  const withPorts = {
+    setId: publishing,
+    networks: [],
+    hostPorts: [{ protocol: "tcp", port: 20_001 }],
+  };
+  expect(sent).toEqual([undefined, [{ setId, networks }, withPorts], undefined]);
   expect(wakes).toBe(1);
 });

@@ -1,11 +1,12 @@
 import { z } from "zod";
 import { idSchema } from "../common/primitives.ts";
 import { addressSchema, macSchema, networkIdSchema } from "../network-driver/network-state.ts";
+import { PUBLISHED_PORTS_PER_SET_MAX, portNumber, portProtocols } from "../api/template-ports.ts";
 import { NETWORKS_PER_SET_MAX } from "../api/template-networks.ts";
 import { lenientArray } from "./lenient-array.ts";
 import { SETS_PER_HOST_MAX } from "./protocol.ts";
 
-/** The addresses of one set on a host, by its network, in the order of the template. */
+/** The addresses of one set on a host, by network in template order, and its host ports. */
 const setAddressesSchema = z.object({
   setId: idSchema("set"),
   networks: z
@@ -16,13 +17,18 @@ const setAddressesSchema = z.object({
         addresses: z.array(addressSchema).min(1).max(2),
       }),
     )
-    .min(1)
     .max(NETWORKS_PER_SET_MAX),
+  /** Undefined without any, and from older agents. */
+  hostPorts: z
+    .array(z.object({ protocol: z.enum(portProtocols), port: portNumber }))
+    .min(1)
+    .max(PUBLISHED_PORTS_PER_SET_MAX)
+    .optional(),
 });
 export type SetAddresses = z.infer<typeof setAddressesSchema>;
 
 /**
- * The addresses of all sets that an agent manages, whether the last full answer listed them or not.
- * Twice as many sets as the planner places on a host: unknown sets come on top.
+ * The addresses and host ports of all sets that an agent manages, whether the last full answer
+ * listed them or not. Twice as many sets as the planner places on a host: unknown sets come on top.
  */
 export const hostAddressesSchema = lenientArray(setAddressesSchema, 2 * SETS_PER_HOST_MAX);

@@ -98,8 +98,8 @@ export const syncResultSchema = z
     /** Requests `capabilities` in the next sync: the API has stored none, or another version. */
     sendCapabilities: z.boolean().optional(),
     /**
-     * Requests `addresses` in the next sync: the database may lack addresses that sets of the host
-     * have, because it was restored. Until then, Berth assigns none.
+     * Requests `addresses` in the next sync: the database may lack addresses and host ports that
+     * sets of the host have, because it was restored. Until then, Berth assigns no address.
      */
     sendAddresses: z.boolean().optional(),
     leaseSeconds: z.number().int(),

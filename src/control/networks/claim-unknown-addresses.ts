@@ -5,10 +5,11 @@ import {
   claimUnknownAddresses,
   endAddressRequest,
   findAddressRequest,
-  listClaimableAddresses,
+  listClaimable,
   lockSubnetsOfNetworks,
   type UnknownAddress,
 } from "../../db/queries/networks/unknown-addresses.ts";
+import { claimUnknownHostPorts } from "../../db/queries/placement/host-ports.ts";
 import { lockHosts } from "../../db/queries/sets/write-sets.ts";
 import type { ControlContext, SignalChannel } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
@@ -17,8 +18,8 @@ import { unitOfWork } from "../runtime/unit-of-work.ts";
 const CONFLICTS_NAMED_MAX = 10;
 
 /**
- * Stores the addresses that sets of a host have, and that the database lacks because it was
- * restored (I18). From then on, no other set gets them, and other hosts reach these sets.
+ * Stores the addresses and host ports that sets of a host have, and that the database lacks because
+ * it was restored (I18, I19). From then on, no other set gets them. Other hosts reach these sets.
  *
  * It ignores a report that Berth has not requested, so that no agent claims addresses at will.
  *
@@ -33,18 +34,19 @@ export async function storeHostAddresses(
   const conflicts = await unitOfWork(ctx, async (tx): Promise<AddressConflict[]> => {
     const expected = await findAddressRequest(tx, hostId);
     if (!expected) return [];
-    const networkIds = listNetworkIds(await listClaimableAddresses(tx, expected, reported));
+    const networkIds = listNetworkIds((await listClaimable(tx, expected, reported)).addresses);
     await lockSubnetsOfNetworks(tx, networkIds);
     await lockHosts(tx, [hostId]);
     // A concurrent report may have ended the request or claimed addresses, so read both again.
     const request = await endAddressRequest(tx, hostId);
     if (!request) return [];
-    const claimable = await listClaimableAddresses(tx, request, reported);
+    const { addresses: claimable, hostPorts } = await listClaimable(tx, request, reported);
     const unknown = claimable.filter(({ networkId }) => networkIds.includes(networkId));
-    if (unknown.length === 0) return [];
-    const setIds = [...new Set(unknown.map(({ setId }) => setId))];
+    const setIds = [...new Set([...unknown, ...hostPorts].map(({ setId }) => setId))];
+    if (setIds.length === 0) return [];
     const sets = await addUnknownSets(tx, hostId, setIds);
     if (sets > 0) tx.emit({ kind: "host-unknown-sets", data: { sets }, hostId });
+    await claimUnknownHostPorts(tx, hostId, hostPorts);
     const found = await claimUnknownAddresses(tx, hostId, unknown, CONFLICTS_NAMED_MAX);
     const channels = listNetworkIds(unknown).map((id): SignalChannel => `network:${id}`);
     tx.signal(`host:${hostId}`, ...channels);

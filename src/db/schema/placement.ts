@@ -41,6 +41,7 @@ export const rejections = pgTable("rejections", {
 /**
  * The host ports that sets have: their published ports. The transaction that books a set on a host
  * inserts them, and the trigger sets_release_host_ports deletes them at the end of the booking.
+ * Agents report those of unknown sets. The trigger unknown_sets_release_host_ports deletes them.
  */
 export const hostPorts = pgTable(
   "host_ports",
@@ -51,8 +52,8 @@ export const hostPorts = pgTable(
     protocol: text("protocol").$type<PortProtocol>().notNull(),
     port: integer("port").notNull(),
     setId: text("set_id").notNull(),
-    /** The name of the port in the template of the set. */
-    name: text("name").notNull(),
+    /** The name of the port in the template of the set. Null for an unknown set of the host. */
+    name: text("name"),
   },
   (table) => [
     primaryKey({ name: "host_ports_pkey", columns: [table.hostId, table.protocol, table.port] }),

@@ -1,15 +1,11 @@
 import { sql } from "drizzle-orm";
 import type { SetAddresses } from "../../../src/contracts/agent-protocol/host-addresses.ts";
 import type { PlacementSpec } from "../../../src/contracts/api/services.ts";
-import type { Sync, SyncResult } from "../../../src/contracts/agent-protocol/sync.ts";
-import { syncAgent } from "../../../src/control/hosts/admit-agent.ts";
 import { endQuarantines } from "../../../src/control/networks/end-quarantines.ts";
 import {
   findFleetNetwork,
   listNetworksOnHost,
 } from "../../../src/db/queries/networks/host-networks.ts";
-import { findHostLease } from "../../../src/db/queries/hosts/write-hosts.ts";
-import { assert } from "../../../src/lib/assert.ts";
 import { stripPrefixLength } from "../../../src/lib/ip/ip-address.ts";
 import { expect, test } from "vitest";
 import { createNetworkBody } from "../../../src/contracts/api/networks.ts";
@@ -19,18 +15,14 @@ import { createService } from "../../../src/control/services/create-service.ts";
 import { getService } from "../../../src/control/services/get-service.ts";
 import { migrate } from "../../../src/db/migrate.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
-import {
-  emptySync,
-  type FleetContext,
-  serviceBody,
-  smallHost,
-} from "../../support/fleet/fleet-context.ts";
+import { type FleetContext, serviceBody, smallHost } from "../../support/fleet/fleet-context.ts";
 import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
 import {
   enrollNetworked,
   findAddressFaults,
   listAddresses,
   setFeatures,
+  syncOf,
 } from "../../support/fleet/network-hosts.ts";
 
 /**
@@ -46,18 +38,6 @@ const largeHost = { ...smallHost, cpuMillis: 64_000, memoryBytes: 2 ** 38 };
 async function addNetwork(f: FleetContext, name: string, pools?: string[]): Promise<number> {
   const body = createNetworkBody.parse({ name, subnets: [{ cidr: "10.1.0.0/16", pools }] });
   return (await createNetwork(f.ctx, f.tenantId, body)).vni;
-}
-
-/** One sync of the host's agent, also with its addresses. */
-async function syncOf(
-  { ctx }: FleetContext,
-  hostId: string,
-  report: Partial<Sync>,
-): Promise<SyncResult> {
-  const caller = await findHostLease(ctx.db, { hostId });
-  assert(caller, "the host is enrolled");
-  const sync = { body: emptySync(report), agent: undefined, capabilitiesVersion: "unknown" };
-  return syncAgent(ctx, caller, sync, AbortSignal.timeout(10_000));
 }
 
 /** The addresses of the sets of a host, as an agent reports them. */

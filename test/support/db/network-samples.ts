@@ -69,8 +69,8 @@ export const networkSamples: Samples = {
   noteUnknownAddresses: (q) => [unknownAddresses.noteUnknownAddresses(q, "host")],
   findAddressRequest: (q) => [unknownAddresses.findAddressRequest(q, "host")],
   endAddressRequest: (q) => [unknownAddresses.endAddressRequest(q, "host")],
-  listClaimableAddresses: (q) => [
-    unknownAddresses.listClaimableAddresses(q, { hostId: "host", isRestored: true }, [
+  listClaimable: (q) => [
+    unknownAddresses.listClaimable(q, { hostId: "host", isRestored: true }, [
       { setId: "set", networks: [reportedNetwork] },
     ]),
   ],
@@ -213,6 +213,9 @@ export const networkSamples: Samples = {
     hostPorts.insertHostPorts(q, [
       { hostId: "host", protocol: "tcp", port: 80, setId: "set", name: "http" },
     ]),
+  ],
+  claimUnknownHostPorts: (q) => [
+    hostPorts.claimUnknownHostPorts(q, "host", [{ setId: "set", protocol: "tcp", port: 80 }]),
   ],
   findSetOfNetwork: (q) => [addresses.findSetOfNetwork(q, "net")],
 };

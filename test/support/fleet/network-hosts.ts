@@ -1,6 +1,10 @@
 import { sql } from "drizzle-orm";
+import type { Sync, SyncResult } from "../../../src/contracts/agent-protocol/sync.ts";
+import { syncAgent } from "../../../src/control/hosts/admit-agent.ts";
+import { findHostLease } from "../../../src/db/queries/hosts/write-hosts.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
-import type { FleetContext, HostOptions } from "./fleet-context.ts";
+import { assert } from "../../../src/lib/assert.ts";
+import { emptySync, type FleetContext, type HostOptions } from "./fleet-context.ts";
 
 /** Enrolls a host whose agent connects sets to networks. */
 export async function enrollNetworked(
@@ -22,6 +26,18 @@ export async function setFeatures(
   await ctx.db.execute(
     sql`update hosts set capabilities = ${capabilities}::jsonb where id = ${hostId}`,
   );
+}
+
+/** One sync of the host's agent, also with what the API has requested. */
+export async function syncOf(
+  { ctx }: FleetContext,
+  hostId: string,
+  report: Partial<Sync>,
+): Promise<SyncResult> {
+  const caller = await findHostLease(ctx.db, { hostId });
+  assert(caller, "the host is enrolled");
+  const sync = { body: emptySync(report), agent: undefined, capabilitiesVersion: "unknown" };
+  return syncAgent(ctx, caller, sync, AbortSignal.timeout(10_000));
 }
 
 export interface StoredAddress {

@@ -34,7 +34,8 @@ export interface StoredHostPort {
   protocol: string;
   port: number;
   setId: string;
-  name: string;
+  /** Null for an unknown set. */
+  name: string | null;
 }
 
 export function listHostPorts({ ctx }: FleetContext): Promise<StoredHostPort[]> {
@@ -52,7 +53,10 @@ export function findHostPortFaults({
   return queryRows(
     ctx.db,
     sql`select 'port without a booking' as fault, p.set_id as id from host_ports p
-          where not exists (select 1 from sets s where s.id = p.set_id and s.host_id = p.host_id)
+          where p.name is not null and not exists (select 1 from sets s where s.id = p.set_id and s.host_id = p.host_id)
+        union all
+        select 'claim without an unknown set', p.set_id from host_ports p
+          where p.name is null and not exists (select 1 from unknown_sets u where u.set_id = p.set_id and u.host_id = p.host_id)
         union all
         select 'published port without a host port', s.id from sets s
           join revisions r on r.service_id = s.service_id and r.number = s.revision

@@ -3,6 +3,7 @@ import { ADDRESS_REPORTS_FEATURE } from "../../../contracts/agent-protocol/agent
 import type { SetAddresses } from "../../../contracts/agent-protocol/host-addresses.ts";
 import { SETS_PER_HOST_MAX } from "../../../contracts/agent-protocol/protocol.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
+import type { UnknownHostPort } from "../placement/host-ports.ts";
 import { queryRows } from "../runtime/query.ts";
 import { isAssignableSql } from "./addresses.ts";
 import { listNetworksOnHost } from "./host-networks.ts";
@@ -110,33 +111,44 @@ export interface UnknownAddress {
   address: string;
 }
 
+/** The claims that a host may make for sets that the database does not know. */
+export interface Claimable {
+  addresses: UnknownAddress[];
+  hostPorts: UnknownHostPort[];
+}
+
 /**
- * Selects the addresses that a host may claim. A faulty or compromised agent can report any:
+ * Selects the addresses and host ports that a host may claim. A faulty or compromised agent can
+ * report any:
  *
  * - The database has the set on no other live host, and has not deleted it.
- * - Unless Berth was restored, the database has a set of the network on the host.
+ * - Unless Berth was restored, the database has a set of an address's network on the host.
  * - The sets of the host with claims, also quarantined ones, are as many as a host can have.
  *
- * Uses sets_pkey, addresses_unknown and sets_host.
+ * Uses sets_pkey, addresses_unknown, sets_host and host_ports_pkey.
  */
-export async function listClaimableAddresses(
+export async function listClaimable(
   q: Queryable,
   { hostId, isRestored }: AddressRequest,
   reported: readonly SetAddresses[],
-): Promise<UnknownAddress[]> {
+): Promise<Claimable> {
   const networkIds = isRestored ? undefined : new Set(await listNetworksOnHost(q, hostId));
-  const candidates = reported.flatMap(({ setId, networks }) =>
+  const addresses = reported.flatMap(({ setId, networks }) =>
     networks.flatMap(({ networkId, mac, addresses }, networkIndex) =>
       networkIds === undefined || networkIds.has(networkId)
         ? addresses.map((address) => ({ setId, networkId, networkIndex, mac, address }))
         : [],
     ),
   );
-  const setIds = [...new Set(candidates.map(({ setId }) => setId))];
+  const hostPorts = reported.flatMap(({ setId, hostPorts: ports = [] }) =>
+    ports.map((port) => ({ setId, ...port })),
+  );
+  const setIds = [...new Set([...addresses, ...hostPorts].map(({ setId }) => setId))];
   const rows = await queryRows<{ setId: string }>(
     q,
     sql`with claimed as materialized (
           select distinct unknown_set_id as id from addresses where unknown_host_id = ${hostId} and unknown_set_id is not null
+          union select set_id from host_ports where host_id = ${hostId} and name is null
         )
         select id as "setId" from (
           select u.id, c.id is not null as is_claimed, row_number() over (partition by c.id is not null order by u.id) as place
@@ -146,7 +158,10 @@ export async function listClaimableAddresses(
         ) each where is_claimed or place <= ${SETS_PER_HOST_MAX}::int - (select count(*) from claimed)`,
   );
   const claimable = new Set(rows.map(({ setId }) => setId));
-  return candidates.filter(({ setId }) => claimable.has(setId));
+  return {
+    addresses: addresses.filter(({ setId }) => claimable.has(setId)),
+    hostPorts: hostPorts.filter(({ setId }) => claimable.has(setId)),
+  };
 }
 
 /**

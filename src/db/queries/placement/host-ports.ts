@@ -93,6 +93,37 @@ export async function insertHostPorts(
   );
 }
 
+/** A host port of a set that the database does not know. */
+export interface UnknownHostPort {
+  setId: string;
+  protocol: PortProtocol;
+  port: number;
+}
+
+/** A bound for the reports of a faulty agent. The default range has as many to spare. */
+const CLAIMED_PORTS_MAX = 4_000;
+
+/**
+ * Claims ports of a locked host for its unknown sets: Berth gives them to no other set while the
+ * host reports these sets. It omits ports that a set has, because only one of both can bind them.
+ */
+export async function claimUnknownHostPorts(
+  q: Queryable,
+  hostId: string,
+  ports: readonly UnknownHostPort[],
+): Promise<void> {
+  if (ports.length === 0) return;
+  await q.execute(
+    sql`insert into host_ports (host_id, protocol, port, set_id)
+        select ${hostId}, w.protocol, w.port, w."setId"
+        from json_to_recordset(${JSON.stringify(ports)}::json) as w("setId" text, protocol text, port int)
+        where not exists (select 1 from host_ports p where p.host_id = ${hostId} and p.protocol = w.protocol and p.port = w.port)
+        order by w."setId", w.protocol, w.port
+        limit greatest(0, ${CLAIMED_PORTS_MAX}::int - (select count(*) from host_ports where host_id = ${hostId} and name is null))
+        on conflict do nothing`,
+  );
+}
+
 /** Lists the ports in the templates of these sets. */
 export async function listPortsOfSets(
   q: Queryable,
