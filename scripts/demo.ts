@@ -5,7 +5,11 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import type { Host } from "../src/contracts/api/hosts.ts";
-import type { Volume } from "../src/contracts/api/volumes.ts";
+import {
+  forgetTraces,
+  noteTraces,
+  removeDeadTraces,
+} from "../test/support/network/machine-traces.ts";
 import { DemoBerth, request } from "./lib/demo-berth.ts";
 import { watchEvents } from "./lib/demo-events.ts";
 import { compareWithDocker, deploy, describePhases, type FirstSet } from "./lib/demo-first-set.ts";
@@ -29,6 +33,7 @@ import {
 } from "./lib/demo-service-address.ts";
 import { alertDelivery, describeAnswer, describeEvent } from "./lib/demo-story.ts";
 import { NetworkView } from "./lib/demo-view.ts";
+import { purgeVolumes } from "./lib/demo-volumes.ts";
 import { pause, untilAnswering, untilLeft, type WebAnswer } from "./lib/demo-watch.ts";
 
 /** scripts/demo prepares the machine and starts this program. */
@@ -38,7 +43,6 @@ const logFile = path.join(root, ".berth/demo.log");
 /** Stabilization of an ended alert's demand. The default is five minutes; the demo shortens it. */
 const STABILIZATION_SECONDS = 3;
 const STEP_DEADLINE_MS = 90_000;
-const PURGE_DEADLINE_MS = 30_000;
 
 interface Figures extends FirstSet, ServiceAddressFigures, Scaling {
   url: string;
@@ -70,11 +74,16 @@ interface Stage {
   network: DemoNetwork;
 }
 
-async function showBerth({ screen, berth, network }: Stage, traces: Traces): Promise<Figures> {
+async function showBerth(
+  { screen, berth, network }: Stage,
+  traces: Traces,
+  signal: AbortSignal,
+): Promise<Figures> {
   screen.heading("Berth starts on this machine");
   const networkStartedAtMs = Date.now();
   await network.start();
   screen.good(`Open vSwitch and network driver, ready after ${since(networkStartedAtMs)}`);
+  signal.throwIfAborted(); // the end of the demo stops the network, and would miss this process
   const startedAtMs = Date.now();
   await berth.start(network.agentSettings);
   screen.good(`API, job worker and host agent in one process, ready after ${since(startedAtMs)}`);
@@ -82,6 +91,7 @@ async function showBerth({ screen, berth, network }: Stage, traces: Traces): Pro
   screen.line("with an embedded Postgres and an embedded Redis, without configuration");
   const host = await untilHostReady(berth);
   traces.hostId = host.id;
+  noteTraces({ hostId: host.id }, { image: demoImage });
   screen.good(
     `this machine is enrolled as host ${host.name}: ${host.allocatable.cpuMillis / 1000} cores, ${Math.round(host.allocatable.memoryBytes / 2 ** 20)} Mi for sets`,
   );
@@ -282,7 +292,11 @@ async function showCommand(
 }
 
 /** Deletes everything in order, and continues after a failure. Returns the problems. */
-async function tearDown({ screen, berth, network }: Stage, traces: Traces): Promise<string[]> {
+async function tearDown(
+  { screen, berth, network }: Stage,
+  traces: Traces,
+  isComplete: boolean,
+): Promise<string[]> {
   screen.heading("Removal of everything");
   const problems: string[] = [];
   const attempt = async (what: string, work: () => Promise<unknown>): Promise<void> => {
@@ -295,9 +309,9 @@ async function tearDown({ screen, berth, network }: Stage, traces: Traces): Prom
       const { items } = await berth.request<{ items: unknown[] }>("GET", "/v1/services");
       if (items.length === 0) return; // it failed before the service existed
       await berth.request("DELETE", `/v1/services/${SERVICE}`);
-      await untilLeft(berth, SERVICE, 0, 30_000);
+      await untilLeft(berth, SERVICE, 0, STEP_DEADLINE_MS);
     });
-    await attempt("purging volumes", async () => await purgeVolumes(berth));
+    await attempt("purging volumes", async () => await purgeVolumes(berth, STEP_DEADLINE_MS));
   }
   await attempt("stopping Berth", async () => await berth.stop());
   if (hostId !== undefined) {
@@ -312,25 +326,12 @@ async function tearDown({ screen, berth, network }: Stage, traces: Traces): Prom
   await attempt("stopping the network", async () => await network.stop());
   await attempt("removing images", async () => await removeNewImages(traces.imagesBefore));
   await attempt("removing the data", async () => await berth.removeData());
+  // After Ctrl-C a step may still run: the next demo removes what it has created.
+  if (isComplete && problems.length === 0) await forgetTraces();
   if (problems.length === 0)
     screen.good("containers, networks, cgroups, volumes, images and data are deleted");
   for (const problem of problems) screen.bad(problem);
   return problems;
-}
-
-/** Purges the demo's volumes, which have no value. */
-async function purgeVolumes(berth: DemoBerth): Promise<void> {
-  const deadline = Date.now() + PURGE_DEADLINE_MS;
-  for (;;) {
-    const { items } = await berth.request<{ items: Volume[] }>("GET", "/v1/volumes");
-    if (items.length === 0) return;
-    if (Date.now() > deadline) throw new Error(`${items.length} volumes remain`);
-    for (const { id, state, purging } of items) {
-      if (state === "trashed" && !purging)
-        await berth.request("POST", `/v1/volumes/${id}/purge`, { confirm: id });
-    }
-    await pause(100);
-  }
 }
 
 function messageOf(error: unknown): string {
@@ -341,6 +342,8 @@ async function main(): Promise<number> {
   await mkdir(path.dirname(logFile), { recursive: true });
   const screen = new DemoScreen(logFile);
   const isOnce = process.argv.includes("--once");
+  // A demo that was killed has left them.
+  await removeDeadTraces();
   const berth = await DemoBerth.create(logFile);
   const stage = { screen, berth, network: new DemoNetwork(berth.dataDir) };
   const traces: Traces = {
@@ -358,7 +361,7 @@ async function main(): Promise<number> {
   let figures: Figures | undefined;
   let failure: string | undefined;
   try {
-    const showing = showBerth(stage, traces);
+    const showing = showBerth(stage, traces, interrupted.signal);
     showing.catch(() => undefined); // reported below, unless Ctrl-C came first
     figures = await Promise.race([showing, untilInterrupted.then(() => undefined)]);
     if (figures && !isOnce) {
@@ -372,7 +375,7 @@ async function main(): Promise<number> {
     screen.bad(failure);
     screen.line(`Berth's log is in ${logFile}`);
   }
-  const problems = await tearDown(stage, traces);
+  const problems = await tearDown(stage, traces, figures !== undefined);
   failure ??= problems[0];
   screen.result(
     failure === undefined ? { ok: true, ...figures } : { ok: false, error: failure, log: logFile },

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { noteTraces } from "../../test/support/network/machine-traces.ts";
 
 const READY_DEADLINE_MS = 180_000;
 const STOP_DEADLINE_MS = 20_000;
@@ -37,7 +38,9 @@ export class DemoBerth {
   static async create(logFile: string): Promise<DemoBerth> {
     // A short path: the private Redis may listen on a socket in it, and socket paths have at most
     // 107 characters.
-    return new DemoBerth(await mkdtemp(path.join(tmpdir(), "berth-demo-")), logFile);
+    const folder = await mkdtemp(path.join(tmpdir(), "berth-demo-"));
+    noteTraces({ folder });
+    return new DemoBerth(folder, logFile);
   }
 
   /**

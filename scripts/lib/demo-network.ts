@@ -4,6 +4,7 @@ import path from "node:path";
 import { promisify } from "node:util";
 import { createLinkNames } from "../../src/network-driver/model/link-names.ts";
 import { removeFilterChains } from "../../test/support/network/filter-chains.ts";
+import { noteTraces } from "../../test/support/network/machine-traces.ts";
 import { type PrivateOvs, startPrivateOvs } from "../../test/support/ovs/private-ovs.ts";
 import { type MainProcess, startMain } from "../../test/support/servers/main-process.ts";
 
@@ -23,6 +24,7 @@ const tunnelUdpPort = "47890";
  */
 export class DemoNetwork {
   readonly #folder: string;
+  #starting: Promise<void> | undefined;
   #ovs: PrivateOvs | undefined;
   #driver: MainProcess | undefined;
 
@@ -38,8 +40,14 @@ export class DemoNetwork {
     };
   }
 
-  async start(): Promise<void> {
+  start(): Promise<void> {
+    this.#starting = this.#start();
+    return this.#starting;
+  }
+
+  async #start(): Promise<void> {
     await mkdir(this.#folder, { recursive: true });
+    noteTraces({ bridge }, { linkPrefix }, { plugin });
     this.#ovs = await startPrivateOvs({ isDetached: true });
     const settings = {
       ...this.agentSettings,
@@ -64,6 +72,8 @@ export class DemoNetwork {
 
   /** Ends the driver and the switch, and removes what they leave. No set may be connected. */
   async stop(): Promise<void> {
+    // Ctrl-C may come during the start, and a driver without an owner would add traces later.
+    await this.#starting?.catch(() => undefined);
     await this.#removeDockerNetworks();
     await this.#driver?.end("SIGTERM");
     await this.#ovs?.close();

@@ -12,6 +12,7 @@ import {
   infraContainer,
 } from "../../src/host-adapters/docker/container-specs.ts";
 import { newId } from "../../src/lib/ids.ts";
+import { noteTraces } from "../../test/support/network/machine-traces.ts";
 import { listContainers, removeContainers } from "./demo-image.ts";
 import { manifest, REPLICAS_MIN } from "./demo-manifest.ts";
 import { WEB_PORT } from "./demo-view.ts";
@@ -57,6 +58,7 @@ async function readInfra(docker: Docker, hostId: string): Promise<Infra> {
 async function measureOnce(docker: Docker, infra: Infra): Promise<number> {
   const hostId = newId("host");
   const folder = await mkdtemp(path.join(tmpdir(), "berth-demo-peer-"));
+  noteTraces({ hostId }, { folder });
   const sets = Array.from({ length: REPLICAS_MIN }, createSpec);
   const mounts = sets.map(({ setId }) => path.join(folder, setId));
   try {

@@ -18,6 +18,7 @@ import {
 } from "../support/network/driver-host.ts";
 import { waitUntil } from "../support/wait-until.ts";
 import { networkBasics } from "../support/network/host-network.ts";
+import { noteTraces } from "../support/network/machine-traces.ts";
 
 const run = promisify(execFile);
 let host: DriverHost;
@@ -54,6 +55,7 @@ describe("a starting driver", () => {
     await host.endDriver("SIGKILL");
     const prefix = await readLinkPrefix();
     const foreign = `x${process.pid}`;
+    noteTraces({ link: foreign });
     const names = ["aaaaaaaaaa", "bbbbbbbbbb"].map((id) => `${prefix}h-${id}`);
     for (const name of [...names, foreign])
       await run("ip", ["link", "add", name, "type", "veth", "peer", "name", `p${name.slice(1)}`]);

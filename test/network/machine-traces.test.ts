@@ -1,7 +1,7 @@
 import { execFile, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { readdir } from "node:fs/promises";
+import { readdir, writeFile } from "node:fs/promises";
 import { promisify } from "node:util";
 import { afterAll, expect, it } from "vitest";
 import { findFilteredBridges, removeFilterChains } from "../support/network/filter-chains.ts";
@@ -36,7 +36,7 @@ async function listTraces(owner: string): Promise<string[]> {
 }
 
 afterAll(async () => {
-  for (const owner of ["dead", "live"]) {
+  for (const owner of ["dead", "live", "earlier"]) {
     await removeFilterChains(bridgeOf(owner));
     await run("ip", ["link", "delete", bridgeOf(owner)]).catch(() => undefined);
     await run("ip", ["netns", "delete", namespaceOf(owner)]).catch(() => undefined);
@@ -44,7 +44,12 @@ afterAll(async () => {
 });
 
 it("the next run removes what a killed one has left, and nothing of a live one", async () => {
-  const noted = JSON.stringify([{ bridge: bridgeOf("dead") }, { linkPrefix }]);
+  const noted = JSON.stringify([
+    { bridge: bridgeOf("dead") },
+    // Demos use the same names.
+    { bridge: bridgeOf("live") },
+    { linkPrefix },
+  ]);
   const script = `const { addNamespace, noteTraces } = await import("${modules}");
     noteTraces(...${noted});
     await addNamespace("${namespaceOf("dead")}");
@@ -59,9 +64,14 @@ it("the next run removes what a killed one has left, and nothing of a live one",
   noteTraces({ bridge: bridgeOf("live") });
   await addNamespace(namespaceOf("live"));
   await addTraces("live");
+  // An earlier process had the same id.
+  await run("ip", ["netns", "add", namespaceOf("earlier")]);
+  const line = JSON.stringify({ namespace: namespaceOf("earlier") });
+  await writeFile(`/run/berth-traces/${process.pid}-1`, `${line}\n`);
 
   await removeDeadTraces();
   expect(await listTraces("dead")).toHaveLength(4);
+  expect(await listTraces("earlier")).toEqual([`${linkPrefix}h-${suffix}`]);
   child.kill("SIGKILL");
   await once(child, "exit");
   await removeDeadTraces();

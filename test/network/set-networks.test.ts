@@ -18,6 +18,7 @@ import {
   shell,
   startDriverHost,
 } from "../support/network/driver-host.ts";
+import { noteTraces } from "../support/network/machine-traces.ts";
 
 const { signal } = new AbortController();
 const hostId = newId("host");
@@ -276,7 +277,8 @@ describe("the Docker networks of sets", () => {
   it("are an error that names the difference if they are foreign", async () => {
     const network = newNetwork();
     const name = `berth-${network.networkId}`;
-    await host.docker.createNetwork({ Name: name, Driver: "bridge" });
+    const { id } = await host.docker.createNetwork({ Name: name, Driver: "bridge" });
+    noteTraces({ link: `br-${id.slice(0, 12)}` });
     await expect(
       engine.prepare(serving("set", [attach(network, 9)]), signal),
     ).rejects.toMatchObject({ message: expect.stringContaining("the driver bridge and not") });
