@@ -242,6 +242,7 @@ class OvsSwitch implements SwitchPort {
   }
 
   async listTranslations(zone: number, signal: AbortSignal): Promise<Translation[]> {
+    await this.#awaitDatapath(signal);
     return listTranslations(this.#controlZone(zone, signal));
   }
 
@@ -256,7 +257,7 @@ class OvsSwitch implements SwitchPort {
   /**
    * Waits until the datapath forwards nothing by a flow that has been replaced. It repeats earlier
    * decisions, which the daemon checks in passes. By such a decision, a connection that has just
-   * ended would open again.
+   * ended would open again, or one that no list has.
    */
   async #awaitDatapath(signal: AbortSignal): Promise<void> {
     const changes = this.#changes;

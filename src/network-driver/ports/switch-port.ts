@@ -44,7 +44,10 @@ export interface SwitchPort {
    * left. It needs Open vSwitch 3.1, and fails on a host with bridges of both datapaths.
    */
   endConnections(connections: TrackedConnections, signal: AbortSignal): Promise<void>;
-  /** Lists how the destinations of the tracked connections of a conntrack zone are translated. */
+  /**
+   * Lists how the destinations of the tracked connections of a conntrack zone are translated. No
+   * connection opens later by flows that were replaced before the call.
+   */
   listTranslations(zone: number, signal: AbortSignal): Promise<Translation[]>;
   /**
    * Counts the flows of the bridge. It is cheap at any number of flows, and shows whether Open
