@@ -303,9 +303,12 @@ class OvsSwitch implements SwitchPort {
     return this.#run(vsctl, [...head, ...args], { timeoutMs: timeoutMs + 1_000, signal });
   }
 
-  /** OpenFlow 1.4 is the first version with bundles. */
+  /**
+   * OpenFlow 1.4 is the first version with bundles. Without names of ports and tables, ovs-ofctl
+   * does not read the features of all tables first, which are a megabyte.
+   */
   #ofctl(args: readonly string[], options: RunOptions) {
-    return this.#run(ofctl, ["--protocols=OpenFlow14", ...args], options);
+    return this.#run(ofctl, ["--protocols=OpenFlow14", "--no-names", ...args], options);
   }
 
   async #run(program: string, args: readonly string[], options: RunOptions): Promise<string> {
