@@ -14,7 +14,7 @@ import { LogStreams } from "../streams/log-streams.ts";
 import type { SyncAnswer } from "../ports/control-plane.ts";
 import { type ControlPlaneStatus, Refusals } from "./refusals.ts";
 import { PreviousHosts } from "./previous-hosts.ts";
-import { pullNetworkStates } from "./network-states.ts";
+import { type NetworkStatesOptions, pullNetworkStates } from "./network-states.ts";
 import { pullOrders } from "./pull-orders.ts";
 import { AddressReports } from "../reporting/address-reports.ts";
 import { Reporter } from "../reporting/reporter.ts";
@@ -122,6 +122,7 @@ class HostAgent implements Agent {
     this.#addresses = new AddressReports({
       listSets: () => this.#persisted.desired.list(),
       onRequested: () => this.#reporter.wake(),
+      clock: this.#clock,
     });
     this.#persisted = new PersistedState(state, undefined, log);
     this.#refusals = this.#createRefusals();
@@ -179,9 +180,7 @@ class HostAgent implements Agent {
       log: this.#log,
       intervalMs: this.#limits.resyncIntervalMs,
       eventsOpen: new Wakeup(this.#clock),
-      onCorrections: (corrections: number) => {
-        this.#corrections += corrections;
-      },
+      onCorrections: (corrections: number) => void (this.#corrections += corrections),
     };
     let failure: Error | undefined;
     const { startupGraceMs } = this.#limits;
@@ -272,14 +271,15 @@ class HostAgent implements Agent {
     const { networks } = this.#options;
     const health = this.#housekeeping.networkDriver;
     if (!networks || !health) return;
-    const options = {
+    const options: NetworkStatesOptions = {
       ...networks,
       health,
+      onNetworks: (all) => this.#addresses.noteNetworks(all),
       clock: this.#clock,
       log: this.#log,
       random: this.#random,
       limits: this.#limits,
-      pauseMs: (random: number) => this.#refusals.pauseMs(random),
+      pauseMs: (random) => this.#refusals.pauseMs(random),
     };
     await pullNetworkStates(options, signal);
   }

@@ -20,10 +20,13 @@ let plane: { answer: HostNetworks | Error; queries: (string | undefined)[] };
 let driver: { storedVersion: number | null; fault: Error | undefined; states: NetworkState[] };
 let health: { isAnswering: boolean; tunnelAddress: string | null | undefined };
 let running: Promise<void>;
+/** The VNIs of the networks that it has noted. */
+let noted: number[][];
 
 beforeEach(() => {
   clock = new VirtualClock();
   stopping = new AbortController();
+  noted = [];
   plane = { answer: { version: "a", networks: [network(1)] }, queries: [] };
   driver = { storedVersion: null, fault: undefined, states: [] };
   health = { isAnswering: true, tunnelAddress: "192.0.2.1" };
@@ -36,6 +39,7 @@ afterEach(async () => {
 function start(): void {
   running = pullNetworkStates(
     {
+      onNetworks: (networks) => noted.push(networks.map(({ vni }) => vni)),
       hostNetworks: {
         async read({ version }) {
           plane.queries.push(version);
@@ -91,6 +95,7 @@ it("hands each version to the driver once, counted from the start of this proces
     { source, version: 1, tunnelAddress: "192.0.2.1", networks: [network(1)] },
     { source, version: 2, tunnelAddress: "192.0.2.1", networks: [network(2)] },
   ]);
+  expect(noted).toEqual([[1], [2]]);
   expect(new Set(plane.queries)).toEqual(new Set([undefined, "a", "b"]));
   stopping.abort(new Error("the process ends"));
   await running;

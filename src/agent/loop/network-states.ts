@@ -18,6 +18,8 @@ export interface NetworkStatesOptions {
   health: Pick<NetworkDriverHealth, "isAnswering" | "tunnelAddress">;
   clock: Clock;
   log: Log;
+  /** Called with the networks that replace the previous ones. */
+  onNetworks: (networks: readonly HostNetwork[]) => void;
   /** In [0, 1). */
   random: () => number;
   limits: Pick<AgentLimits, "waitMs" | "driverRetryMs">;
@@ -61,6 +63,7 @@ export async function pullNetworkStates(
     try {
       const query = { version: sent?.hash, waitMs: limits.waitMs };
       const answer = await hostNetworks.read(query, signal);
+      if (answer.networks) options.onNetworks(answer.networks);
       const { tunnelAddress = null } = health;
       const networks = answer.networks ?? sent?.networks;
       const isNew = answer.networks !== null || tunnelAddress !== sent?.tunnelAddress;

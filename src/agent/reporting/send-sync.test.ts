@@ -1,4 +1,6 @@
 import { describe, expect, it } from "vitest";
+import { serviceStateOf } from "../../../test/support/network/host-network.ts";
+import { VirtualClock } from "../../../test/support/agent/virtual-clock.ts";
 import { AddressReports } from "./address-reports.ts";
 import type { AgentCapabilities } from "../../contracts/agent-protocol/agent-capabilities.ts";
 import { ownFeatures } from "../../contracts/agent-protocol/agent-features.ts";
@@ -45,7 +47,11 @@ const body: Sync = {
   volumes: null,
 };
 const answer = { hostGeneration: 8 } as SyncResult;
-const noAddresses = new AddressReports({ listSets: () => [], onRequested: () => undefined });
+const noAddresses = new AddressReports({
+  listSets: () => [],
+  onRequested: () => undefined,
+  clock: new VirtualClock(),
+});
 
 async function send(
   changed: Partial<Sync>,
@@ -253,7 +259,7 @@ describe("the capabilities of an agent", () => {
   });
 });
 
-it("the addresses and host ports of all sets are sent once, after the API has requested them", async () => {
+it("the addresses of sets and services and the host ports are sent once, after the API has requested them", async () => {
   const [setId, publishing, networkId] = [newId("set"), newId("set"), newId("net")];
   const attachment = {
     networkId,
@@ -271,7 +277,10 @@ it("the addresses and host ports of all sets are sent once, after the API has re
       { setId: newId("set"), attachments: undefined },
     ],
     onRequested: () => wakes++,
+    clock: new VirtualClock(),
   });
+  const [network] = serviceStateOf(1, { [networkId]: [] }, ["10.64.1.1"]).networks;
+  addresses.noteNetworks(network ? [network] : []);
   const sent: Sync["addresses"][] = [];
   const requests = [true, undefined, undefined];
   for (const sendAddresses of requests) {
@@ -294,6 +303,8 @@ it("the addresses and host ports of all sets are sent once, after the API has re
     networks: [],
     hostPorts: [{ protocol: "tcp", port: 20_001 }],
   };
-  expect(sent).toEqual([undefined, [{ setId, networks }, withPorts], undefined]);
+  const serviceId = network?.services[0]?.serviceId;
+  const ofService = { serviceId, networkId, addresses: ["10.64.1.1"] };
+  expect(sent).toEqual([undefined, [{ setId, networks }, withPorts, ofService], undefined]);
   expect(wakes).toBe(1);
 });

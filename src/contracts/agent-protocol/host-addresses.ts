@@ -1,6 +1,11 @@
 import { z } from "zod";
 import { idSchema } from "../common/primitives.ts";
-import { addressSchema, macSchema, networkIdSchema } from "../network-driver/network-state.ts";
+import {
+  addressSchema,
+  macSchema,
+  networkIdSchema,
+  SERVICES_PER_HOST_MAX,
+} from "../network-driver/network-state.ts";
 import { PUBLISHED_PORTS_PER_SET_MAX, portNumber, portProtocols } from "../api/template-ports.ts";
 import { NETWORKS_PER_SET_MAX } from "../api/template-networks.ts";
 import { lenientArray } from "./lenient-array.ts";
@@ -27,8 +32,23 @@ const setAddressesSchema = z.object({
 });
 export type SetAddresses = z.infer<typeof setAddressesSchema>;
 
+/** The address of a service in one network of the host. */
+const serviceAddressesSchema = z.object({
+  serviceId: idSchema("svc"),
+  networkId: networkIdSchema,
+  addresses: z.array(addressSchema).min(1).max(2),
+});
+export type ServiceAddresses = z.infer<typeof serviceAddressesSchema>;
+
 /**
  * The addresses and host ports of all sets that an agent manages, whether the last full answer
  * listed them or not. Twice as many sets as the planner places on a host: unknown sets come on top.
+ *
+ * It also has the service addresses of the host's networks, now and in the last ten minutes. An
+ * older API ignores them.
  */
-export const hostAddressesSchema = lenientArray(setAddressesSchema, 2 * SETS_PER_HOST_MAX);
+export const hostAddressesSchema = lenientArray(
+  z.union([setAddressesSchema, serviceAddressesSchema]),
+  2 * SETS_PER_HOST_MAX + SERVICES_PER_HOST_MAX,
+);
+export type HostAddresses = z.infer<typeof hostAddressesSchema>;

@@ -1,4 +1,7 @@
-import type { SetAddresses } from "../../contracts/agent-protocol/host-addresses.ts";
+import type {
+  HostAddresses,
+  ServiceAddresses,
+} from "../../contracts/agent-protocol/host-addresses.ts";
 import { addUnknownSets } from "../../db/queries/hosts/unknown-sets.ts";
 import {
   type AddressConflict,
@@ -7,11 +10,15 @@ import {
   findAddressRequest,
   listClaimable,
   lockSubnetsOfNetworks,
-  type UnknownAddress,
 } from "../../db/queries/networks/unknown-addresses.ts";
+import {
+  listLostServiceAddresses,
+  type LostServiceAddress,
+  quarantineLostServiceAddresses,
+} from "../../db/queries/networks/service-addresses.ts";
 import { claimUnknownHostPorts } from "../../db/queries/placement/host-ports.ts";
 import { lockHosts } from "../../db/queries/sets/write-sets.ts";
-import type { ControlContext, SignalChannel } from "../runtime/context.ts";
+import type { ControlContext, SignalChannel, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 
 /** An event names at most this many conflicts. */
@@ -21,6 +28,8 @@ const CONFLICTS_NAMED_MAX = 10;
  * Stores the addresses and host ports that sets of a host have, and that the database lacks because
  * it was restored (I18, I19). From then on, no other set gets them. Other hosts reach these sets.
  *
+ * After a restore, it also quarantines the service addresses that the database lacks.
+ *
  * It ignores a report that Berth has not requested, so that no agent claims addresses at will.
  *
  * It locks subnets before the host. A tenant can hold the locks of its subnets, and the reports of
@@ -29,18 +38,23 @@ const CONFLICTS_NAMED_MAX = 10;
 export async function storeHostAddresses(
   ctx: ControlContext,
   hostId: string,
-  reported: readonly SetAddresses[],
+  reported: HostAddresses,
 ): Promise<void> {
+  const ofSets = reported.flatMap((each) => ("setId" in each ? each : []));
+  const ofServices = reported.flatMap((each) => ("serviceId" in each ? each : []));
   const conflicts = await unitOfWork(ctx, async (tx): Promise<AddressConflict[]> => {
     const expected = await findAddressRequest(tx, hostId);
     if (!expected) return [];
-    const networkIds = listNetworkIds((await listClaimable(tx, expected, reported)).addresses);
+    const lost = expected.isRestored ? await listLost(tx, ofServices) : [];
+    const claims = await listClaimable(tx, expected, ofSets);
+    const networkIds = listNetworkIds([...claims.addresses, ...lost]);
     await lockSubnetsOfNetworks(tx, networkIds);
     await lockHosts(tx, [hostId]);
     // A concurrent report may have ended the request or claimed addresses, so read both again.
     const request = await endAddressRequest(tx, hostId);
     if (!request) return [];
-    const { addresses: claimable, hostPorts } = await listClaimable(tx, request, reported);
+    if (request.isRestored) await quarantineLostServiceAddresses(tx, lost);
+    const { addresses: claimable, hostPorts } = await listClaimable(tx, request, ofSets);
     const unknown = claimable.filter(({ networkId }) => networkIds.includes(networkId));
     const setIds = [...new Set([...unknown, ...hostPorts].map(({ setId }) => setId))];
     if (setIds.length === 0) return [];
@@ -60,6 +74,17 @@ export async function storeHostAddresses(
     ctx.log.error({ hostId, ...conflict }, "a set that the database lacks has an assigned address");
 }
 
-function listNetworkIds(addresses: readonly UnknownAddress[]): string[] {
+/** The service addresses that the database lacks. */
+function listLost(
+  tx: UnitOfWork,
+  reported: readonly ServiceAddresses[],
+): Promise<LostServiceAddress[]> {
+  const each = reported.flatMap(({ addresses, ...service }) =>
+    addresses.map((address) => ({ ...service, address })),
+  );
+  return listLostServiceAddresses(tx, each);
+}
+
+function listNetworkIds(addresses: readonly { networkId: string }[]): string[] {
   return [...new Set(addresses.map(({ networkId }) => networkId))];
 }

@@ -13,6 +13,7 @@ import { createNetwork } from "../../../src/control/networks/create-network.ts";
 import { ServiceAddresses } from "../../../src/control/networks/assign-service-addresses.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { getService } from "../../../src/control/services/get-service.ts";
+import { newId } from "../../../src/lib/ids.ts";
 import { migrate } from "../../../src/db/migrate.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { type FleetContext, serviceBody, smallHost } from "../../support/fleet/fleet-context.ts";
@@ -382,6 +383,52 @@ test("I18: services and sets do not get the service addresses that a restore has
   expect(next).toHaveLength(6);
   expect(next).not.toContain(lost[0]);
   expect(await findAddressFaults(f)).toEqual([]);
+});
+
+test("I18: after a restore, only the same service gets a service address that a host reports", async () => {
+  const f = await start();
+  const hostId = await enrollNetworked(f, "h1", { allocatable: largeHost });
+  await setFeatures(f, hostId, reporting);
+  await addNetwork(f, "net", ["10.1.0.2-10.1.0.7"]);
+  await addSets(f, "old", 1);
+  const sweep = new ServiceAddresses(f.ctx);
+  const addressOf = async (service: string) =>
+    (await getService(f.ctx, f.tenantId, service)).addresses[0]?.addresses[0] ?? "";
+  const old = await loseMinutes(f, false, async () => {
+    await sweep.assign();
+    return addressOf("old");
+  });
+  const lost = "10.1.0.4";
+  expect(old).toBe("10.1.0.3");
+  await f.ctx.db.execute(sql`update services set addressed_revision = null`);
+  await migrate(f.databaseUrl, { isRestored: true });
+  await createService(f.ctx, f.tenantId, inNetwork("next", 0));
+  expect(await syncOf(f, hostId, { full: true })).toMatchObject({ sendAddresses: true });
+  const { id: oldId } = await getService(f.ctx, f.tenantId, "old");
+  const networkId = (await readOwnAddresses(f, hostId))[0]?.networks[0]?.networkId ?? "";
+  const addresses = [
+    { serviceId: oldId, networkId, addresses: [old] },
+    { serviceId: newId("svc"), networkId, addresses: [lost] },
+    { serviceId: newId("svc"), networkId, addresses: ["10.1.9.9"] },
+  ];
+  await syncOf(f, hostId, { full: true, addresses });
+  expect(await sweep.assign()).toBe(2);
+  expect(await addressOf("old")).toBe(old);
+  expect(await addressOf("next")).not.toBe(lost);
+  await createService(f.ctx, f.tenantId, inNetwork("more", 3));
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 2, rejected: 1 });
+  const rows = await listAddresses(f);
+  expect(rows.filter(({ state }) => state === "quarantined")).toMatchObject([{ address: lost }]);
+  expect(await findAddressFaults(f)).toEqual([]);
+
+  // Without a restore, a host claims no address of a service.
+  await endQuarantines(f.ctx, undefined, { seconds: 0 });
+  const unlistedSets = ["set_00000000000000000000000000"];
+  await syncOf(f, hostId, { full: true, unlistedSets });
+  await syncOf(f, hostId, { full: true, unlistedSets, addresses });
+  expect(await listAddresses(f)).toHaveLength(rows.length - 1);
+  await f.ctx.db.execute(sql`update sets set plan_after = now() where host_id is null`);
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 1, rejected: 0 });
 });
 
 test("I18: new networks do not get the VNIs of unknown networks", async () => {

@@ -62,6 +62,7 @@ const unknownAddress = {
   mac: "0a:00:0a:00:00:02",
   address: "10.0.0.2",
 };
+const lostServiceAddress = { serviceId: "svc", networkId: "net", address: "10.0.0.3" };
 const reportedNetwork = { networkId: "net", mac: unknownAddress.mac, addresses: ["10.0.0.2"] };
 
 export const networkSamples: Samples = {
@@ -213,6 +214,12 @@ export const networkSamples: Samples = {
     hostPorts.insertHostPorts(q, [
       { hostId: "host", protocol: "tcp", port: 80, setId: "set", name: "http" },
     ]),
+  ],
+  listLostServiceAddresses: (q) => [
+    serviceAddresses.listLostServiceAddresses(q, [lostServiceAddress]),
+  ],
+  quarantineLostServiceAddresses: (q) => [
+    serviceAddresses.quarantineLostServiceAddresses(q, [lostServiceAddress]),
   ],
   claimUnknownHostPorts: (q) => [
     hostPorts.claimUnknownHostPorts(q, "host", [{ setId: "set", protocol: "tcp", port: 80 }]),

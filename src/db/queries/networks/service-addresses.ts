@@ -1,6 +1,7 @@
 import { sql } from "drizzle-orm";
 import { SERVICE_MAC } from "../../../contracts/common/mac-address.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
+import { isAssignableSql } from "./addresses.ts";
 import { anyOf, queryRows } from "../runtime/query.ts";
 import type { SearchCursor } from "./assign-addresses.ts";
 import {
@@ -186,4 +187,53 @@ export async function auditServiceAddresses(
         select (select max(id) from page having count(*) = ${limit}) as last, (select count(*)::int from marked) as marked`,
   );
   return { last: row?.last ?? undefined, marked: row?.marked ?? 0 };
+}
+
+/** An address that a service had, by the report of a host. */
+export interface LostServiceAddress {
+  serviceId: string;
+  networkId: string;
+  address: string;
+}
+
+const lostServiceAddresses = (reported: readonly LostServiceAddress[]) =>
+  sql`json_to_recordset(${JSON.stringify(reported)}::json) as w("serviceId" text, "networkId" text, address inet)
+    join subnets b on b.network_id = w."networkId" and ${isAssignableSql(sql`w.address`)}
+      and not exists (select 1 from addresses a where a.subnet_id = b.id and a.address = w.address)
+      and not exists (select 1 from addresses o where o.subnet_id = b.id and o.service_id = w."serviceId")`;
+
+/**
+ * Lists those of the reported addresses that no set and no service has or had until recently. All
+ * hosts of a network report the same, so a report has few that the previous ones did not have.
+ */
+export async function listLostServiceAddresses(
+  q: Queryable,
+  reported: readonly LostServiceAddress[],
+): Promise<LostServiceAddress[]> {
+  if (reported.length === 0) return [];
+  return queryRows(
+    q,
+    sql`select w."serviceId", w."networkId", host(w.address) as address from ${lostServiceAddresses(reported)}`,
+  );
+}
+
+/**
+ * Quarantines reported addresses in locked subnets, as if their services had just left. Only the
+ * same service gets one of them earlier, if the database has it.
+ */
+export async function quarantineLostServiceAddresses(
+  q: Queryable,
+  reported: readonly LostServiceAddress[],
+): Promise<void> {
+  if (reported.length === 0) return;
+  await q.execute(
+    sql`with added as (
+          insert into addresses (subnet_id, address, service_id, mac, state, quarantined_at)
+          select distinct on (b.id, w."serviceId") b.id, w.address, w."serviceId", ${SERVICE_MAC}, 'quarantined', now()
+          from ${lostServiceAddresses(reported)} order by b.id, w."serviceId", w.address
+          on conflict do nothing returning subnet_id
+        )
+        update subnets s set unavailable = s.unavailable + c.count
+        from (select subnet_id, count(*) from added group by subnet_id) c where s.id = c.subnet_id`,
+  );
 }
