@@ -12,7 +12,7 @@ export const WEB_PORT = 8080;
 const PAGE_TIMEOUT_SECONDS = "0.4";
 const REQUEST_PAUSE_SECONDS = "0.05";
 /** Long for a busy machine. A connection to a deleted set fails nevertheless. */
-const REQUEST_TIMEOUT_SECONDS = 5;
+const REQUEST_TIMEOUT_SECONDS = 20;
 
 /**
  * The view from inside of the sets' network. The machine has no route to it, so programs of the
