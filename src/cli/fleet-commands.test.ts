@@ -57,6 +57,36 @@ describe("top", () => {
   });
 });
 
+describe("the credential of a host", () => {
+  const since = "2026-01-02T12:00:00.000Z";
+  const hostSince = (rotationRequestedAt: string | null) =>
+    sampleHost({ credential: { since, rotationRequestedAt } });
+
+  test("its rotation is requested by the name of the host", async () => {
+    const host = hostSince(since);
+    const api = scriptedApi(({ method }) =>
+      method === "POST" ? Response.json(host) : page([host]),
+    );
+    expect((await berth(["rotate-credential", host.name], api)).exitCode).toBe(0);
+    const path = `/v1/hosts/${host.id}/rotate-credential`;
+    expect(api.seen.at(-1)).toMatchObject({ method: "POST", path });
+  });
+
+  test("the wide list shows its age, and a rotation that has not ended", async () => {
+    for (const [host, shown] of [
+      [hostSince(null), / 3d +disk=nvme/],
+      [hostSince(since), / 3d, rotating +disk=nvme/],
+    ] as const) {
+      const run = await berth(["get", "hosts", "-o", "wide"], {
+        ...scriptedApi(() => page([host])),
+        now,
+      });
+      expect(run.stdout).toContain("CREDENTIAL");
+      expect(run.stdout).toMatch(shown);
+    }
+  });
+});
+
 describe("adopting the volumes of a deleted host", () => {
   const deletedHostId = "host_0000000000000000000000000A";
   const host = sampleHost();

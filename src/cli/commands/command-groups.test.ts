@@ -21,7 +21,16 @@ test.each([
   [["-o", "json", "get", "services"], ["get"]],
   [
     ["--output", "json", "drain", "--help"],
-    ["cordon", "uncordon", "accept-machine", "adopt-volumes", "label", "taint", "drain"],
+    [
+      "cordon",
+      "uncordon",
+      "accept-machine",
+      "rotate-credential",
+      "adopt-volumes",
+      "label",
+      "taint",
+      "drain",
+    ],
   ],
   [["--version"], []],
 ])("%j loads only %j", async (argv, names) => {

@@ -29,7 +29,16 @@ export const commandGroups: readonly CommandGroup[] = [
   { names: ["events"], load: async () => (await import("./events.ts")).addEventsCommand },
   { names: ["logs"], load: async () => (await import("./logs.ts")).addLogsCommand },
   {
-    names: ["cordon", "uncordon", "accept-machine", "adopt-volumes", "label", "taint", "drain"],
+    names: [
+      "cordon",
+      "uncordon",
+      "accept-machine",
+      "rotate-credential",
+      "adopt-volumes",
+      "label",
+      "taint",
+      "drain",
+    ],
     load: async () => (await import("./host.ts")).addHostCommands,
   },
   { names: ["hook"], load: async () => (await import("./hook.ts")).addHookCommand },

@@ -18,6 +18,7 @@ export function addHostCommands(program: Command, cli: Cli): void {
     ["cordon", "stop the placement of new sets on a host"],
     ["uncordon", "permit new sets on a host again"],
     ["accept-machine", "bind a lost host to the machine whose agent syncs next"],
+    ["rotate-credential", "request a new credential for the agent of a host"],
   ] as const) {
     program
       .command(verb)

@@ -179,11 +179,18 @@ export const hostColumns: readonly Column<Host>[] = [
     wide: true,
     cell: ({ reported }, nowMs) => (reported ? `${formatAge(reported.at, nowMs)} ago` : "never"),
   },
+  { head: "CREDENTIAL", wide: true, cell: credentialAge },
   { head: "LABELS", wide: true, cell: (host) => pairs(host.labels) },
   { head: "TAINTS", wide: true, cell: (host) => host.taints.map(taintText).join(",") },
   { head: "AGENT", wide: true, cell: (host) => plainText(host.agentVersion) },
   { head: "REASON", cell: (host) => plainText(hostReason(host)) },
 ];
+
+/** The age of the credential of a host, and a rotation that has not ended. */
+function credentialAge({ credential }: Host, nowMs: number): string {
+  const age = formatAge(credential.since, nowMs);
+  return credential.rotationRequestedAt === null ? age : `${age}, rotating`;
+}
 
 function hostReason({ reason, reported }: Host): string {
   return reason?.text ?? (reported?.reason ?? reported?.volumeReason)?.text ?? "";

@@ -21,6 +21,7 @@ const agentFeatures = [
   "attachments",
   "ports",
   "address-reports",
+  "credential-rotation",
 ] as const;
 type AgentFeature = (typeof agentFeatures)[number];
 
@@ -50,6 +51,12 @@ export const ATTACHMENTS_FEATURE = "attachments" satisfies AgentFeature;
  * depends on the build alone, and no template needs it.
  */
 export const ADDRESS_REPORTS_FEATURE = "address-reports" satisfies AgentFeature;
+
+/**
+ * The feature of an agent that replaces its credential when an answer requests that. It depends on
+ * the build alone, and no template needs it.
+ */
+export const CREDENTIAL_ROTATION_FEATURE = "credential-rotation" satisfies AgentFeature;
 
 /** The features of the agent of this build, except those that depend on the host. */
 export const ownFeatures: readonly string[] = agentFeatures;

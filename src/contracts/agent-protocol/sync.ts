@@ -102,6 +102,8 @@ export const syncResultSchema = z
      * sets of the host have, because it was restored. Until then, Berth assigns no address.
      */
     sendAddresses: z.boolean().optional(),
+    /** Requests a new credential for the host: see rotateCredentialBody. Older agents ignore it. */
+    rotateCredential: z.boolean().optional(),
     leaseSeconds: z.number().int(),
     /**
      * The database server that answers. Another one may lack reports that the previous one has

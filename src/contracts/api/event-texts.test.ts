@@ -91,6 +91,10 @@ const samples: { [K in keyof typeof eventTexts]: readonly EventFacts<K>[] } = {
     { features: ["init", "tmpfs"], sets: 3 },
   ],
   "host-machine-accepted": [nothing],
+  "host-credential-rotated": [
+    { cause: "request", host: "h1" },
+    { cause: "used", host: "h1" },
+  ],
   "host-volumes-found": [
     { deletedHostId: "host_0000000000000000000000000A", volumes: 1 },
     { deletedHostId: "host_0000000000000000000000000A", volumes: 3 },

@@ -76,6 +76,12 @@ type HostDraining =
   | { cause: "request"; host: string }
   | { cause: "deadline-missed"; host: string; sets: number; isForced: boolean };
 
+/** used: the agent has used the new credential for the first time. */
+interface HostCredentialRotated {
+  cause: "request" | "used";
+  host: string;
+}
+
 interface DemandFacts {
   /** The name of the alert, such as `CpuHigh (9f2a61c7…)`. */
   alert: string;
@@ -255,6 +261,10 @@ export const eventTexts = {
     `The agent lacks features that it had: ${facts.features.join(", ")}. ${formatCount(facts.sets, "set")} of the host ${facts.sets === 1 ? "uses" : "use"} one of them. Upgrade the agent.`,
   "host-machine-accepted": (_facts: NoFacts) =>
     "An operator accepts another machine for this host: the one whose agent syncs next.",
+  "host-credential-rotated": (facts: HostCredentialRotated) =>
+    facts.cause === "request"
+      ? `An operator requested the rotation of the credential of host ${facts.host}.`
+      : `The credential of host ${facts.host} is rotated. Berth refuses the previous one.`,
   "host-volumes-found": (facts: { deletedHostId: string; volumes: number }) =>
     `The machine has ${formatCount(facts.volumes, "volume")} of the deleted host ${facts.deletedHostId}, which had another machine id. If they belong to this machine, run \`berth adopt-volumes HOST ${facts.deletedHostId}\`.`,
   "host-volumes-adopted": (facts: { deletedHostId: string; volumes: number }) =>

@@ -49,6 +49,7 @@ export const eventKinds = [
   "host-self-test-passed",
   "host-features-lost",
   "host-machine-accepted",
+  "host-credential-rotated",
   "host-volumes-found",
   "host-volumes-adopted",
   "host-unknown-sets",

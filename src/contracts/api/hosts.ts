@@ -89,6 +89,14 @@ export const hostSchema = z
         "Sets on the host that the database does not know, because a restore or a failover lost them. Their containers continue to run.",
       ),
     leaseExpiresAt: timestamp,
+    credential: z
+      .strictObject({
+        since: timestamp.describe("When the agent first used its credential."),
+        rotationRequestedAt: timestamp
+          .nullable()
+          .describe("When an operator requested a rotation that has not ended. Null without one."),
+      })
+      .describe("The age of the credential with which the agent authenticates."),
     enrolledAt: timestamp,
   })
   .meta({ id: "Host" });

@@ -8,7 +8,7 @@ import type { ControlContext } from "../runtime/context.ts";
 import { storeHostAddresses } from "../networks/claim-unknown-addresses.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { decideAdmission, isSettled } from "./decide-admission.ts";
-import type { HostCaller } from "./enroll-host.ts";
+import type { HostCaller } from "./authenticate-host.ts";
 import { noteCapabilities } from "./note-capabilities.ts";
 import { omitUnsupportedSets } from "./omit-unsupported-sets.ts";
 import { syncHost } from "./sync-host.ts";

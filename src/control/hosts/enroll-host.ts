@@ -2,18 +2,10 @@ import { AppError } from "../../contracts/common/app-error.ts";
 import type { Enroll, Enrolled } from "../../contracts/agent-protocol/enroll.ts";
 import { LEASE_SECONDS } from "../../contracts/agent-protocol/protocol.ts";
 import { hasHostPool } from "../../db/queries/hosts/host-pools.ts";
-import {
-  findHostLease,
-  findHostLeases,
-  type HostLeaseRow,
-  insertHost,
-  useEnrollToken,
-} from "../../db/queries/hosts/write-hosts.ts";
-import { createBatchedRead } from "../../lib/async/batch-reads.ts";
+import { findHostLease, insertHost, useEnrollToken } from "../../db/queries/hosts/write-hosts.ts";
 import { newId } from "../../lib/ids.ts";
 import { hashSecret, newSecret } from "../../lib/token-hash.ts";
 import type { Caller } from "../../contracts/api/caller.ts";
-import { bindWork } from "../runtime/bind-work.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 
@@ -70,24 +62,4 @@ async function insertEnrolled(
   });
   tx.emit({ kind: "host-enrolled", data: { host: name, pool }, hostId });
   return hostId;
-}
-
-/** An authenticated host, with the state of its row at that time. */
-export type HostCaller = HostLeaseRow;
-
-const batchLimits = { keysMax: 100, batchesMax: 4 };
-
-/**
- * Returns a function that finds the host of a credential, and the state that its sync needs. It
- * reads the credentials of concurrent syncs in batches.
- */
-export function createHostAuthenticator(
-  ctx: ControlContext,
-): (credential: string) => Promise<HostCaller | undefined> {
-  const { db } = bindWork(ctx, { kind: "agent" });
-  const find = createBatchedRead<string, HostCaller | undefined>(
-    (hashes) => findHostLeases(db, hashes),
-    batchLimits,
-  );
-  return (credential) => find(hashSecret(credential));
 }

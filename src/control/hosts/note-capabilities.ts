@@ -13,7 +13,7 @@ import type { StoredCapabilities } from "../../db/schema/agent-record.ts";
 import { retryPending } from "../placement/retry-pending.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
-import type { HostCaller } from "./enroll-host.ts";
+import type { HostCaller } from "./authenticate-host.ts";
 
 /** The capabilities of an agent, as far as its sync contains them. */
 interface ReportedCapabilities {

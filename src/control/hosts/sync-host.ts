@@ -34,7 +34,7 @@ import { listHostCredentials } from "./list-host-credentials.ts";
 import { volumeEvent } from "./volume-event.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
-import type { HostCaller } from "./enroll-host.ts";
+import type { HostCaller } from "./authenticate-host.ts";
 import { createHostRefusal } from "./refuse-host.ts";
 import { replaceHostPorts } from "../placement/replace-host-ports.ts";
 import { retryPending } from "../placement/retry-pending.ts";
@@ -349,7 +349,7 @@ async function readAnswer(
 
 async function buildAnswer(
   ctx: ControlContext,
-  { hostId, generation, state, databaseEpoch, databaseTimeMs }: HostLeaseRow,
+  { hostId, generation, state, databaseEpoch, databaseTimeMs, isRotationRequested }: HostLeaseRow,
   body: Sync,
   { full, isWoken = false }: AnswerOptions,
 ): Promise<SyncResult> {
@@ -371,6 +371,7 @@ async function buildAnswer(
   return {
     ...(full ? { setsToRemove } : {}),
     ...(registryCredentials ? { registryCredentials } : {}),
+    ...(isRotationRequested ? { rotateCredential: true } : {}),
     // Older than the sets: the next sync repeats a set that changed in between, so none is missed.
     hostGeneration: generation,
     full,

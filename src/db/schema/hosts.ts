@@ -77,6 +77,12 @@ export const hosts = pgTable(
      */
     addressesAwaitedSince: timestamptz("addresses_awaited_since"),
     credentialHash: text("credential_hash").notNull(),
+    /** The credential of a rotation, until its first use. Then it replaces `credentialHash`. */
+    nextCredentialHash: text("next_credential_hash"),
+    /** An operator requested the rotation of the credential, which has not ended. */
+    rotationRequestedAt: timestamptz("rotation_requested_at"),
+    /** The first use of the credential. Null for that of the enrollment. */
+    credentialReplacedAt: timestamptz("credential_replaced_at"),
     leaseExpiresAt: timestamptz("lease_expires_at").notNull(),
     allocatableCpuMillis: int8("allocatable_cpu_millis").notNull(),
     allocatableMemoryBytes: int8("allocatable_memory_bytes").notNull(),
@@ -123,6 +129,9 @@ export const hosts = pgTable(
   (table) => [
     uniqueIndex("hosts_name_unique").on(table.name),
     uniqueIndex("hosts_credential_hash_unique").on(table.credentialHash),
+    uniqueIndex("hosts_next_credential_hash_unique")
+      .on(table.nextCredentialHash)
+      .where(sql`next_credential_hash is not null`),
     index("hosts_changed_xid").on(table.changedXid),
     index("hosts_held")
       .on(table.heldAt)
@@ -153,12 +162,17 @@ export const deletedHosts = pgTable(
   {
     hostId: text("host_id").primaryKey(),
     credentialHash: text("credential_hash").notNull(),
+    /** The credential of a rotation that had not ended. */
+    nextCredentialHash: text("next_credential_hash"),
     /** The hash of the machine's id. Null if its agent had none, or an older API deleted it. */
     machineId: text("machine_id"),
     deletedAt: timestamptz("deleted_at").notNull().defaultNow(),
   },
   (table) => [
     uniqueIndex("deleted_hosts_credential_hash_unique").on(table.credentialHash),
+    index("deleted_hosts_next_credential_hash")
+      .on(table.nextCredentialHash)
+      .where(sql`next_credential_hash is not null`),
     index("deleted_hosts_deleted").on(table.deletedAt),
     index("deleted_hosts_machine").on(table.machineId),
   ],

@@ -22,7 +22,9 @@ import {
   RefusedError,
 } from "../../agent/ports/control-plane.ts";
 import { createEmptySync } from "../../agent/reporting/send-sync.ts";
+import { silentLog } from "../../lib/log.ts";
 import { createControlPlane, enrollHost } from "./control-plane.ts";
+import { createMemoryCredentials, HostCredentials } from "./host-credentials.ts";
 
 const body = createEmptySync("test", 3);
 const answer: SyncResult = {
@@ -55,7 +57,8 @@ describe("the control plane over HTTP", () => {
     await new Promise((resolve) => server.close(resolve));
   });
 
-  const plane = () => createControlPlane({ apiUrl, credential: "brt_own", dispatcher });
+  const ownCredentials = () => createMemoryCredentials("brt_own", { signal, log: silentLog });
+  const plane = () => createControlPlane({ apiUrl, credentials: ownCredentials(), dispatcher });
   const failureOf = (api: ControlPlane) => api.sync(body, signal).catch((error: unknown) => error);
   const sendJson = (response: ServerResponse, status: number, value: unknown, headers = {}) => {
     response.writeHead(status, { "content-type": "application/json", ...headers });
@@ -104,7 +107,7 @@ describe("the control plane over HTTP", () => {
 
   it("names its process in a header, and rejects the answer to a process that is not admitted", async () => {
     const identity = { machineId: "a1", bootId: "b2", processId: "c3", startedMs: 4 };
-    const api = createControlPlane({ apiUrl, credential: "brt_own", dispatcher, identity });
+    const api = createControlPlane({ apiUrl, credentials: ownCredentials(), dispatcher, identity });
     const seen: unknown[] = [];
     let admission = "accepted";
     respond = (request, response) => {
@@ -211,12 +214,66 @@ describe("the control plane over HTTP", () => {
     await expect(plane().sync(body, signal)).rejects.toBeInstanceOf(ControlPlaneError);
   });
 
+  it.each([
+    [
+      "tries the previous credential once if Berth refuses the present one",
+      true,
+      "a",
+      "a",
+      ["b", "a"],
+    ],
+    ["tries no other credential after a refusal of a proxy", false, "a", "b", ["b"]],
+    ["retains its credential if Berth refuses both", true, "none", "b", ["b", "a"]],
+  ])("%s", async (_title, isSigned, known, current, tried) => {
+    const stored = { credential: "b", previousCredential: "a" };
+    const store = { saveCredentials: () => Promise.resolve() };
+    const credentials = new HostCredentials({ stored, store, signal, log: silentLog });
+    const bearers: string[] = [];
+    respond = (request, response) => {
+      const bearer = String(request.headers.authorization).slice("Bearer ".length);
+      bearers.push(bearer);
+      if (bearer === known) return sendJson(response, 200, answer);
+      const nonce = String(request.headers["berth-nonce"]);
+      const refusal = { status: 401, code: "unauthenticated", nonce };
+      const proof = isSigned ? proveRefusal(bearer, refusal) : undefined;
+      sendJson(response, 401, refusal, proof === undefined ? {} : { "berth-proof": proof });
+    };
+    const api = createControlPlane({ apiUrl, credentials, dispatcher });
+    const error = await failureOf(api);
+    expect(error instanceof RefusedError).toBe(current !== known);
+    expect([credentials.current, bearers]).toEqual([current, tried]);
+  });
+
+  it("repeats a request that was refused because the credential was replaced meanwhile", async () => {
+    const credentials = ownCredentials();
+    const rotate = async () => {
+      credentials.noteRequest("brt_own", () => Promise.resolve());
+      await credentials.settled();
+    };
+    const bearers: string[] = [];
+    respond = async (request, response) => {
+      const bearer = String(request.headers.authorization).slice("Bearer ".length);
+      bearers.push(bearer);
+      if (bearer !== "brt_own") return sendJson(response, 200, answer);
+      await rotate();
+      const refusal = {
+        status: 401,
+        code: "unauthenticated",
+        nonce: String(request.headers["berth-nonce"]),
+      };
+      const headers = { "berth-proof": proveRefusal(bearer, refusal) };
+      sendJson(response, 401, refusal, headers);
+    };
+    await createControlPlane({ apiUrl, credentials, dispatcher }).sync(body, signal);
+    expect(bearers).toEqual(["brt_own", credentials.current]);
+  });
+
   it("rejects if the API is unreachable or the connection fails", async () => {
     respond = (request) => request.socket.destroy();
     await expect(plane().sync(body, signal)).rejects.toBeInstanceOf(ControlPlaneError);
     const unreachable = createControlPlane({
       apiUrl: "http://127.0.0.1:1",
-      credential: "brt_own",
+      credentials: ownCredentials(),
       dispatcher,
     });
     await expect(unreachable.sync(body, signal)).rejects.toThrow("cannot be reached");

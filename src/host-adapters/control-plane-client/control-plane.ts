@@ -14,12 +14,15 @@ import {
 import {
   type Enroll,
   type Enrolled,
+  credentialRotatedSchema,
   enrolledSchema,
+  type RotateCredential,
 } from "../../contracts/agent-protocol/enroll.ts";
 import { hostNetworksSchema } from "../../contracts/agent-protocol/host-networks.ts";
 import { lenientStart } from "../../contracts/agent-protocol/lenient-array.ts";
 import { logStreamRequestSchema } from "../../contracts/agent-protocol/log-stream-request.ts";
 import {
+  AGENT_PROTOCOL_VERSION,
   PREVIOUS_HOSTS_MAX,
   PURGES_PER_SYNC_MAX,
   SETS_PER_HOST_MAX,
@@ -30,6 +33,7 @@ import {
   registryCredentialSchema,
 } from "../../contracts/agent-protocol/registry-credential.ts";
 import { idSchema } from "../../contracts/common/primitives.ts";
+import type { ProblemCode } from "../../contracts/common/problems.ts";
 import { syncResultSchema } from "../../contracts/agent-protocol/sync.ts";
 import {
   NONCE_HEADER,
@@ -46,6 +50,7 @@ import {
 import type { HostNetworksPort } from "../../agent/ports/host-networks-port.ts";
 import { runAbortable } from "../../lib/async/abort.ts";
 import { truncate } from "../../lib/text/truncate.ts";
+import type { HostCredentials, SendCredential } from "./host-credentials.ts";
 
 /** Time for an answer beyond the wait that a call requests. */
 const callTimeoutMs = 15_000;
@@ -74,6 +79,8 @@ const syncAnswerSchema = syncResultSchema.strip().extend({
   admission: z.string().optional(),
 });
 const enrolledAnswerSchema = enrolledSchema.strip();
+const rotatedAnswerSchema = credentialRotatedSchema.strip();
+const unauthenticated: ProblemCode = "unauthenticated";
 const problemSchema = z
   .object({ title: z.string(), detail: z.string(), code: z.string() })
   .partial();
@@ -81,7 +88,8 @@ const nonceBytes = 16;
 
 export interface ControlPlaneOptions {
   apiUrl: string;
-  credential: string;
+  /** All clients of a host share them. */
+  credentials: HostCredentials;
   /** Without it, the API cannot detect a second agent of the host. */
   identity?: AgentIdentity | undefined;
   /** The features of the agent: see readDesiredSets. The default is those of this build. */
@@ -92,15 +100,14 @@ export interface ControlPlaneOptions {
 
 /** Calls the API over HTTP. Several agents may share the dispatcher and its connections. */
 export function createControlPlane(options: ControlPlaneOptions): ControlPlane {
-  const target = { ...options, bearer: options.credential };
+  const { credentials, identity } = options;
   return {
     async sync(
       body,
       signal,
       { isEnding = false, capabilitiesVersion = UNKNOWN_CAPABILITIES } = {},
     ) {
-      const { identity } = options;
-      const answer = await post(target, "/agent/v1/sync", body, {
+      const { answer, bearer } = await postAsHost(options, "/agent/v1/sync", body, {
         timeoutMs: body.waitMs + callTimeoutMs,
         signal,
         headers: {
@@ -109,12 +116,15 @@ export function createControlPlane(options: ControlPlaneOptions): ControlPlane {
         },
       });
       const { sets, admission, ...result } = parseAnswer(syncAnswerSchema, answer);
-      if (admission === undefined) return { ...result, ...readDesiredSets(sets, options.features) };
-      if (admission !== "accepted") throw new NotAdmittedError(admission);
-      return { ...result, admission, ...readDesiredSets(sets, options.features) };
+      if (admission !== undefined && admission !== "accepted")
+        throw new NotAdmittedError(admission);
+      if (result.rotateCredential) credentials.noteRequest(bearer, sendCredentialTo(options));
+      const read = { ...result, ...readDesiredSets(sets, options.features) };
+      return admission === undefined ? read : { ...read, admission };
     },
     async uploadStream(streamId, { chunks, error }, signal) {
       const query = error === undefined ? "" : `?error=${encodeURIComponent(truncate(error, 500))}`;
+      const target = { ...options, bearer: credentials.current };
       await upload(target, `/agent/v1/streams/${streamId}${query}`, chunks, signal);
     },
   };
@@ -124,14 +134,14 @@ export function createControlPlane(options: ControlPlaneOptions): ControlPlane {
 export function createHostNetworks(
   options: Omit<ControlPlaneOptions, "identity">,
 ): HostNetworksPort {
-  const target = { ...options, bearer: options.credential };
   return {
     async read({ version, waitMs }, signal) {
       const query = new URLSearchParams({ waitMs: String(waitMs) });
       if (version !== undefined) query.set("version", version);
       const path = `/agent/v1/network-state?${query.toString()}`;
       const timeoutMs = waitMs + callTimeoutMs;
-      const answer = await call(target, { method: "GET", path }, { timeoutMs, signal });
+      const sent = { method: "GET" as const, path };
+      const { answer } = await callAsHost(options, sent, { timeoutMs, signal });
       return parseAnswer(hostNetworksSchema.strip(), answer);
     },
   };
@@ -151,6 +161,51 @@ export async function enrollHost(
   return parseAnswer(enrolledAnswerSchema, answer);
 }
 
+/** Returns a function that sends a next credential with the bearer that the caller names. */
+function sendCredentialTo({ apiUrl, dispatcher, identity }: ControlPlaneOptions): SendCredential {
+  return async (credential, bearer, signal) => {
+    const body: RotateCredential = { protocol: AGENT_PROTOCOL_VERSION, credential };
+    const answer = await post({ apiUrl, dispatcher, bearer }, "/agent/v1/rotate-credential", body, {
+      timeoutMs: callTimeoutMs,
+      signal,
+      headers: identity && { [AGENT_IDENTITY_HEADER]: encodeAgentIdentity(identity, false) },
+    });
+    parseAnswer(rotatedAnswerSchema, answer);
+  };
+}
+
+async function postAsHost(
+  target: ControlPlaneOptions,
+  path: string,
+  body: unknown,
+  options: CallOptions,
+): Promise<{ answer: unknown; bearer: string }> {
+  return callAsHost(target, toPost(path, body), withJson(options));
+}
+
+/**
+ * Calls the API with the present credential of the host. If Berth itself refuses that one, the call
+ * is repeated once with another credential, if the host has one.
+ */
+async function callAsHost(
+  target: Omit<ControlPlaneOptions, "identity">,
+  sent: Sent,
+  options: CallOptions,
+): Promise<{ answer: unknown; bearer: string }> {
+  const { credentials } = target;
+  const bearer = credentials.current;
+  try {
+    return { answer: await call({ ...target, bearer }, sent, options), bearer };
+  } catch (error) {
+    const isUnknown = error instanceof RefusedError && error.provenCode === unauthenticated;
+    const other = isUnknown ? credentials.findOther(bearer) : undefined;
+    if (other === undefined) throw error;
+    const answer = await call({ ...target, bearer: other }, sent, options);
+    await credentials.noteAccepted(other);
+    return { answer, bearer: other };
+  }
+}
+
 interface Target {
   apiUrl: string;
   bearer: string;
@@ -163,20 +218,32 @@ interface CallOptions {
   headers?: Record<string, string> | undefined;
 }
 
+interface Sent {
+  method: "GET" | "POST";
+  path: string;
+  body?: string;
+}
+
 async function post(
   target: Target,
   path: string,
   body: unknown,
   options: CallOptions,
 ): Promise<unknown> {
-  const headers = { "content-type": "application/json", ...options.headers };
-  const sent = { method: "POST" as const, path, body: JSON.stringify(body) };
-  return call(target, sent, { ...options, headers });
+  return call(target, toPost(path, body), withJson(options));
+}
+
+function toPost(path: string, body: unknown): Sent {
+  return { method: "POST", path, body: JSON.stringify(body) };
+}
+
+function withJson(options: CallOptions): CallOptions {
+  return { ...options, headers: { "content-type": "application/json", ...options.headers } };
 }
 
 async function call(
   { apiUrl, bearer, dispatcher }: Target,
-  { method, path, body }: { method: "GET" | "POST"; path: string; body?: string },
+  { method, path, body }: Sent,
   { timeoutMs, signal, headers }: CallOptions,
 ): Promise<unknown> {
   const nonce = randomBytes(nonceBytes).toString("base64url");

@@ -58,6 +58,28 @@ describe("the state file", () => {
     expect(await openStateFile(file).loadIdentity()).toEqual({ ...identity, credential });
   });
 
+  it("retains the credentials of a rotation in each save, and the previous ones if its save fails", async () => {
+    const store = openStateFile(file);
+    await store.saveIdentity(identity);
+    const credentials = {
+      credential: "brt_b",
+      nextCredential: "brt_c",
+      previousCredential: "brt_a",
+    };
+    await store.saveCredentials(credentials);
+    await store.save(state);
+    await store.bindMachine("m1");
+    const after = openStateFile(file);
+    expect(await after.loadCredentials()).toEqual(credentials);
+    expect(await after.load()).toMatchObject(state);
+    await rm(path.dirname(file), { recursive: true });
+    await writeFile(path.dirname(file), "in the way");
+    await expect(after.saveCredentials({ credential: "brt_d" })).rejects.toThrow();
+    await rm(path.dirname(file));
+    await after.save(state);
+    expect(await openStateFile(file).loadCredentials()).toEqual(credentials);
+  });
+
   it("has the last of many concurrent saves", async () => {
     const store = openStateFile(file);
     await store.saveIdentity(identity);

@@ -12,6 +12,7 @@ import { newSecret } from "../../lib/token-hash.ts";
 import { removeTemporaries, writeDurably } from "./write-durably.ts";
 import type { PersistedCounts } from "../../agent/ports/state-store.ts";
 import type { AgentState, StateStore } from "../../agent/ports/state-store.ts";
+import type { HostCredentialState } from "../../agent/ports/host-credential-store.ts";
 
 /** The identity of this host for the control plane. */
 export interface HostIdentity {
@@ -29,6 +30,10 @@ export interface StateFile extends StateStore {
    * that is killed before the answer repeats the same request.
    */
   beginEnrollment(): Promise<string>;
+  /** Loads the credentials of an enrolled host. */
+  loadCredentials(): Promise<HostCredentialState>;
+  /** Saves credentials durably. If it rejects, the previous ones stay. */
+  saveCredentials(credentials: HostCredentialState): Promise<void>;
   /** Stores the machine to which the identity belongs. */
   bindMachine(machineId: string): Promise<void>;
   /** Stores the identity and starts a new state without accepted sets. */
@@ -40,6 +45,9 @@ const identitySchema = z.object({
   /** Missing during the enrollment. */
   hostId: idSchema("host").optional(),
   credential: z.string().min(1),
+  /** Older agents neither read nor write these two. */
+  nextCredential: z.string().min(1).optional(),
+  previousCredential: z.string().min(1).optional(),
   machineId: z.string().max(64).optional(),
   acceptedGeneration: generationSchema,
   /** Older agents neither read nor write it. */
@@ -82,9 +90,8 @@ const hintsSchema = z.object({
   [historiesField]: z.record(z.string(), z.unknown()).catch({}),
 });
 
-interface Content extends AgentState {
+interface Content extends AgentState, HostCredentialState {
   hostId: string | undefined;
-  credential: string;
   machineId?: string | undefined;
 }
 
@@ -130,6 +137,23 @@ export function openStateFile(file: string): StateFile {
       await write();
       return content.credential;
     },
+    async loadCredentials() {
+      const identity = await load();
+      if (!identity) throw new Error(`${file}: the host has no credential`);
+      return pickCredentials(identity);
+    },
+    async saveCredentials(credentials) {
+      const identity = await load();
+      if (!identity) throw new Error(`${file}: cannot save credentials without an identity`);
+      const before = pickCredentials(identity);
+      content = { ...identity, ...credentials };
+      try {
+        await write();
+      } catch (error) {
+        content = { ...content, ...before };
+        throw error;
+      }
+    },
     async bindMachine(machineId) {
       const identity = await load();
       if (!identity) throw new Error(`${file}: cannot bind a machine without an identity`);
@@ -146,16 +170,21 @@ export function openStateFile(file: string): StateFile {
       const identity = await load();
       if (identity?.hostId === undefined)
         throw new Error(`${file}: cannot save a state without an identity`);
-      const { hostId, credential, machineId } = identity;
+      const { hostId, machineId } = identity;
       const { acceptedGeneration, desired, hasRun, histories, isHostDeleted } = state;
       const accepted = { acceptedGeneration, desired, hasRun, histories };
-      content = { hostId, credential, machineId, ...accepted };
+      content = { hostId, ...pickCredentials(identity), machineId, ...accepted };
       // Older agents neither read nor write these.
       if (isHostDeleted) content.isHostDeleted = true;
       if (state.unsupported?.length) content.unsupported = state.unsupported;
       await write();
     },
   };
+}
+
+function pickCredentials(state: HostCredentialState): HostCredentialState {
+  const { credential, nextCredential, previousCredential } = state;
+  return { credential, nextCredential, previousCredential };
 }
 
 async function readContent(file: string): Promise<Content | undefined> {

@@ -13,6 +13,7 @@ import {
   createControlPlane,
   createHostNetworks,
 } from "../../host-adapters/control-plane-client/control-plane.ts";
+import { HostCredentials } from "../../host-adapters/control-plane-client/host-credentials.ts";
 import { createNetworkDriverClient } from "../../host-adapters/network-driver-client/network-driver-client.ts";
 import { readAgentIdentity } from "../../host-adapters/machine/agent-identity.ts";
 import { createHostAddress } from "../../host-adapters/machine/host-address.ts";
@@ -86,11 +87,7 @@ export async function startHostAgent(
     return ran;
   });
   const docker = new Docker({ socketPath: settings.BERTH_DOCKER_SOCKET });
-  const root = await createDockerRoot(docker);
-  const isRootKnown = root.find(stopping.signal).catch((error: unknown) => {
-    log.warn({ err: error }, "Docker has not reported the folder of its images and containers");
-  });
-  await withTimeout(isRootKnown, dockerRootTimeoutMs, undefined);
+  const root = await openDockerRoot(docker, log, stopping.signal);
   // Volumes need the host's id, which exists only after the enrollment.
   const late: { volumes?: HostVolumes | undefined } = {};
   const limits = () => readHostLimits({ cgroupRoot: settings.BERTH_CGROUP_ROOT });
@@ -108,13 +105,13 @@ export async function startHostAgent(
     context,
     stopping.signal,
   );
-  const { hostId, credential } = identity;
+  const { hostId } = identity;
   const agentLog = log.child({ hostId });
   late.volumes = await openHostVolumes(settings, { hostId, log: agentLog });
-  const api = createControlPlane({ apiUrl, credential, dispatcher, identity: own });
-  const networks = createHostNetworks({ apiUrl, credential, dispatcher });
+  const credentials = await loadCredentials(state, agentLog, stopping.signal);
+  const api = createControlPlane({ apiUrl, credentials, dispatcher, identity: own });
   const parts = {
-    networks,
+    networks: createHostNetworks({ apiUrl, credentials, dispatcher }),
     hostId,
     api,
     state,
@@ -129,17 +126,37 @@ export async function startHostAgent(
     state,
     agentVersion: version,
     clock: systemClock,
+    log: agentLog,
     isCopied: isCopied(identity, own),
     onAccepted: () => bindMachine(state, own.machineId, agentLog),
     limits: defaultAgentLimits,
     isMachineStopping,
     random: Math.random,
-    log: agentLog,
   };
-  ran = runAdmitted(admitted, stopping.signal).catch((error: unknown) =>
-    endProcess(error, context),
-  );
+  ran = runAdmitted(admitted, stopping.signal)
+    .catch((error: unknown) => endProcess(error, context))
+    // The next agent must not read the state file while a rotation writes it.
+    .finally(() => credentials.settled());
   return { hostId };
+}
+
+/** Waits a short time until the daemon has reported its folder. */
+async function openDockerRoot(docker: Docker, log: Log, signal: AbortSignal): Promise<DockerRoot> {
+  const root = await createDockerRoot(docker);
+  const isRootKnown = root.find(signal).catch((error: unknown) => {
+    log.warn({ err: error }, "Docker has not reported the folder of its images and containers");
+  });
+  await withTimeout(isRootKnown, dockerRootTimeoutMs, undefined);
+  return root;
+}
+
+async function loadCredentials(
+  state: StateFile,
+  log: Log,
+  signal: AbortSignal,
+): Promise<HostCredentials> {
+  const stored = await state.loadCredentials();
+  return new HostCredentials({ stored, store: state, signal, log });
 }
 
 /** A host of this many sets is usual in production. */

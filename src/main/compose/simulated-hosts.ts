@@ -7,6 +7,10 @@ import {
   createControlPlane,
   enrollHost,
 } from "../../host-adapters/control-plane-client/control-plane.ts";
+import {
+  createMemoryCredentials,
+  type HostCredentials,
+} from "../../host-adapters/control-plane-client/host-credentials.ts";
 import { createSimulatedSetPort } from "../../host-adapters/simulated/set-port.ts";
 import {
   SimulatedEngine,
@@ -160,6 +164,7 @@ function createSimulatedAgent(
   const { apiUrl, allocatable, usageIntervalMs = 30_000, log = silentLog, containers } = options;
   const engine = new SimulatedEngine({ clock: systemClock, ...containers });
   const state = createMemoryStore();
+  const credentials = createMemoryCredentials(credential, { signal: options.signal, log });
   return createAgent({
     hostId,
     agentVersion: "simulated",
@@ -167,7 +172,7 @@ function createSimulatedAgent(
     clock: systemClock,
     port: createSimulatedSetPort(engine, hostId, options.intercept),
     api: createSharedControlPlane(
-      { apiUrl, credential, ...connections },
+      { apiUrl, credentials, ...connections },
       {
         onFirstReport,
         onTimeout: options.onTimeout,
@@ -182,12 +187,17 @@ function createSimulatedAgent(
 
 /** Assigns each long poll a connection of its own, and lets short syncs share a few. */
 function createSharedControlPlane(
-  target: { apiUrl: string; credential: string; waiting: Dispatcher; reporting: Dispatcher },
+  target: {
+    apiUrl: string;
+    credentials: HostCredentials;
+    waiting: Dispatcher;
+    reporting: Dispatcher;
+  },
   { onFirstReport, onTimeout }: { onFirstReport: () => void; onTimeout: (() => void) | undefined },
 ): ControlPlane {
-  const { apiUrl, credential } = target;
-  const waiting = createControlPlane({ apiUrl, credential, dispatcher: target.waiting });
-  const reporting = createControlPlane({ apiUrl, credential, dispatcher: target.reporting });
+  const { apiUrl, credentials } = target;
+  const waiting = createControlPlane({ apiUrl, credentials, dispatcher: target.waiting });
+  const reporting = createControlPlane({ apiUrl, credentials, dispatcher: target.reporting });
   let hasReported = false;
   return {
     async sync(body, signal, syncOptions) {

@@ -6,6 +6,7 @@ import { enrollHostHandler, enrollHostRoute } from "./enroll-host.ts";
 import { proveRefusals } from "./prove-refusals.ts";
 import { readHostNetworksHandler, readHostNetworksRoute } from "./read-host-networks.ts";
 import { receiveStreamHandler, receiveStreamRoute } from "./receive-stream.ts";
+import { takeNextCredentialHandler, takeNextCredentialRoute } from "./take-next-credential.ts";
 import { renewLeaseAfterRejectedSync } from "../../control/hosts/sync-host.ts";
 import { NetworkFeeds } from "../../control/networks/network-feeds.ts";
 import type { ControlContext } from "../../control/runtime/context.ts";
@@ -17,6 +18,7 @@ const SYNC_BYTES_MAX = 8 * 2 ** 20;
 export function mountAgent(api: Api): void {
   api.app.use("/agent/v1/*", proveRefusals);
   mount(api, enrollHostRoute, enrollHostHandler);
+  mount(api, takeNextCredentialRoute, takeNextCredentialHandler);
   api.app.use(syncHostRoute.path, renewLeaseAfterRejection(api.ctx));
   mount(api, syncHostRoute, syncHostHandler, {
     bodyBytesMax: SYNC_BYTES_MAX,

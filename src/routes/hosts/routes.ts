@@ -14,6 +14,10 @@ import { getHostHandler, getHostRoute } from "./get-host.ts";
 import { listHostPoolsHandler, listHostPoolsRoute } from "./list-host-pools.ts";
 import { listHostsHandler, listHostsRoute } from "./list-hosts.ts";
 import { patchHostHandler, patchHostRoute } from "./patch-host.ts";
+import {
+  rotateHostCredentialHandler,
+  rotateHostCredentialRoute,
+} from "./rotate-host-credential.ts";
 import { putHostPoolHandler, putHostPoolRoute } from "./put-host-pool.ts";
 
 export function mountHosts(api: Api): void {
@@ -24,6 +28,7 @@ export function mountHosts(api: Api): void {
   mount(api, uncordonHostRoute, changeSchedulableHandler("uncordon"));
   mount(api, drainHostRoute, drainHostHandler);
   mount(api, acceptMachineRoute, acceptMachineHandler);
+  mount(api, rotateHostCredentialRoute, rotateHostCredentialHandler);
   mount(api, adoptVolumesRoute, adoptVolumesHandler);
   mount(api, deleteHostRoute, deleteHostHandler);
   mount(api, deleteUnknownSetsRoute, deleteUnknownSetsHandler);

@@ -3,7 +3,7 @@ import { notFound } from "../../contracts/common/app-error.ts";
 import type { ProblemCode } from "../../contracts/common/problems.ts";
 import { assert } from "../../lib/assert.ts";
 import type { Caller } from "../../contracts/api/caller.ts";
-import type { HostCaller } from "../../control/hosts/enroll-host.ts";
+import type { HostCaller } from "../../control/hosts/authenticate-host.ts";
 
 /** The variables that middleware sets for handlers. */
 export interface ApiVariables {

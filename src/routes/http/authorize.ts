@@ -4,7 +4,7 @@ import { nameSchema } from "../../contracts/common/primitives.ts";
 import { authenticate } from "../../control/tenancy/authenticate.ts";
 import type { Caller } from "../../contracts/api/caller.ts";
 import type { ControlContext } from "../../control/runtime/context.ts";
-import { createHostAuthenticator } from "../../control/hosts/enroll-host.ts";
+import { createHostAuthenticator } from "../../control/hosts/authenticate-host.ts";
 import { createHostRefusal } from "../../control/hosts/refuse-host.ts";
 import { bindWork } from "../../control/runtime/bind-work.ts";
 import { getTenantByName } from "../../control/tenancy/get-tenant-by-name.ts";

@@ -62,6 +62,7 @@ const allowed: Record<string, readonly CallerKind[]> = {
   cordonHost: fleetChangers,
   uncordonHost: fleetChangers,
   acceptMachine: fleetChangers,
+  rotateHostCredential: fleetChangers,
   adoptVolumes: fleetChangers,
   drainHost: fleetChangers,
   deleteUnknownSets: fleetChangers,
@@ -108,6 +109,7 @@ const allowed: Record<string, readonly CallerKind[]> = {
   deleteRule: changers,
   enrollHost: ["enroll"],
   syncHost: ["host"],
+  takeNextCredential: ["host"],
   readHostNetworks: ["host"],
   receiveStream: ["host"],
   getMetrics: fleetLookers,
@@ -185,7 +187,12 @@ describe.each(operations.map((it) => [it.operationId, it] as const))("%s", (name
  */
 function isKnownTo(caller: CallerKind, operationId: string): boolean {
   if (caller === "nobody" || caller === "unknown") return false;
-  const isForHosts = ["syncHost", "readHostNetworks", "receiveStream"].includes(operationId);
+  const isForHosts = [
+    "syncHost",
+    "takeNextCredential",
+    "readHostNetworks",
+    "receiveStream",
+  ].includes(operationId);
   return isForHosts ? caller === "host" : caller !== "host";
 }
 

@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { newId } from "../../../src/lib/ids.ts";
 import { mountApiForDocs } from "../../../src/routes/http/describe-api.ts";
+import { newSecret } from "../../../src/lib/token-hash.ts";
 import {
   createTestApi,
   emptySync,
@@ -117,6 +118,7 @@ const validBodies: Record<string, unknown> = {
   receiveFalconJson: { endpoint: "host-1", metric: "load", status: "PROBLEM", tags: "a:b" },
   receiveGeneric: { key: "busy", status: "firing", labels: { a: "b" } },
   syncHost: emptySync,
+  takeNextCredential: { protocol: 1, credential: newSecret() },
   enrollHost: {
     protocol: 1,
     name: "host-9",
@@ -132,7 +134,7 @@ const operations = mountApiForDocs("0").mounted.filter(
 /** A successful enrollment consumes its token, so this function creates a new one if needed. */
 let enrollToken = "";
 async function tokenFor(operationId: string): Promise<string> {
-  if (operationId === "syncHost") return tokens.host;
+  if (operationId === "syncHost" || operationId === "takeNextCredential") return tokens.host;
   if (operationId.startsWith("receive")) return tokens.hook;
   if (operationId !== "enrollHost") return tokens.people;
   if (enrollToken === "") enrollToken = await test.tokenOf("enroll");

@@ -4,7 +4,7 @@ import { assert } from "../../../src/lib/assert.ts";
 import { newId } from "../../../src/lib/ids.ts";
 import { listServicesOfNetwork } from "../../../src/db/queries/networks/networks.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
-import { createHostAuthenticator } from "../../../src/control/hosts/enroll-host.ts";
+import { createHostAuthenticator } from "../../../src/control/hosts/authenticate-host.ts";
 import { deleteHost, SERVICES_PER_ROUND_MAX } from "../../../src/control/hosts/delete-host.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { controlSet } from "../../../src/control/sets/control-set.ts";

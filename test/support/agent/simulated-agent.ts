@@ -5,6 +5,7 @@ import {
 import { Agent as HttpAgent } from "undici";
 import { AgentError } from "../../../src/agent/base/agent-error.ts";
 import { createControlPlane } from "../../../src/host-adapters/control-plane-client/control-plane.ts";
+import { createMemoryCredentials } from "../../../src/host-adapters/control-plane-client/host-credentials.ts";
 import { createSimulatedSetPort } from "../../../src/host-adapters/simulated/set-port.ts";
 import { SimulatedEngine } from "../../../src/host-adapters/simulated/simulated-engine.ts";
 import { type AgentStatus, createAgent } from "../../../src/agent/loop/agent.ts";
@@ -62,6 +63,10 @@ export async function startSimulatedAgent(
   const engine = new SimulatedEngine({ clock: systemClock, images: found.images ?? [] });
   let stopping = new AbortController();
   const dispatcher = new HttpAgent();
+  const credentials = createMemoryCredentials(credential, {
+    signal: new AbortController().signal,
+    log: silentLog,
+  });
   const direct: ControlPlane = {
     async sync(body, signal, { capabilitiesVersion = UNKNOWN_CAPABILITIES } = {}) {
       const failIfCut = () => {
@@ -80,7 +85,7 @@ export async function startSimulatedAgent(
   const createApi = (features: string[] | undefined) =>
     found.apiUrl === undefined
       ? direct
-      : createControlPlane({ apiUrl: found.apiUrl, credential, dispatcher, features });
+      : createControlPlane({ apiUrl: found.apiUrl, credentials, dispatcher, features });
   const port = createSimulatedSetPort(engine, hostId, async () => {
     if (!simulated.isDockerUnreachable) return;
     const options = { phase: "observe" as const, temporary: true };

@@ -5,6 +5,7 @@ import * as states from "../../../src/db/queries/autoscaling/states.ts";
 import * as readEvents from "../../../src/db/queries/events/read-events.ts";
 import * as retention from "../../../src/db/queries/events/retention.ts";
 import * as writeEvents from "../../../src/db/queries/events/write-events.ts";
+import * as hostCredentials from "../../../src/db/queries/hosts/host-credentials.ts";
 import * as capabilities from "../../../src/db/queries/hosts/capabilities.ts";
 import * as fleetWatch from "../../../src/db/queries/hosts/fleet-watch.ts";
 import * as hostPools from "../../../src/db/queries/hosts/host-pools.ts";
@@ -291,11 +292,16 @@ const hosts: Samples = {
   findHostLease: (q) => [
     writeHosts.findHostLease(q, { hostId: "host" }),
     writeHosts.findHostLease(q, { credentialHash: "hash" }),
+    writeHosts.findHostLease(q, { anyCredentialHash: "hash" }),
   ],
   findHostLeases: (q) => [
     writeHosts.findHostLeases(q, ["hash"]),
     writeHosts.findHostLeases(q, ["hash", "other"]),
   ],
+  lockHostCredentials: (q) => [hostCredentials.lockHostCredentials(q, "host")],
+  requestRotation: (q) => [hostCredentials.requestRotation(q, "host")],
+  storeNextCredential: (q) => [hostCredentials.storeNextCredential(q, "host", "hash")],
+  promoteNextCredential: (q) => [hostCredentials.promoteNextCredential(q, "hash")],
   renewLease: (q) => [writeHosts.renewLease(q, "host", lease)],
   renewOnlyLease: (q) => [writeHosts.renewOnlyLease(q, "host", lease)],
   renewLeaseAfterRejection: (q) => [writeHosts.renewLeaseAfterRejection(q, "host", 1)],

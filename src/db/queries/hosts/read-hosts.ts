@@ -74,6 +74,8 @@ const hostColumns = {
   lacksTunnel: sql<boolean>`(hosts.capabilities->'features' @> ${networksFeature} and hosts.capabilities->>'tunnelAddress' is null
     and exists (select 1 from hosts o where o.id <> hosts.id and o.capabilities->'features' @> ${networksFeature}))`,
   leaseExpiresAt: hosts.leaseExpiresAt,
+  credentialReplacedAt: hosts.credentialReplacedAt,
+  rotationRequestedAt: hosts.rotationRequestedAt,
   enrolledAt: hosts.enrolledAt,
 };
 
@@ -103,7 +105,8 @@ type HostRow = Awaited<ReturnType<typeof selectHosts>>[number];
 
 function toHost(hostRow: HostRow): Host {
   const { used, measured, reportedAt, acceptedGeneration, isGenerationRefused, ...rest } = hostRow;
-  const { duplicate, capabilities: stored, lacksTunnel, ...row } = rest;
+  const { duplicate, capabilities: stored, lacksTunnel, ...others } = rest;
+  const { credentialReplacedAt, rotationRequestedAt, ...row } = others;
   const noTunnel = lacksTunnel ? describe("tunnel-address-missing", {}) : null;
   const refused = { acceptedGeneration, databaseGeneration: row.generation };
   return {
@@ -124,6 +127,10 @@ function toHost(hostRow: HostRow): Host {
       at: reportedAt.toISOString(),
     },
     leaseExpiresAt: row.leaseExpiresAt.toISOString(),
+    credential: {
+      since: (credentialReplacedAt ?? row.enrolledAt).toISOString(),
+      rotationRequestedAt: rotationRequestedAt && rotationRequestedAt.toISOString(),
+    },
     enrolledAt: row.enrolledAt.toISOString(),
   };
 }

@@ -82,7 +82,7 @@ export interface DeletedVolumeRow {
 
 /**
  * Deletes a locked host on which no set is booked, and the rows of its volumes. Returns those
- * volumes, which are lost. It records the credential, so that the agent learns of the deletion.
+ * volumes, which are lost. It records the credentials, so that the agent learns of the deletion.
  */
 export async function deleteHostRow(q: Queryable, hostId: string): Promise<DeletedVolumeRow[]> {
   return queryRows(
@@ -90,9 +90,10 @@ export async function deleteHostRow(q: Queryable, hostId: string): Promise<Delet
     sql`with lost as (
           delete from volumes where host_id = ${hostId} returning id, tenant_id, set_id
         ), deleted as (
-          delete from hosts where id = ${hostId} returning id, credential_hash, agent->>'machineId' as machine_id
+          delete from hosts where id = ${hostId} returning id, credential_hash, next_credential_hash, agent->>'machineId' as machine_id
         ), recorded as (
-          insert into deleted_hosts (host_id, credential_hash, machine_id) select id, credential_hash, machine_id from deleted
+          insert into deleted_hosts (host_id, credential_hash, next_credential_hash, machine_id)
+            select id, credential_hash, next_credential_hash, machine_id from deleted
           on conflict do nothing
         )
         select id, tenant_id as "tenantId", set_id as "setId" from lost order by id`,
@@ -106,7 +107,7 @@ export async function isHostDeleted(
 ): Promise<boolean> {
   const rows = await readByKey<unknown>(
     q,
-    sql`select 1 from deleted_hosts where ${"hostId" in by ? sql`host_id = ${by.hostId}` : sql`credential_hash = ${by.credentialHash}`}`,
+    sql`select 1 from deleted_hosts where ${"hostId" in by ? sql`host_id = ${by.hostId}` : sql`${by.credentialHash} in (credential_hash, next_credential_hash)`}`,
   );
   return rows.length > 0;
 }

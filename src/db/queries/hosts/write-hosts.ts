@@ -83,6 +83,8 @@ export interface HostLeaseRow {
    * release has omitted.
    */
   capabilitiesVersion: string | null;
+  /** An operator requested the rotation of the credential, which has not ended. */
+  isRotationRequested: boolean;
   /** The time of the database when it read the row. */
   databaseTimeMs: number;
 }
@@ -98,22 +100,33 @@ export const generationRefusedSql = sql<boolean>`(hosts.state = 'ready' and host
 
 const leaseColumns = sql`hosts.id as "hostId", hosts.generation::float8 as generation, hosts.agent, 
   case when hosts.capabilities ?& array['tunnelAddress', 'hostAddress'] then hosts.capabilities->>'version' end as "capabilitiesVersion", ${addressesRequestedSql} as "hasUnknownAddresses", state, resync_required as "resyncRequired",
+  rotation_requested_at is not null as "isRotationRequested",
   (extract(epoch from now() - reported_at) * 1000)::float8 as "reportAgeMs",
   (extract(epoch from lease_expires_at - now()))::float8 as "leaseSecondsLeft",
   ${generationRefusedSql} as "hasRefusedGeneration",
   extract(epoch from pg_postmaster_start_time())::text as "databaseEpoch",
   (extract(epoch from now()) * 1000)::float8 as "databaseTimeMs"`;
 
-/** Finds the lease of a host, by its id or the hash of its credential. */
-export async function findHostLease(
-  q: Queryable,
-  by: { hostId: string } | { credentialHash: string },
-): Promise<HostLeaseRow | undefined> {
+export type HostKey =
+  | { hostId: string }
+  | { credentialHash: string }
+  /** Finds a host also by the next credential of a rotation that has not ended. */
+  | { anyCredentialHash: string };
+
+/** Finds the lease of a host, by its id or the hash of a credential. */
+export async function findHostLease(q: Queryable, by: HostKey): Promise<HostLeaseRow | undefined> {
   const rows = await readByKey<HostLeaseRow>(
     q,
-    sql`select ${leaseColumns} from hosts where ${"hostId" in by ? sql`id = ${by.hostId}` : sql`credential_hash = ${by.credentialHash}`}`,
+    sql`select ${leaseColumns} from hosts where ${hostKeySql(by)}`,
   );
   return rows[0];
+}
+
+function hostKeySql(by: HostKey): SQL {
+  if ("hostId" in by) return sql`id = ${by.hostId}`;
+  return "credentialHash" in by
+    ? sql`credential_hash = ${by.credentialHash}`
+    : sql`(credential_hash = ${by.anyCredentialHash} or next_credential_hash = ${by.anyCredentialHash})`;
 }
 
 /** Finds the leases of hosts by the hashes of credentials, each at the position of its hash. */

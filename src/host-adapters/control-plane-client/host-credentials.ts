@@ -1,0 +1,123 @@
+import type {
+  HostCredentialState,
+  HostCredentialStore,
+} from "../../agent/ports/host-credential-store.ts";
+import type { Log } from "../../lib/log.ts";
+import { newSecret } from "../../lib/token-hash.ts";
+
+export interface HostCredentialsOptions {
+  /** The credentials on the disk. */
+  stored: HostCredentialState;
+  store: HostCredentialStore;
+  /** Ends a rotation in progress. A later one continues it. */
+  signal: AbortSignal;
+  log: Log;
+}
+
+/** Sends the next credential to Berth, with `bearer`. */
+export type SendCredential = (
+  credential: string,
+  bearer: string,
+  signal: AbortSignal,
+) => Promise<void>;
+
+/**
+ * The credentials of a host. All connections of its agent share them, and read the present one for
+ * each request.
+ *
+ * A rotation saves the next credential, sends it, saves it as the present one, and only then uses
+ * it. Berth accepts both until that first use. So an agent that is killed at any step has a valid
+ * credential on its disk. A rotation whose answer was lost repeats the same request.
+ */
+export class HostCredentials {
+  readonly #store: HostCredentialStore;
+  readonly #signal: AbortSignal;
+  readonly #log: Log;
+  #state: HostCredentialState;
+  #rotation: Promise<void> | undefined;
+
+  constructor({ stored, store, signal, log }: HostCredentialsOptions) {
+    this.#state = stored;
+    this.#store = store;
+    this.#signal = signal;
+    this.#log = log;
+  }
+
+  /** The credential for the next request. */
+  get current(): string {
+    return this.#state.credential;
+  }
+
+  /**
+   * The credential for the repetition of a request that Berth has refused: the present one if the
+   * request had an older one. Otherwise the previous one, which a restored database may know.
+   */
+  findOther(refused: string): string | undefined {
+    const { credential, previousCredential } = this.#state;
+    return refused === credential ? previousCredential : credential;
+  }
+
+  /**
+   * Notes that Berth accepts a credential after it has refused the present one. If that is the
+   * previous one, a database was restored, or a rotation met an older API. The agent uses it again,
+   * and the refused one is the next credential of a further rotation.
+   */
+  async noteAccepted(credential: string): Promise<void> {
+    const { credential: refused, previousCredential } = this.#state;
+    if (credential === refused || credential !== previousCredential) return;
+    this.#state = { credential, nextCredential: refused };
+    this.#log.warn({}, "Berth does not know the credential of this host: using the previous one");
+    // Without the save, the next agent finds out by the same refusal.
+    await this.#store.saveCredentials(this.#state).catch((error: unknown) => {
+      this.#log.error({ err: error }, "cannot save the credential of this host");
+    });
+  }
+
+  /**
+   * Starts the rotation that an answer has requested, unless one is in progress. After a failure, a
+   * later answer requests it again.
+   * @param bearer the credential of the answered request; an answer to an older one is stale
+   */
+  noteRequest(bearer: string, send: SendCredential): void {
+    if (this.#rotation || bearer !== this.current) return;
+    this.#rotation = this.#rotate(send)
+      .catch((error: unknown) => {
+        this.#log.warn({ err: error }, "cannot rotate the credential of this host");
+      })
+      .finally(() => {
+        this.#rotation = undefined;
+      });
+  }
+
+  /** Resolves when no rotation is in progress. */
+  async settled(): Promise<void> {
+    await this.#rotation;
+  }
+
+  async #rotate(send: SendCredential): Promise<void> {
+    const { credential, nextCredential: next = newSecret() } = this.#state;
+    await this.#save({ ...this.#state, nextCredential: next });
+    await send(next, credential, this.#signal);
+    if (this.current !== credential) throw new Error("the present credential has changed");
+    await this.#save({ credential: next, previousCredential: credential });
+    this.#log.info({}, "the agent has a new credential");
+    // Its first use, after which Berth refuses the previous one.
+    await send(next, next, this.#signal);
+  }
+
+  async #save(state: HostCredentialState): Promise<void> {
+    const { nextCredential, previousCredential } = state;
+    const credentials = { credential: state.credential, nextCredential, previousCredential };
+    await this.#store.saveCredentials(credentials);
+    this.#state = credentials;
+  }
+}
+
+/** Credentials of a host without a disk. */
+export function createMemoryCredentials(
+  credential: string,
+  { signal, log }: Pick<HostCredentialsOptions, "signal" | "log">,
+): HostCredentials {
+  const store = { saveCredentials: () => Promise.resolve() };
+  return new HostCredentials({ stored: { credential }, store, signal, log });
+}
