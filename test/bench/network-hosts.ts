@@ -32,6 +32,8 @@ export interface NetworkHost {
   namespace: string;
   tunnelAddress: string;
   engine: SetPort;
+  /** Starts sets on a bridge that a user has created in Docker. */
+  userBridgeEngine: SetPort;
   /** The label of its containers. */
   hostId: string;
 }
@@ -117,7 +119,14 @@ async function startNetworkHost(
     log: silentLog,
     networkDriver: { driver, plugin: driverHost.plugin },
   });
-  return { driverHost, namespace, tunnelAddress, engine: createSetEngine(ports), hostId };
+  const userBridge = "bench-bridge";
+  await driverHost.docker.createNetwork({ Name: userBridge, Driver: "bridge" });
+  const userBridgeEngine = createSetEngine({
+    ...ports,
+    network: { ...ports.network, prepare: async () => [{ dockerNetwork: userBridge }] },
+  });
+  const engine = createSetEngine(ports);
+  return { driverHost, namespace, tunnelAddress, engine, userBridgeEngine, hostId };
 }
 
 let nextAddress = 2;
@@ -142,7 +151,10 @@ export function nextSet({ isInNetwork }: { isInNetwork: boolean }): LocalSetSpec
 }
 
 /** Starts a set as the agent does it. */
-export async function startSet({ engine }: NetworkHost, set: LocalSetSpec): Promise<void> {
+export async function startSet(
+  { engine }: Pick<NetworkHost, "engine">,
+  set: LocalSetSpec,
+): Promise<void> {
   const failures = await engine.prepare(set, signal);
   if (failures.length > 0) throw new Error(JSON.stringify(failures));
   await engine.start(set, ["app"], signal);
