@@ -236,8 +236,11 @@ describe("DNS queries", () => {
   it("occupy no tracked connection of the host", async () => {
     await uplink.ensure(uplinkEnd, signal);
     const resolver = await startResolver(hosts.first.namespace, nameServer, []);
-    const countTracked = async () =>
-      Number((await onHost("sysctl", "-n", "net.netfilter.nf_conntrack_count")).stdout);
+    // The kernel's datapath has its connections in the same table, in zones of their own.
+    const countTracked = async () => {
+      const { stdout } = await onHost("cat", "/proc/net/nf_conntrack");
+      return stdout.split("\n").filter((line) => line !== "" && !line.includes(" zone")).length;
+    };
     const before = await countTracked();
     await flood(red1, 200, { ports: "many" });
     expect((await countTracked()) - before).toBeLessThan(20);
@@ -351,23 +354,12 @@ it("a network has at most its share of the host's connections", async () => {
     "connlimit",
   ];
   const limit = ["--connlimit-above", "2", "--connlimit-mask", "32", "--connlimit-saddr"];
-  await onHost("conntrack", "-F").catch(() => undefined);
-  await onHost(
-    "iptables",
-    "-t",
-    "mangle",
-    "-I",
-    "BERTH-FWD-berth0",
-    ...rule,
-    ...limit,
-    "-j",
-    "DROP",
-  );
-  const probes = Array.from({ length: 6 }, () =>
-    blue1.probe("tcp", outsideAddress, { timeoutMs: silenceMs }),
-  );
-  const answers = await Promise.all(probes);
-  expect(answers.filter((answer) => answer.startsWith("error: ")).length).toBeGreaterThan(0);
+  const chain = ["-t", "mangle", "-I", "BERTH-FWD-berth0"];
+  await onHost("iptables", ...chain, ...rule, ...limit, "-j", "DROP");
+  const open = [await blue1.connect(outsideAddress), await blue1.connect(outsideAddress)];
+  const third = await blue1.probe("tcp", outsideAddress, { timeoutMs: silenceMs });
+  expect(third).toMatch(/^error: /);
+  for (const talk of open) expect(await talk("open")).toBe("wan:open");
   await uplink.ensure(uplinkEnd, signal);
   expect(await blue1.probe("tcp", outsideAddress)).toBe("wan:hello");
 });
