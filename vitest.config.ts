@@ -9,6 +9,8 @@ import { defineConfig } from "vitest/config";
  * Docker daemon run one file at a time; the others are isolated by a database and a queue prefix per file.
  */
 const isTestHost = process.env["BERTH_UML"] === "1";
+/** test/qemu runs some tests of the project `network` in an emulated processor. */
+const packetTimeoutMs = process.env["BERTH_TEST_DATAPATH"] === "system" ? 900_000 : 180_000;
 const skipsDocker = process.env["BERTH_TEST_DOCKER"] === "skip";
 if (skipsDocker) {
   console.warn("BERTH_TEST_DOCKER=skip: leaving out the agent and e2e tests, which need Docker");
@@ -70,8 +72,8 @@ export default defineConfig({
           include: ["test/network/**/*.test.ts"],
           globalSetup: ["test/support/servers/global-setup.ts"],
           fileParallelism: false,
-          testTimeout: 180_000,
-          hookTimeout: 180_000,
+          testTimeout: packetTimeoutMs,
+          hookTimeout: packetTimeoutMs,
         },
       },
       {
@@ -115,8 +117,8 @@ export default defineConfig({
           include: process.env["BERTH_MODERN_HOST"] === "qemu" ? ["test/qemu/**/*.test.ts"] : [],
           globalSetup: ["test/support/modern-host/global-setup.ts"],
           fileParallelism: false,
-          testTimeout: 600_000,
-          hookTimeout: 600_000,
+          testTimeout: 1_600_000,
+          hookTimeout: 1_600_000,
         },
       },
       {
