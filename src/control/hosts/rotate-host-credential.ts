@@ -33,7 +33,7 @@ export async function rotateHostCredential(
     if (locked.isRotationRequested) return;
     if (!locked.features?.includes(CREDENTIAL_ROTATION_FEATURE)) {
       throw new AppError("state-conflict", {
-        detail: `The agent of host ${locked.name} has not reported that it rotates its credential. Upgrade the agent, wait for its next report, then retry.`,
+        detail: `The agent of host ${locked.name} cannot rotate its credential, or has not reported that it can. Upgrade the agent, wait for its next report, then retry.`,
       });
     }
     await requestRotation(tx, hostId);
@@ -50,7 +50,7 @@ export async function rotateHostCredential(
  * result. Another credential replaces one that was not used, so at most two are valid.
  *
  * Throws state-conflict without a requested rotation, and for an agent that does not manage the
- * host.
+ * host. A request without an identity is refused if a process with one manages the host.
  */
 export async function takeNextCredential(
   ctx: ControlContext,
@@ -58,8 +58,9 @@ export async function takeNextCredential(
   credential: string,
   agent: (AgentIdentity & { isEnding: boolean }) | undefined,
 ): Promise<void> {
-  // A copy of the machine must not replace the credential of the host (I3).
-  if (agent !== undefined && host.agent !== null && !isSettled(host.agent, agent))
+  // A copy of the machine must not replace the credential of the host (I3). If the process that
+  // manages the host has an identity, its request has it, too. Simulated hosts have none.
+  if (host.agent !== null && (agent === undefined || !isSettled(host.agent, agent)))
     throw conflict("Another agent manages the host.");
   const hash = hashSecret(credential);
   await unitOfWork(ctx, async (tx) => {

@@ -18,7 +18,7 @@ const identityHeaders = z.object({
     .string()
     .optional()
     .describe(
-      "The process of the agent, as in a sync. Berth refuses the request of a process that does not manage the host.",
+      "The process of the agent, as in a sync. Only the process that manages the host can replace its credential. The header is required if that process has sent it in a sync.",
     ),
 });
 

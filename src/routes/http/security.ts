@@ -21,7 +21,7 @@ export const securitySchemes = {
   hostCredential: {
     type: "http",
     scheme: "bearer",
-    description: "The credential that a host received at its enrollment.",
+    description: "The credential of a host: from its enrollment, or from its last rotation.",
   },
 } as const;
 

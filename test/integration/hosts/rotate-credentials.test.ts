@@ -39,27 +39,31 @@ beforeEach(async () => {
 });
 afterEach(() => test.close());
 
-function post(path: string, credential: string, body: object, identity = agent) {
+/** Null: a request without an identity. */
+type Identity = typeof agent | null;
+
+function post(path: string, credential: string, body: object, identity: Identity = agent) {
   const headers = {
-    [AGENT_IDENTITY_HEADER]: encodeAgentIdentity(identity),
+    ...(identity && { [AGENT_IDENTITY_HEADER]: encodeAgentIdentity(identity) }),
     [CAPABILITIES_HEADER]: "v1",
   };
   return test.request("POST", path, { token: credential, headers, body });
 }
 
 /** A sync of an agent that rotates its credential. Returns the status if it is not 200. */
-async function sync(credential: string, more: object = {}): Promise<SyncResult | number> {
-  const response = await post("/agent/v1/sync", credential, {
-    ...emptySync,
-    capabilities,
-    ...more,
-  });
+async function sync(
+  credential: string,
+  more: object = {},
+  identity: Identity = agent,
+): Promise<SyncResult | number> {
+  const body = { ...emptySync, capabilities, ...more };
+  const response = await post("/agent/v1/sync", credential, body, identity);
   return response.status === 200 ? ((await response.json()) as SyncResult) : response.status;
 }
 
 const isAccepted = async (credential: string) => typeof (await sync(credential)) === "object";
 
-const propose = async (bearer: string, credential: string, identity = agent) =>
+const propose = async (bearer: string, credential: string, identity: Identity = agent) =>
   (await post("/agent/v1/rotate-credential", bearer, { protocol: 1, credential }, identity)).status;
 
 async function request(): Promise<{ status: number; body: unknown }> {
@@ -141,9 +145,17 @@ it("nothing is rotated without a request of an operator, or by a copy of the mac
   await request();
   const copied = newSecret();
   const copy = { ...agent, machineId: "m2", bootId: "b2", processId: "p2" };
-  expect(await propose(old, copied, copy)).toBe(409);
+  // The host has a process that manages it, so a request must name its process.
+  for (const other of [copy, { ...agent, processId: "p2" }, null])
+    expect(await propose(old, copied, other)).toBe(409);
   expect(await sync(copied)).toBe(401);
   expect((await propose(old, "brt_short")).toString()).toBe("422");
+});
+
+it("an agent without an identity rotates the credential of a host that no other manages", async () => {
+  await sync(old, {}, null);
+  await request();
+  expect(await propose(old, newSecret(), null)).toBe(200);
 });
 
 it("the rotation of an agent of an earlier release is refused, and changes nothing", async () => {
