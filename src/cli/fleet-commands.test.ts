@@ -67,9 +67,15 @@ describe("the credential of a host", () => {
     const api = scriptedApi(({ method }) =>
       method === "POST" ? Response.json(host) : page([host]),
     );
-    expect((await berth(["rotate-credential", host.name], api)).exitCode).toBe(0);
+    const { exitCode, stdout } = await berth(["rotate-credential", host.name], api);
+    expect(exitCode).toBe(0);
+    expect(stdout).toBe(
+      "Rotation requested. `berth get hosts -o wide` shows `rotating` until the agent uses the new credential.\n",
+    );
     const path = `/v1/hosts/${host.id}/rotate-credential`;
     expect(api.seen.at(-1)).toMatchObject({ method: "POST", path });
+    const json = await berth(["rotate-credential", host.name, "-o", "json"], api);
+    expect(JSON.parse(json.stdout)).toMatchObject({ id: host.id });
   });
 
   test("the wide list shows its age, and a rotation that has not ended", async () => {

@@ -6,7 +6,7 @@ import { CliError, usageError } from "../cli-error.ts";
 import { exitCodes } from "../exit-codes.ts";
 import { confirm } from "../output/confirm.ts";
 import { getHost } from "../api/lookup.ts";
-import { printItem } from "../output/print-items.ts";
+import { printDocument, printItem } from "../output/print-items.ts";
 import { hostColumns } from "../output/columns.ts";
 import { DEFAULT_WAIT, parseTimeout } from "../api/wait-for.ts";
 
@@ -18,7 +18,6 @@ export function addHostCommands(program: Command, cli: Cli): void {
     ["cordon", "stop the placement of new sets on a host"],
     ["uncordon", "permit new sets on a host again"],
     ["accept-machine", "bind a lost host to the machine whose agent syncs next"],
-    ["rotate-credential", "request a new credential for the agent of a host"],
   ] as const) {
     program
       .command(verb)
@@ -29,6 +28,7 @@ export function addHostCommands(program: Command, cli: Cli): void {
         printItem(cli, hostColumns, await changeHost(api, nameOrId, verb));
       });
   }
+  addRotateCredential(program, cli);
   addAdoptVolumes(program, cli);
   program
     .command("label")
@@ -92,6 +92,22 @@ function addDrain(program: Command, cli: Cli): void {
       const after =
         options.wait === true ? await waitDrained(cli, api, host, timeoutSeconds) : host;
       printItem(cli, hostColumns, after);
+    });
+}
+
+function addRotateCredential(program: Command, cli: Cli): void {
+  program
+    .command("rotate-credential")
+    .description("request a new credential for the agent of a host")
+    .argument("<host>", "name or id")
+    .action(async (nameOrId: string) => {
+      const host = await changeHost(await cli.api(), nameOrId, "rotate-credential");
+      if (cli.isForPrograms) printDocument(cli, host);
+      else {
+        cli.terminal.out(
+          "Rotation requested. `berth get hosts -o wide` shows `rotating` until the agent uses the new credential.",
+        );
+      }
     });
 }
 

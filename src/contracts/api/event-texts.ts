@@ -264,7 +264,7 @@ export const eventTexts = {
   "host-credential-rotated": (facts: HostCredentialRotated) =>
     facts.cause === "request"
       ? `An operator requested the rotation of the credential of host ${facts.host}.`
-      : `The credential of host ${facts.host} is rotated. Berth refuses the previous one.`,
+      : `The agent of host ${facts.host} uses its new credential. Berth refuses the previous one.`,
   "host-volumes-found": (facts: { deletedHostId: string; volumes: number }) =>
     `The machine has ${formatCount(facts.volumes, "volume")} of the deleted host ${facts.deletedHostId}, which had another machine id. If they belong to this machine, run \`berth adopt-volumes HOST ${facts.deletedHostId}\`.`,
   "host-volumes-adopted": (facts: { deletedHostId: string; volumes: number }) =>
