@@ -87,7 +87,7 @@ it("the driver publishes the ports of its endpoints, even after a restart, until
   expect(published.at(-1)).toBe("");
 });
 
-it("the status names published ports that another program has, and the driver is ready", async () => {
+it("the status names published ports at which another program listens, and the driver is ready", async () => {
   await host.driver.converge(signal);
   expect(host.driver.status()).toMatchObject({ isReady: true, takenPorts: [] });
   host.faults.takenPorts = [{ protocol: "tcp", hostPort: 20_001, address: "198.19.0.7" }];

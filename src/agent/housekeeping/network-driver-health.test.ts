@@ -146,12 +146,12 @@ it("a host has names while its driver has a name server, which may fail for a mo
   expect(changes).toEqual([true, true]);
 });
 
-it("a host whose published ports another program has names them, and still has networks", async () => {
+it("a host names published ports at which another program listens, and still has networks", async () => {
   answer = { ...ready, takenPorts: ["20001/tcp", "20002/udp"] };
   await start();
   expect(health).toMatchObject({
     hasNetworks: true,
-    reason: { code: "host-ports-taken", text: expect.stringContaining("20001/tcp, 20002/udp") },
+    reason: { code: "host-ports-taken", text: expect.stringContaining("ports 20001/tcp, 20002/udp, so") },
   });
   answer = ready;
   await clock.pass(5_000);

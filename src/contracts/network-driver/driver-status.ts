@@ -23,8 +23,8 @@ export const driverStatusSchema = z.object({
   /** Whether the driver publishes ports of sets. That of an earlier release does not say so. */
   publishesPorts: z.boolean().default(false),
   /**
-   * Published ports that another program of the host has, such as `20001/tcp`. Other machines reach
-   * that program, and not the set. They do not affect `isReady`.
+   * Published ports at which another program of the host listens, such as `20001/tcp`. Other
+   * machines reach that program, and not the set. They do not affect `isReady`.
    */
   takenPorts: z.array(z.string()).default([]),
   /** Interfaces of running containers that the driver can neither identify nor remove. */

@@ -44,14 +44,14 @@ describe("JsonObjects", () => {
     const bytes = Buffer.from(text);
     expect(new JsonObjects(bytes.length).push(bytes)).toEqual([text]);
     const small = () => new JsonObjects(bytes.length - 1);
-    expect(() => small().push(bytes)).toThrow("sent more than 107 bytes");
+    expect(() => small().push(bytes)).toThrow("more than 107 bytes");
     const stream = small();
     expect(stream.push(bytes.subarray(0, 50))).toEqual([]);
-    expect(() => stream.push(bytes.subarray(50))).toThrow("sent more than 107 bytes");
+    expect(() => stream.push(bytes.subarray(50))).toThrow("more than 107 bytes");
   });
 
   it("refuses a stream that has something between objects", () => {
     for (const text of ["[]", '{"a":1}x', "null", "}"])
-      expect(() => new JsonObjects(bytesMax).push(Buffer.from(text))).toThrow("no JSON object");
+      expect(() => new JsonObjects(bytesMax).push(Buffer.from(text))).toThrow("not a JSON object");
   });
 });

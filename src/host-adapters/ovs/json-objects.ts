@@ -41,7 +41,8 @@ export class JsonObjects {
 
   /** Notes the next byte. Returns true if the object ends with it. */
   #endsWith(byte: number): boolean {
-    if (this.#depth === 0 && byte !== brace.open) throw new Error("sent no JSON object");
+    if (this.#depth === 0 && byte !== brace.open)
+      throw new Error("the answer is not a JSON object");
     if (this.#isEscaped) this.#isEscaped = false;
     else if (this.#isInString) {
       this.#isEscaped = byte === backslash;
@@ -54,7 +55,8 @@ export class JsonObjects {
 
   #append(chunk: Buffer): void {
     this.#bytes += chunk.length;
-    if (this.#bytes > this.#bytesMax) throw new Error(`sent more than ${this.#bytesMax} bytes`);
+    if (this.#bytes > this.#bytesMax)
+      throw new Error(`the answer has more than ${this.#bytesMax} bytes`);
     this.#chunks.push(chunk);
   }
 

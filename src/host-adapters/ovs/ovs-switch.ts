@@ -255,14 +255,14 @@ class OvsSwitch implements SwitchPort {
   }
 
   /**
-   * Waits until the datapath forwards nothing by a flow that has been replaced. It repeats earlier
-   * decisions, which the daemon checks in passes. By such a decision, a connection that has just
-   * ended would open again, or one that no list has.
+   * Waits until the datapath forwards nothing by a flow that has been replaced. The datapath caches
+   * decisions (megaflows), which the revalidator of the daemon checks in passes. By an old
+   * decision, a connection that has just ended would open again, or one that no list has.
    */
   async #awaitDatapath(signal: AbortSignal): Promise<void> {
     const changes = this.#changes;
     if (this.#changesInDatapath >= changes) return;
-    // The current pass may have begun before the change.
+    // Two passes, because the current one may predate the change.
     for (let pass = 1; pass <= 2; pass++) {
       const args = ["--target=ovs-vswitchd", "revalidator/wait"];
       await this.#run(appctl, args, { timeoutMs: listTimeoutMs, signal });

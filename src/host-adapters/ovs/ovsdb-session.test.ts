@@ -40,6 +40,9 @@ const select = (session: OvsdbSession) =>
 const answer = (id: unknown, result: unknown, error: unknown = null) =>
   JSON.stringify({ id, result, error });
 const rows = [{ name: "ü" }];
+/** An error on one line, without the details of the schema. */
+const unexpected =
+  /^Open vSwitch failed: \S+ sent an unexpected answer\. Check its version and log\.$/;
 
 describe("a session with a database that misbehaves", () => {
   it("answers an echo, and ignores the answer to another call", async () => {
@@ -71,17 +74,20 @@ describe("a session with a database that misbehaves", () => {
   });
 
   it("rejects refusals, and answers that are none", async () => {
-    const texts = [
+    const texts: [text: string, reason: string | RegExp][] = [
       [answer(1, null, { error: "unknown database" }), "refused a call"],
-      [answer(1, [{}, { error: "constraint violation", details: "twice" }]), "violation: twice"],
-      ["not JSON", "sent no JSON object"],
-      ["{]", "Check that it runs"],
-      [answer(1, { rows }), "Check that it runs"],
-      ['{"neither":1}', "Check that it runs"],
+      [
+        answer(1, [{}, { error: "constraint violation", details: "twice" }]),
+        "refused an operation: constraint violation: twice",
+      ],
+      ["not JSON", "the answer is not a JSON object. Check that it runs."],
+      ["{]", unexpected],
+      [answer(1, { rows }), unexpected],
+      ['{"neither":1}', unexpected],
     ];
     let next = "";
     const options = await listen((_text, socket) => socket.write(next));
-    for (const [text = "", reason = ""] of texts) {
+    for (const [text, reason] of texts) {
       next = text;
       const failed = withOvsdb(options, select);
       await expect(failed).rejects.toThrow(SwitchError);
@@ -95,7 +101,7 @@ describe("a session with a database that misbehaves", () => {
       socket.write('{"');
       for (let sent = 0; sent <= 16; sent += 1) socket.write(chunk);
     });
-    await expect(withOvsdb(options, select)).rejects.toThrow("sent more than 16777216 bytes");
+    await expect(withOvsdb(options, select)).rejects.toThrow("more than 16777216 bytes");
   });
 
   it("rejects at its deadline, and says which daemon does not answer", async () => {
@@ -144,12 +150,18 @@ describe("readFlowCount with a daemon that misbehaves", () => {
   });
 
   it("rejects an error, a message without a header, and a reply without a number", async () => {
-    const messages = ["0501000c0000000200010001", "0513000000000002", "0513000800000002"];
+    const messages: [message: string, reason: string | RegExp][] = [
+      ["0501000c0000000200010001", "refused to count flows: 00010001."],
+      ["0513000000000002", "a message without a header"],
+      ["0513000800000002", unexpected],
+    ];
     let next = "";
     const options = await listen((_text, socket) => socket.write(Buffer.from(next, "hex")));
-    for (const message of messages) {
+    for (const [message, reason] of messages) {
       next = hello + message;
-      await expect(readFlowCount(options), message).rejects.toThrow(SwitchError);
+      const failed = readFlowCount(options);
+      await expect(failed, message).rejects.toThrow(SwitchError);
+      await expect(failed, message).rejects.toThrow(reason);
     }
   });
 

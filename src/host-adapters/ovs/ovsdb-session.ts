@@ -76,7 +76,7 @@ export class OvsdbSession {
     const failed = results.find((result) => result?.error !== undefined);
     if (failed)
       throw dialogError(
-        `ovsdb-server refused a change: ${failed.error}: ${failed.details ?? "no details"}.`,
+        `ovsdb-server refused an operation: ${failed.error}: ${failed.details ?? "no details"}.`,
       );
     return results.map((result) => ({ count: result?.count ?? 0, rows: result?.rows ?? [] }));
   }

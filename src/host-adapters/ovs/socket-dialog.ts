@@ -1,4 +1,5 @@
 import { connect, type Socket } from "node:net";
+import { z } from "zod";
 import { onAbort } from "../../lib/async/abort.ts";
 import { SwitchError } from "../../network-driver/ports/switch-port.ts";
 
@@ -40,12 +41,14 @@ export async function withSocket<T>(
   const late = () =>
     end(`${dialog.awaited} did not answer within ${timeoutMs} ms. Check that it runs.`);
   const timer = setTimeout(late, timeoutMs);
-  const unlisten = onAbort(signal, () => end(`The call of ${daemon} was aborted.`));
+  const unlisten = onAbort(signal, () => end(`The call to ${daemon} was aborted.`));
   try {
     return await work(dialog);
   } catch (error) {
     if (ended) throw ended;
     if (error instanceof SwitchError) throw error;
+    if (isUnreadable(error))
+      throw dialogError(`${daemon} sent an unexpected answer. Check its version and log.`, error);
     const reason = error instanceof Error ? error.message : String(error);
     throw dialogError(`${daemon} at ${socketPath}: ${reason}. Check that it runs.`, error);
   } finally {
@@ -53,6 +56,11 @@ export async function withSocket<T>(
     unlisten();
     socket.destroy();
   }
+}
+
+/** True if an answer has an unexpected type, is not JSON, or is too short. */
+function isUnreadable(error: unknown): boolean {
+  return error instanceof z.ZodError || error instanceof SyntaxError || error instanceof RangeError;
 }
 
 export class SocketDialog {

@@ -22,9 +22,9 @@ const tcpConnectionsOfNetworkMax = 8;
 const waitingQueriesMax = 4_096;
 const replaceableAfterMs = 200;
 /**
- * Seconds until the server forgets how slowly a resolver answers. After 12 s without any answer, it
- * would send that resolver one query at a time, in growing intervals. After two minutes, it would
- * send none for 15 minutes. A name that is never answered could be that query each time.
+ * Seconds until the server forgets how slowly a resolver answers: 15 minutes by default. After 12 s
+ * without any answer, it sends that resolver one query at a time, in growing intervals. A name that
+ * is never answered can be that query each time. After two minutes, it sends none until it forgets.
  */
 const resolverMemoryS = 10;
 /** No client has this tag. */

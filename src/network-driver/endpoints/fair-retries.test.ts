@@ -22,7 +22,7 @@ function createPasses() {
   };
 }
 
-it("tries failed keys after all others, and each of them before one fails twice more", async () => {
+it("failed keys come last, the longest waiting first", async () => {
   const pass = createPasses();
   expect(await pass("abcd", "ab")).toEqual({ attempts: "a0 b0 c0", reported: "ab" });
   expect(await pass("abcd", "acd")).toEqual({ attempts: "c0 d0 a1", reported: "cd" });
@@ -33,7 +33,7 @@ it("tries failed keys after all others, and each of them before one fails twice 
   expect(await pass("a", "a")).toEqual({ attempts: "a0", reported: "a" });
 });
 
-it("ends a pass that is aborted, and does not count an attempt that this ends as a failure", async () => {
+it("an abort ends a pass, and is not a failure of the attempt that it ends", async () => {
   const pass = createPasses();
   const ending = new AbortController();
   expect(await pass("abc", "a", ending)).toEqual({ attempts: "a0", reported: "" });

@@ -20,7 +20,8 @@ interface StaleConnectionsOptions {
  * Ends the tracked connections to sets that have left their services. Otherwise a client that uses
  * the port of an old connection again would reach the address of a deleted set, above all by UDP.
  *
- * The stored network state remembers which networks sets have left, even after a restart.
+ * The stored network state has the networks in which sets have left their services, even after a
+ * restart.
  */
 export class StaleConnections {
   readonly #options: StaleConnectionsOptions;

@@ -14,7 +14,7 @@ export class StoredNetworkState {
   #isUnreadable: boolean;
   /** By network: the `endConnectionsCount` for which the driver has not ended connections yet. */
   readonly #endRequests = new Map<string, number>();
-  /** The networks that sets have left. One that sets leave again gets a new object. */
+  /** The networks in which sets have left their services. A later departure has a new object. */
   readonly #departures = new Map<string, object>();
 
   constructor(store: StateStore<LoadedNetworkState>, loaded: LoadedState<LoadedNetworkState>) {
@@ -90,7 +90,7 @@ export class StoredNetworkState {
     if (this.#departures.get(networkId) === departures) this.#departures.delete(networkId);
   }
 
-  /** Without an earlier state, sets may have left any network. */
+  /** Without an earlier state, sets may have left their services in any network. */
   #noteDepartures({ networks }: NetworkState): void {
     const present = new Map(networks.map((network) => [network.networkId, network]));
     const leave = (networkId: string): void => {

@@ -164,7 +164,10 @@ export class SwitchFlows {
     this.#published = text;
     const taken = uplink.takenPorts.map(keyOf);
     if (taken.length > 0)
-      this.#sources.log.warn({ ports: taken }, "other programs of the host have published ports");
+      this.#sources.log.warn(
+        { ports: taken },
+        "another program listens at published ports of sets",
+      );
   }
 
   /** The first endpoint with a port of the host has it. */

@@ -18,13 +18,13 @@ export interface Uplink {
    * reach the bridge with the address of the network as destination. Until the first call, the
    * ports of an earlier process stay. Call `ensure` before. Rejects with SwitchError.
    *
-   * No other program of the host can listen at a published port. Ports that another program has
+   * No other program of the host can listen at a published port. Ports at which one already listens
    * are not published: see `takenPorts`.
    */
   publish(ports: readonly HostPort[], signal: AbortSignal): Promise<void>;
   /**
-   * The ports of the last `publish` that another program of the host has. Each `ensure` tries them
-   * again.
+   * The ports of the last `publish` at which another program of the host listens. Each `ensure`
+   * tries them again.
    */
   readonly takenPorts: readonly HostPort[];
   /** Rejects with SwitchError if a program of the host uses one of these ports. */
