@@ -33,7 +33,7 @@ export interface NetworkHost {
   tunnelAddress: string;
   engine: SetPort;
   /** Starts sets on a bridge that a user has created in Docker. */
-  userBridgeEngine: SetPort;
+  userDefinedBridgeEngine: SetPort;
   /** The label of its containers. */
   hostId: string;
 }
@@ -119,14 +119,14 @@ async function startNetworkHost(
     log: silentLog,
     networkDriver: { driver, plugin: driverHost.plugin },
   });
-  const userBridge = "bench-bridge";
-  await driverHost.docker.createNetwork({ Name: userBridge, Driver: "bridge" });
-  const userBridgeEngine = createSetEngine({
+  const userDefinedBridge = "bench-bridge";
+  await driverHost.docker.createNetwork({ Name: userDefinedBridge, Driver: "bridge" });
+  const userDefinedBridgeEngine = createSetEngine({
     ...ports,
-    network: { ...ports.network, prepare: async () => [{ dockerNetwork: userBridge }] },
+    network: { ...ports.network, prepare: async () => [{ dockerNetwork: userDefinedBridge }] },
   });
   const engine = createSetEngine(ports);
-  return { driverHost, namespace, tunnelAddress, engine, userBridgeEngine, hostId };
+  return { driverHost, namespace, tunnelAddress, engine, userDefinedBridgeEngine, hostId };
 }
 
 let nextAddress = 2;

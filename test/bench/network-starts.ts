@@ -3,11 +3,12 @@ import { type NetworkHost, nextSet, removeSet, runSet, startSet } from "./networ
 
 /**
  * The time that a Berth network adds to the start of a set, from the order to the agent's set
- * engine until the containers run. Sets in a network and sets on Docker's bridge take turns on one
- * daemon. Another set stays in the network, because only the first one creates Docker's network.
+ * engine until the containers run. Sets in a network and sets on Docker's default bridge network
+ * take turns on one daemon. Another set stays in the network, because only the first one creates
+ * Docker's network.
  *
- * So do sets on a bridge that a user has created in Docker. In each network except its own bridge,
- * Docker starts 12 programs for the name server of a container.
+ * Sets on a user-defined bridge network take turns, too. In each network except the default bridge
+ * network, Docker starts 12 programs for the name server of a container.
  */
 
 export interface StartRounds {
@@ -32,13 +33,13 @@ export async function measureStarts(
     tenAtOnceAddedRatio: round(ten.network.p50Ms / ten.bridge.p50Ms - 1, 1_000),
     tenOnBridgeMs: round(ten.bridge.p50Ms),
     tenInNetworkMs: round(ten.network.p50Ms),
-    userBridgeP50Ms: round(one.userBridge.p50Ms),
-    tenOnUserBridgeMs: round(ten.userBridge.p50Ms),
+    userDefinedBridgeP50Ms: round(one.userDefinedBridge.p50Ms),
+    tenOnUserDefinedBridgeMs: round(ten.userDefinedBridge.p50Ms),
   };
   process.stdout.write(
-    `one set: ${figures.bridgeP50Ms} ms on Docker's bridge, ${figures.networkP50Ms} ms in a network, which adds ${figures.attachAddedP50Ms} ms\n` +
-      `ten at once: ${figures.tenOnBridgeMs} ms on Docker's bridge, ${figures.tenInNetworkMs} ms in a network\n` +
-      `on a bridge of a user: ${figures.userBridgeP50Ms} ms, and ${figures.tenOnUserBridgeMs} ms for ten\n`,
+    `one set: ${figures.bridgeP50Ms} ms on Docker's default bridge network, ${figures.networkP50Ms} ms in a network, which adds ${figures.attachAddedP50Ms} ms\n` +
+      `ten at once: ${figures.tenOnBridgeMs} ms on Docker's default bridge network, ${figures.tenInNetworkMs} ms in a network\n` +
+      `on a user-defined bridge network: ${figures.userDefinedBridgeP50Ms} ms, and ${figures.tenOnUserDefinedBridgeMs} ms for ten\n`,
   );
   return figures;
 }
@@ -52,15 +53,15 @@ async function compare(
   host: NetworkHost,
   count: number,
   rounds: number,
-): Promise<{ network: Times; bridge: Times; userBridge: Times }> {
+): Promise<{ network: Times; bridge: Times; userDefinedBridge: Times }> {
   const networkMs: number[] = [];
   const bridgeMs: number[] = [];
-  const userBridgeMs: number[] = [];
-  const { engine, userBridgeEngine } = host;
+  const userDefinedBridgeMs: number[] = [];
+  const { engine, userDefinedBridgeEngine } = host;
   const kinds = [
     { isInNetwork: true, engine, allMs: networkMs },
     { isInNetwork: false, engine, allMs: bridgeMs },
-    { isInNetwork: false, engine: userBridgeEngine, allMs: userBridgeMs },
+    { isInNetwork: false, engine: userDefinedBridgeEngine, allMs: userDefinedBridgeMs },
   ];
   for (let turn = 0; turn < rounds; turn++)
     // Each meets a daemon that has just removed the containers of another one.
@@ -74,7 +75,7 @@ async function compare(
   return {
     network: toTimes(networkMs),
     bridge: toTimes(bridgeMs),
-    userBridge: toTimes(userBridgeMs),
+    userDefinedBridge: toTimes(userDefinedBridgeMs),
   };
 }
 
