@@ -80,7 +80,7 @@ it("redacts credentials that a caller logs by mistake", async () => {
 });
 
 it.each(["closed", "full"] as const)(
-  "lets the process go on and end while its output is %s",
+  "lets the process run on and exit while its output is %s",
   async (output) => {
     expect(await runWith(output, `log.info({}, "lost"); process.exit(3);`)).toBe(3);
     const goingOn = `for (let n = 0; n < 1_000; n++) log.info({ n }, "lost");
@@ -89,7 +89,7 @@ it.each(["closed", "full"] as const)(
   },
 );
 
-it("lets the process end while nothing reads its output", async () => {
+it("lets the process exit while nothing reads its output", async () => {
   // A pipe of Node does not block.
   const code = `process.stdout.write("{}");
     for (let n = 0; n < 20_000; n++) log.info({ n }, "unread");

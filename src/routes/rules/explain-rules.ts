@@ -45,7 +45,7 @@ export function createExplainRulesHandler(): OperationHandler<typeof explainRule
 
 function tooManyExplanations(): AppError {
   return new AppError("rate-limited", {
-    detail: `A tenant may have ${EXPLANATIONS_PER_TENANT_MAX} explanations of rules at the same time. Retry the request later.`,
+    detail: `At most ${EXPLANATIONS_PER_TENANT_MAX} explanations of rules of a tenant run at the same time. Retry after ${RETRY_AFTER_MS / 1_000} s.`,
     retryAfterMs: RETRY_AFTER_MS,
   });
 }

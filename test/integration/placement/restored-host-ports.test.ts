@@ -72,7 +72,7 @@ test("I19: after a restore, no set gets a host port that an unknown set of the h
   expect(await findHostPortFaults(f)).toEqual([]);
 });
 
-test("the end of a booking elsewhere frees no port that the set has on another host", async () => {
+test("ending a booking frees ports on its own host only", async () => {
   const f = await start();
   const former = await enroll(f, "h1");
   await createService(f.ctx, f.tenantId, publishingBody("web", [true]));

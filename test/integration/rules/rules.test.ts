@@ -232,7 +232,7 @@ it("refuses a name that the tenant has, even for another network", async () => {
   expect((await send("GET", "/v1/rules/b")).status).toBe(404);
 });
 
-it("names five of the rules that the tenant has, and points at 20 of them", async () => {
+it("an error names at most five existing rules, and points at 20", async () => {
   const rules = Array.from({ length: 25 }, (_, place) => ({ ...denyAll, name: `r-${place}` }));
   await create(...rules);
   const { status, body } = await create({ ...denyAll, name: "new" }, ...rules);
