@@ -1,3 +1,6 @@
+/** The previous credentials that an agent stores: those of the newest rotations. */
+export const PREVIOUS_CREDENTIALS_MAX = 5;
+
 /** The credentials of a host on its disk. */
 export interface HostCredentialState {
   /** The one that the agent uses. */
@@ -5,10 +8,10 @@ export interface HostCredentialState {
   /** A generated one, saved before the agent sends it. Berth may know it or not. */
   nextCredential?: string | undefined;
   /**
-   * The one before the last rotation. Berth refuses it, but a restored database may know only this
-   * one.
+   * Those before the last rotations, the newest first: at most PREVIOUS_CREDENTIALS_MAX. Berth
+   * refuses them, but a restored database may know only one of them.
    */
-  previousCredential?: string | undefined;
+  previousCredentials?: readonly string[] | undefined;
 }
 
 export interface HostCredentialStore {

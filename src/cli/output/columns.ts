@@ -187,7 +187,8 @@ export const hostColumns: readonly Column<Host>[] = [
 ];
 
 /** The age of the credential of a host, and a rotation that has not ended. */
-function credentialAge({ credential }: Host, nowMs: number): string {
+function credentialAge({ credential }: Partial<Host>, nowMs: number): string {
+  if (!credential) return "-"; // an API of an earlier release
   const age = formatAge(credential.since, nowMs);
   return credential.rotationRequestedAt === null ? age : `${age}, rotating`;
 }

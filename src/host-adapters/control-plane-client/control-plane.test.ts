@@ -216,16 +216,16 @@ describe("the control plane over HTTP", () => {
 
   it.each([
     [
-      "tries the previous credential once if Berth refuses the present one",
+      "tries previous credentials if Berth refuses the present one",
       true,
       "a",
       "a",
-      ["b", "a"],
+      ["c", "b", "a"],
     ],
-    ["tries no other credential after a refusal of a proxy", false, "a", "b", ["b"]],
-    ["retains its credential if Berth refuses both", true, "none", "b", ["b", "a"]],
+    ["tries no other credential after a refusal of a proxy", false, "a", "c", ["c"]],
+    ["retains its credential if Berth refuses all", true, "none", "c", ["c", "b", "a"]],
   ])("%s", async (_title, isSigned, known, current, tried) => {
-    const stored = { credential: "b", previousCredential: "a" };
+    const stored = { credential: "c", previousCredentials: ["b", "a"] };
     const store = { saveCredentials: () => Promise.resolve() };
     const credentials = new HostCredentials({ stored, store, signal, log: silentLog });
     const bearers: string[] = [];

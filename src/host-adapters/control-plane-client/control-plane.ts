@@ -185,7 +185,7 @@ async function postAsHost(
 
 /**
  * Calls the API with the present credential of the host. If Berth itself refuses that one, the call
- * is repeated once with another credential, if the host has one.
+ * is repeated with each other credential of the host, until Berth accepts one.
  */
 async function callAsHost(
   target: Omit<ControlPlaneOptions, "identity">,
@@ -197,13 +197,23 @@ async function callAsHost(
   try {
     return { answer: await call({ ...target, bearer }, sent, options), bearer };
   } catch (error) {
-    const isUnknown = error instanceof RefusedError && error.provenCode === unauthenticated;
-    const other = isUnknown ? credentials.findOther(bearer) : undefined;
-    if (other === undefined) throw error;
-    const answer = await call({ ...target, bearer: other }, sent, options);
-    await credentials.noteAccepted(other);
-    return { answer, bearer: other };
+    if (!isUnknownCredential(error)) throw error;
+    for (const other of credentials.listOthers(bearer)) {
+      try {
+        const answer = await call({ ...target, bearer: other }, sent, options);
+        await credentials.noteAccepted(other, bearer);
+        return { answer, bearer: other };
+      } catch (next) {
+        if (!isUnknownCredential(next)) throw next;
+      }
+    }
+    throw error;
   }
+}
+
+/** Whether Berth itself, and no proxy, does not know the credential of the request. */
+function isUnknownCredential(error: unknown): boolean {
+  return error instanceof RefusedError && error.provenCode === unauthenticated;
 }
 
 interface Target {

@@ -31,7 +31,7 @@ it("saves the next credential before it sends it, and again before it uses it", 
   credentials.noteRequest("a", send); // in progress
   await credentials.settled();
   expect(steps).toEqual(["save next", "send with a", "save present", "send as first use"]);
-  expect(disk.state).toEqual({ credential: credentials.current, previousCredential: "a" });
+  expect(disk.state).toEqual({ credential: credentials.current, previousCredentials: ["a"] });
   expect(credentials.current).toMatch(/^brt_/);
   // The answer to a request with the previous credential is stale.
   credentials.noteRequest("a", send);
@@ -48,7 +48,7 @@ it.each([1, 2])("uses no credential whose save %i failed, and tries the same aga
   disk.failsAt = Number.POSITIVE_INFINITY;
   credentials.noteRequest("a", send);
   await credentials.settled();
-  expect(disk.state.previousCredential).toBe("a");
+  expect(disk.state.previousCredentials).toEqual(["a"]);
   if (nextCredential !== undefined) expect(credentials.current).toBe(nextCredential);
 });
 
@@ -64,13 +64,42 @@ it("sends the same credential after a lost answer, and uses it only after an ans
   expect(credentials.current).toBe(nextCredential);
 });
 
-it("falls back to the previous credential only if Berth accepts it", async () => {
-  const { credentials, disk } = open({ credential: "b", previousCredential: "a" });
-  expect(credentials.findOther("b")).toBe("a");
-  expect(credentials.findOther("a")).toBe("b");
-  await credentials.noteAccepted("b");
-  expect(credentials.current).toBe("b");
-  await Promise.all([credentials.noteAccepted("a"), credentials.noteAccepted("a")]);
-  expect(disk.state).toEqual({ credential: "a", nextCredential: "b" });
-  expect(credentials.findOther("a")).toBeUndefined();
+it("falls back to a previous credential only if Berth accepts it", async () => {
+  const { credentials, disk } = open({ credential: "c", previousCredentials: ["b", "a"] });
+  expect(credentials.listOthers("c")).toEqual(["b", "a"]);
+  expect(credentials.listOthers("b")).toEqual(["c", "a"]);
+  await credentials.noteAccepted("c", "b");
+  expect(credentials.current).toBe("c");
+  await Promise.all([credentials.noteAccepted("a", "c"), credentials.noteAccepted("a", "c")]);
+  expect(disk.state).toEqual({ credential: "a", previousCredentials: ["c", "b"] });
+});
+
+it("ignores the acceptance of a previous credential that a rotation has replaced meanwhile", async () => {
+  const { credentials, send } = open({ credential: "b", previousCredentials: ["a"] });
+  // Two requests are refused with b. One of them is accepted with a, and requests a rotation.
+  await credentials.noteAccepted("a", "b");
+  credentials.noteRequest("a", send);
+  await credentials.settled();
+  const rotated = credentials.current;
+  await credentials.noteAccepted("a", "b");
+  expect(credentials.current).toBe(rotated);
+  expect(credentials.listOthers(rotated)).toEqual(["a", "b"]);
+});
+
+it("returns to a next credential that Berth uses already", async () => {
+  const { credentials, disk } = open({ credential: "a", nextCredential: "b" });
+  expect(credentials.listOthers("a")).toEqual(["b"]);
+  await credentials.noteAccepted("b", "a");
+  expect(disk.state).toEqual({ credential: "b", previousCredentials: ["a"] });
+});
+
+it("retains the credentials before the last five rotations", async () => {
+  const { credentials, disk, send } = open({ credential: "a" });
+  const used = ["a"];
+  for (let rotation = 0; rotation < 7; rotation++) {
+    credentials.noteRequest(credentials.current, send);
+    await credentials.settled();
+    used.unshift(credentials.current);
+  }
+  expect(disk.state.previousCredentials).toEqual(used.slice(1, 6));
 });

@@ -1,6 +1,7 @@
-import type {
-  HostCredentialState,
-  HostCredentialStore,
+import {
+  type HostCredentialState,
+  type HostCredentialStore,
+  PREVIOUS_CREDENTIALS_MAX,
 } from "../../agent/ports/host-credential-store.ts";
 import type { Log } from "../../lib/log.ts";
 import { newSecret } from "../../lib/token-hash.ts";
@@ -49,24 +50,34 @@ export class HostCredentials {
   }
 
   /**
-   * The credential for the repetition of a request that Berth has refused: the present one if the
-   * request had an older one. Otherwise the previous one, which a restored database may know.
+   * The other credentials of the host, for the repetition of a request that Berth has refused. First
+   * the present one, if the request had an older one. Then those that a restored database may know,
+   * the newest first, and a next one whose first use had no answer.
    */
-  findOther(refused: string): string | undefined {
-    const { credential, previousCredential } = this.#state;
-    return refused === credential ? previousCredential : credential;
+  listOthers(refused: string): string[] {
+    const { credential, nextCredential, previousCredentials = [] } = this.#state;
+    const others = [credential, ...previousCredentials];
+    if (nextCredential !== undefined) others.push(nextCredential);
+    return others.filter((other) => other !== refused);
   }
 
   /**
-   * Notes that Berth accepts a credential after it has refused the present one. If that is the
-   * previous one, a database was restored, or a rotation met an older API. The agent uses it again,
-   * and the refused one is the next credential of a further rotation.
+   * Notes that Berth accepts a credential after it has refused another one. If the agent still uses
+   * the refused one, a database was restored, or a rotation met an older API: then the agent uses
+   * the accepted one. It retains all others, so a wrong conclusion ends with the next refusal.
    */
-  async noteAccepted(credential: string): Promise<void> {
-    const { credential: refused, previousCredential } = this.#state;
-    if (credential === refused || credential !== previousCredential) return;
-    this.#state = { credential, nextCredential: refused };
-    this.#log.warn({}, "Berth does not know the credential of this host: using the previous one");
+  async noteAccepted(accepted: string, refused: string): Promise<void> {
+    // A rotation may have replaced the credential while the answer was awaited.
+    if (accepted === refused || this.current !== refused) return;
+    const { nextCredential, previousCredentials = [] } = this.#state;
+    this.#state = {
+      credential: accepted,
+      nextCredential: nextCredential === accepted ? undefined : nextCredential,
+      previousCredentials: [refused, ...previousCredentials]
+        .filter((other) => other !== accepted)
+        .slice(0, PREVIOUS_CREDENTIALS_MAX),
+    };
+    this.#log.warn({}, "Berth does not know the credential of this host: using another one");
     // Without the save, the next agent finds out by the same refusal.
     await this.#store.saveCredentials(this.#state).catch((error: unknown) => {
       this.#log.error({ err: error }, "cannot save the credential of this host");
@@ -95,21 +106,25 @@ export class HostCredentials {
   }
 
   async #rotate(send: SendCredential): Promise<void> {
-    const { credential, nextCredential: next = newSecret() } = this.#state;
+    const { credential, nextCredential: next = newSecret(), previousCredentials } = this.#state;
     await this.#save({ ...this.#state, nextCredential: next });
     await send(next, credential, this.#signal);
     if (this.current !== credential) throw new Error("the present credential has changed");
-    await this.#save({ credential: next, previousCredential: credential });
+    await this.#save({
+      credential: next,
+      previousCredentials: [credential, ...(previousCredentials ?? [])].slice(
+        0,
+        PREVIOUS_CREDENTIALS_MAX,
+      ),
+    });
     this.#log.info({}, "the agent has a new credential");
     // Its first use, after which Berth refuses the previous one.
     await send(next, next, this.#signal);
   }
 
   async #save(state: HostCredentialState): Promise<void> {
-    const { nextCredential, previousCredential } = state;
-    const credentials = { credential: state.credential, nextCredential, previousCredential };
-    await this.#store.saveCredentials(credentials);
-    this.#state = credentials;
+    await this.#store.saveCredentials(state);
+    this.#state = state;
   }
 }
 

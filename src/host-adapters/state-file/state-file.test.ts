@@ -64,7 +64,7 @@ describe("the state file", () => {
     const credentials = {
       credential: "brt_b",
       nextCredential: "brt_c",
-      previousCredential: "brt_a",
+      previousCredentials: ["brt_a"],
     };
     await store.saveCredentials(credentials);
     await store.save(state);

@@ -47,7 +47,7 @@ const identitySchema = z.object({
   credential: z.string().min(1),
   /** Older agents neither read nor write these two. */
   nextCredential: z.string().min(1).optional(),
-  previousCredential: z.string().min(1).optional(),
+  previousCredentials: z.array(z.string().min(1)).optional(),
   machineId: z.string().max(64).optional(),
   acceptedGeneration: generationSchema,
   /** Older agents neither read nor write it. */
@@ -143,10 +143,11 @@ export function openStateFile(file: string): StateFile {
       return pickCredentials(identity);
     },
     async saveCredentials(credentials) {
-      const identity = await load();
+      await load();
+      const identity = content;
       if (!identity) throw new Error(`${file}: cannot save credentials without an identity`);
       const before = pickCredentials(identity);
-      content = { ...identity, ...credentials };
+      content = { ...identity, ...pickCredentials(credentials) };
       try {
         await write();
       } catch (error) {
@@ -155,7 +156,8 @@ export function openStateFile(file: string): StateFile {
       }
     },
     async bindMachine(machineId) {
-      const identity = await load();
+      await load();
+      const identity = content;
       if (!identity) throw new Error(`${file}: cannot bind a machine without an identity`);
       content = { ...identity, machineId };
       await write();
@@ -167,7 +169,8 @@ export function openStateFile(file: string): StateFile {
     },
     load,
     async save(state) {
-      const identity = await load();
+      await load();
+      const identity = content; // a concurrent call may have changed it since
       if (identity?.hostId === undefined)
         throw new Error(`${file}: cannot save a state without an identity`);
       const { hostId, machineId } = identity;
@@ -183,8 +186,8 @@ export function openStateFile(file: string): StateFile {
 }
 
 function pickCredentials(state: HostCredentialState): HostCredentialState {
-  const { credential, nextCredential, previousCredential } = state;
-  return { credential, nextCredential, previousCredential };
+  const { credential, nextCredential, previousCredentials } = state;
+  return { credential, nextCredential, previousCredentials };
 }
 
 async function readContent(file: string): Promise<Content | undefined> {

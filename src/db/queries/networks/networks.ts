@@ -43,7 +43,7 @@ export async function insertNetworks(
             select n as vni from (select nextval('network_vnis')::int as n
               from generate_series(1, ${sql.raw(String(VNIS_TRIED_MAX))}) where w.id <> '' offset 0) tried
             where not exists (select 1 from networks used where used.vni = n) limit 1) free
-          order by w.id on conflict (tenant_id, name) do nothing returning id
+          order by w."tenantId", w.name on conflict (tenant_id, name) do nothing returning id
         ), with_subnets as (
           insert into subnets (id, network_id, family, cidr, gateway, pools, reservations, ranges, usable)
           select s.id, i.id, s.family, s.cidr, s.gateway, s.pools, s.reservations, s.ranges, s.usable
