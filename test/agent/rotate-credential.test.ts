@@ -223,6 +223,7 @@ it("the agent finds a credential that Berth uses and its own state calls a previ
     await sql`update hosts set credential_hash = ${hashSecret(known)} where id = ${hostId}`;
     const isBack = async () => (await readCredentials()).credential === known;
     await waitUntil("the agent uses the credential that Berth knows", isBack, { deadlineMs });
+    expect(await statusOf(known)).toBe(200);
   }
   await sql.end();
 });

@@ -151,7 +151,10 @@ it("a host names published ports at which another program listens, and still has
   await start();
   expect(health).toMatchObject({
     hasNetworks: true,
-    reason: { code: "host-ports-taken", text: expect.stringContaining("ports 20001/tcp, 20002/udp, so") },
+    reason: {
+      code: "host-ports-taken",
+      text: expect.stringContaining("ports 20001/tcp, 20002/udp, so"),
+    },
   });
   answer = ready;
   await clock.pass(5_000);

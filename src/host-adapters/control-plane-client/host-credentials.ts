@@ -50,9 +50,9 @@ export class HostCredentials {
   }
 
   /**
-   * The other credentials of the host, for the repetition of a request that Berth has refused. First
-   * the present one, if the request had an older one. Then those that a restored database may know,
-   * the newest first, and a next one whose first use had no answer.
+   * The other credentials of the host, for the repetition of a request that Berth has refused. The
+   * first is the present one, if the request had an older one. Those that a restored database may
+   * know follow, the newest first, and a next one whose first use had no answer.
    */
   listOthers(refused: string): string[] {
     const { credential, nextCredential, previousCredentials = [] } = this.#state;
@@ -62,9 +62,9 @@ export class HostCredentials {
   }
 
   /**
-   * Notes that Berth accepts a credential after it has refused another one. If the agent still uses
-   * the refused one, a database was restored, or a rotation met an older API: then the agent uses
-   * the accepted one. It retains all others, so a wrong conclusion ends with the next refusal.
+   * Notes that Berth accepts a credential after it has refused another one. The agent then uses it
+   * if it still used the refused one: a database was restored, or a rotation met an older API. It
+   * retains all others, so a wrong conclusion ends with the next refusal.
    */
   async noteAccepted(accepted: string, refused: string): Promise<void> {
     // A rotation may have replaced the credential while the answer was awaited.

@@ -39,7 +39,7 @@ beforeEach(async () => {
 });
 afterEach(() => test.close());
 
-/** Null: a request without an identity. */
+/** Null for a request without an identity. */
 type Identity = typeof agent | null;
 
 function post(path: string, credential: string, body: object, identity: Identity = agent) {
