@@ -152,7 +152,7 @@ it("a host names published ports at which another program listens, and still has
   expect(health).toMatchObject({
     hasNetworks: true,
     reason: {
-      code: "host-ports-taken",
+      code: "published-ports-blocked",
       text: expect.stringContaining("ports 20001/tcp, 20002/udp, so"),
     },
   });

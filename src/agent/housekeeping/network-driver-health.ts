@@ -110,7 +110,7 @@ export class NetworkDriverHealth {
     if (this.#takenPorts.length === 0) return undefined;
     const ports = truncate(this.#takenPorts.join(", "), DETAIL_CHARS_MAX);
     const text = `Another program listens at the published ports ${ports}, so clients do not reach the sets. Find it with \`ss -lntup\`, and stop it.`;
-    return { code: "host-ports-taken", text };
+    return { code: "published-ports-blocked", text };
   }
 
   /** Runs until aborted. */
