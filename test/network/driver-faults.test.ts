@@ -252,7 +252,7 @@ it("a join whose link fails while its port is added leaves neither of them", asy
   const failed = new Promise<void>((_, reject) => {
     fail = reject;
   });
-  host.faults.beforeCompleteChecksums = () => failed;
+  host.faults.beforeDisableChecksumOffload = () => failed;
   let isCallOver = false;
   host.faults.beforeAddPort = async () => {
     fail(new LinkError("Linux refused to change a network interface."));
@@ -264,7 +264,7 @@ it("a join whose link fails while its port is added leaves neither of them", asy
   const ports = await host.switchPort.listPorts(signal);
   expect(ports.map(({ name }) => name)).not.toContain(hostEnd);
   expect(await host.hasLink(id)).toBe(false);
-  host.faults.beforeCompleteChecksums = async () => undefined;
+  host.faults.beforeDisableChecksumOffload = async () => undefined;
   expect(await host.join(id)).not.toHaveProperty("Err");
 });
 

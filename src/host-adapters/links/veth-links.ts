@@ -37,7 +37,7 @@ export function createVethLinks({ disablesChecksumOffload }: VethLinksOptions): 
       }
       await isolate(link.hostEnd);
     },
-    async completeChecksums(containerEnd, signal) {
+    async disableChecksumOffload(containerEnd, signal) {
       checkName(containerEnd);
       if (disablesChecksumOffload) await run(ethtool, ["-K", containerEnd, "tx", "off"], signal);
     },

@@ -108,7 +108,7 @@ export async function attachEndpoint(
           // Both end before a cleanup begins.
           const results = await Promise.allSettled([
             addPort(ctx, endpointId, endpoint, signal),
-            ctx.links.completeChecksums(ends.containerEnd, signal),
+            ctx.links.disableChecksumOffload(ends.containerEnd, signal),
           ]);
           for (const result of results) if (result.status === "rejected") throw result.reason;
         });

@@ -102,7 +102,7 @@ async function ensureUplink(
   }
   const link = { hostEnd: switchEnd, containerEnd: routingEnd, mac: UPLINK_MAC, mtu };
   await links.ensure(link, signal);
-  await links.completeChecksums(routingEnd, signal);
+  await links.disableChecksumOffload(routingEnd, signal);
   const server = nameServerAddress(uplink.firstAddress);
   const end = { interfaceName: routingEnd, gatewayMac: GATEWAY_MAC, nameServerAddress: server };
   await uplink.ensure(end, signal);

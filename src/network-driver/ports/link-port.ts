@@ -13,10 +13,11 @@ export interface LinkPort {
    */
   ensure(link: Link, signal: AbortSignal): Promise<void>;
   /**
-   * Ensures that the container's end sends complete checksums where the switch needs them. The end
-   * is in the namespace of the driver. The call may overlap that of the switch for its port.
+   * Disables the transmit checksum offload of the container's end if the datapath needs complete
+   * checksums. The end is in the namespace of the driver. The call may overlap that of the switch
+   * for its port.
    */
-  completeChecksums(containerEnd: string, signal: AbortSignal): Promise<void>;
+  disableChecksumOffload(containerEnd: string, signal: AbortSignal): Promise<void>;
   /** Removes both ends, wherever the container's end is. A missing link is not an error. */
   remove(hostEnd: string, signal: AbortSignal): Promise<void>;
   /** Lists all veth interfaces in the namespace of the driver, by name. */

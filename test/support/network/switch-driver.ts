@@ -38,7 +38,7 @@ export interface SwitchFaults {
   /** Runs before the switch adds the port. */
   beforeAddPort: (name: string) => Promise<void>;
   /** Runs before the checksums of a container's end become complete. */
-  beforeCompleteChecksums: () => Promise<void>;
+  beforeDisableChecksumOffload: () => Promise<void>;
   /** The packet filter of the machine stays as it is. */
   ensureGuard: (tunnelAddress: string | null) => Promise<void>;
   /** The routing of the machine stays as it is. */
@@ -67,7 +67,7 @@ export async function startSwitchDriver({ hasUplink = false } = {}) {
     isDiskFull: false,
     hasUplink,
     beforeAddPort: async () => undefined,
-    beforeCompleteChecksums: async () => undefined,
+    beforeDisableChecksumOffload: async () => undefined,
     beforeListLinks: async () => undefined,
     ensureGuard: async () => undefined,
     ensureUplink: async () => undefined,
@@ -82,9 +82,9 @@ export async function startSwitchDriver({ hasUplink = false } = {}) {
   const realLinks = createVethLinks({ disablesChecksumOffload: true });
   const links: LinkPort = {
     ensure: (link, signal) => realLinks.ensure(link, signal),
-    completeChecksums: async (containerEnd, signal) => {
-      await faults.beforeCompleteChecksums();
-      await realLinks.completeChecksums(containerEnd, signal);
+    disableChecksumOffload: async (containerEnd, signal) => {
+      await faults.beforeDisableChecksumOffload();
+      await realLinks.disableChecksumOffload(containerEnd, signal);
     },
     remove: (hostEnd, signal) => realLinks.remove(hostEnd, signal),
     list: async (signal) => {
