@@ -47,11 +47,11 @@ export class StaleConnections {
     const departures = new Map(this.#listInForce());
     await this.#retries.run([...departures.keys()], {
       work: async (networkId) => {
-        const departed = departures.get(networkId) ?? {};
+        const count = departures.get(networkId) ?? 0;
         const network = this.#networks?.get(networkId);
         // ConntrackZones ends all connections of a network that has left the host.
         if (network) await this.#endStale(network, signal);
-        networkState.completeDepartures(networkId, departed);
+        networkState.completeDepartures(networkId, count);
       },
       onFirstFailure: (networkId, error) =>
         log.warn({ err: error, networkId }, "cannot end the connections of deleted sets"),
@@ -60,7 +60,7 @@ export class StaleConnections {
   }
 
   /** Those of networks whose flows are of the current state, so that they reach no departed set. */
-  #listInForce(): [networkId: string, departures: object][] {
+  #listInForce(): [networkId: string, count: number][] {
     const inForce = this.#networks;
     if (!inForce) return [];
     const { networkState } = this.#options;

@@ -39,10 +39,10 @@ it("lists the networks that sets leave, even if the network leaves, until they a
   state.accept(stateOf({}));
   expect(list()).toEqual([networkId]);
   // Sets have left since.
-  state.completeDepartures(networkId, first?.[1] ?? {});
+  state.completeDepartures(networkId, first?.[1] ?? 0);
   expect(list()).toEqual([networkId]);
   const [second] = state.listDepartures();
-  state.completeDepartures(networkId, second?.[1] ?? {});
+  state.completeDepartures(networkId, second?.[1] ?? 0);
   expect(list()).toEqual([]);
 });
 

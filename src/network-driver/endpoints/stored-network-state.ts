@@ -14,14 +14,15 @@ export class StoredNetworkState {
   #isUnreadable: boolean;
   /** By network: the `endConnectionsCount` for which the driver has not ended connections yet. */
   readonly #endRequests = new Map<string, number>();
-  /** The networks in which sets have left their services. A later departure has a new object. */
-  readonly #departures = new Map<string, object>();
+  /** The networks in which sets have left their services, with the count of the last departure. */
+  readonly #departures = new Map<string, number>();
+  #departureCount = 0;
 
   constructor(store: StateStore<LoadedNetworkState>, loaded: LoadedState<LoadedNetworkState>) {
     this.#store = store;
     this.#current = "value" in loaded ? loaded.value : undefined;
     this.#isUnreadable = loaded.kind === "invalid";
-    for (const networkId of this.#current?.departures ?? []) this.#departures.set(networkId, {});
+    for (const networkId of this.#current?.departures ?? []) this.#noteDeparture(networkId);
     const requests = new Set(this.#current?.endRequests);
     for (const { networkId, endConnectionsCount } of this.#current?.networks ?? [])
       if (requests.has(networkId)) this.#endRequests.set(networkId, endConnectionsCount);
@@ -74,11 +75,11 @@ export class StoredNetworkState {
   }
 
   /**
-   * The networks with sets that have left their services, until `completeDepartures`. After a
-   * restart it lists those of the last state again. Beyond NETWORKS_PER_HOST_MAX, it forgets the
-   * oldest.
+   * The networks in which sets have left their services, until `completeDepartures`, with the count
+   * of the last departure. After a restart it lists those of the last state again. Beyond
+   * NETWORKS_PER_HOST_MAX, it forgets the oldest.
    */
-  listDepartures(): [networkId: string, departures: object][] {
+  listDepartures(): [networkId: string, count: number][] {
     return [...this.#departures];
   }
 
@@ -86,24 +87,27 @@ export class StoredNetworkState {
    * Call it when the connections to the departed sets are ended. A later departure remains. It is
    * stored with the next state: to look again after a restart does no harm.
    */
-  completeDepartures(networkId: string, departures: object): void {
-    if (this.#departures.get(networkId) === departures) this.#departures.delete(networkId);
+  completeDepartures(networkId: string, count: number): void {
+    if (this.#departures.get(networkId) === count) this.#departures.delete(networkId);
+  }
+
+  /** It becomes the newest departure. */
+  #noteDeparture(networkId: string): void {
+    this.#departureCount += 1;
+    this.#departures.delete(networkId);
+    this.#departures.set(networkId, this.#departureCount);
   }
 
   /** Without an earlier state, sets may have left their services in any network. */
   #noteDepartures({ networks }: NetworkState): void {
     const present = new Map(networks.map((network) => [network.networkId, network]));
-    const leave = (networkId: string): void => {
-      this.#departures.delete(networkId); // it becomes the newest one
-      this.#departures.set(networkId, {});
-    };
-    if (!this.#current) for (const networkId of present.keys()) leave(networkId);
+    if (!this.#current) for (const networkId of present.keys()) this.#noteDeparture(networkId);
     for (const before of this.#current?.networks ?? []) {
       const now = present.get(before.networkId);
       const addresses = new Set(now && listMemberAddresses(now.services));
       const reached = before.services.filter((service) => service.addresses.length > 0);
       if (listMemberAddresses(reached).some((address) => !addresses.has(address)))
-        leave(before.networkId);
+        this.#noteDeparture(before.networkId);
     }
     const surplus = Math.max(0, this.#departures.size - NETWORKS_PER_HOST_MAX);
     for (const networkId of [...this.#departures.keys()].slice(0, surplus))
