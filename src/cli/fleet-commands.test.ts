@@ -58,12 +58,19 @@ describe("top", () => {
 });
 
 describe("the credential of a host", () => {
-  const since = "2026-01-02T12:00:00.000Z";
-  const hostSince = (rotationRequestedAt: string | null) =>
-    sampleHost({ credential: { since, rotationRequestedAt } });
+  const replacedAt = "2026-01-02T12:00:00.000Z";
+  const rotatedHost = (rotationRequestedAt: string | null) =>
+    sampleHost({
+      enrolledAt: "2025-01-01T00:00:00.000Z",
+      credential: { replacedAt, rotationRequestedAt },
+    });
+  const enrolledHost = sampleHost({
+    enrolledAt: replacedAt,
+    credential: { replacedAt: null, rotationRequestedAt: null },
+  });
 
   test("its rotation is requested by the name of the host", async () => {
-    const host = hostSince(since);
+    const host = rotatedHost(replacedAt);
     const api = scriptedApi(({ method }) =>
       method === "POST" ? Response.json(host) : page([host]),
     );
@@ -80,8 +87,9 @@ describe("the credential of a host", () => {
 
   test("the wide list shows its age, and a rotation that has not ended", async () => {
     for (const [host, shown] of [
-      [hostSince(null), / 3d +disk=nvme/],
-      [hostSince(since), / 3d, rotating +disk=nvme/],
+      [rotatedHost(null), / 3d +disk=nvme/],
+      [rotatedHost(replacedAt), / 3d, rotating +disk=nvme/],
+      [enrolledHost, / 3d +disk=nvme/],
     ] as const) {
       const run = await berth(["get", "hosts", "-o", "wide"], {
         ...scriptedApi(() => page([host])),

@@ -187,9 +187,12 @@ export const hostColumns: readonly Column<Host>[] = [
 ];
 
 /** The age of the credential of a host, and a rotation that has not ended. */
-function credentialAge({ credential }: Partial<Host>, nowMs: number): string {
+function credentialAge(
+  { credential, enrolledAt }: Pick<Host, "enrolledAt"> & Partial<Host>,
+  nowMs: number,
+): string {
   if (!credential) return "-"; // an API of an earlier release
-  const age = formatAge(credential.since, nowMs);
+  const age = formatAge(credential.replacedAt ?? enrolledAt, nowMs);
   return credential.rotationRequestedAt === null ? age : `${age}, rotating`;
 }
 

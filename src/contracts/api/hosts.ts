@@ -91,12 +91,16 @@ export const hostSchema = z
     leaseExpiresAt: timestamp,
     credential: z
       .strictObject({
-        since: timestamp.describe("When the agent first used its credential."),
+        replacedAt: timestamp
+          .nullable()
+          .describe(
+            "When the last rotation ended: the agent first used its credential. Null before the first rotation.",
+          ),
         rotationRequestedAt: timestamp
           .nullable()
           .describe("When an operator requested a rotation that has not ended. Null without one."),
       })
-      .describe("The age of the credential with which the agent authenticates."),
+      .describe("The rotation of the credential with which the agent authenticates."),
     enrolledAt: timestamp,
   })
   .meta({ id: "Host" });

@@ -86,7 +86,7 @@ const listEvents = () =>
 it("both credentials are valid until the first use of the next one", async () => {
   expect(await sync(old)).not.toHaveProperty("rotateCredential");
   const { credential: before, enrolledAt } = await readHost();
-  expect(before).toEqual({ since: enrolledAt, rotationRequestedAt: null });
+  expect(before).toEqual({ replacedAt: null, rotationRequestedAt: null });
   const requested = await request();
   expect(requested.body).toMatchObject({ credential: { rotationRequestedAt: expect.any(String) } });
   expect(await request()).toEqual(requested);
@@ -107,7 +107,7 @@ it("both credentials are valid until the first use of the next one", async () =>
   expect(await listEvents()).toEqual([{ cause: "request" }, { cause: "used" }]);
   const { credential } = await readHost();
   expect(credential.rotationRequestedAt).toBeNull();
-  expect(Date.parse(credential.since)).toBeGreaterThan(Date.parse(enrolledAt));
+  expect(Date.parse(credential.replacedAt ?? "")).toBeGreaterThan(Date.parse(enrolledAt));
 });
 
 it("a host that was off for a year returns with either credential", async () => {

@@ -184,7 +184,7 @@ export function sampleHost(changes: Partial<Host> = {}): Host {
     },
     sets: 3,
     leaseExpiresAt: "2026-01-05T12:00:30.000Z",
-    credential: { since: "2026-01-01T00:00:00.000Z", rotationRequestedAt: null },
+    credential: { replacedAt: null, rotationRequestedAt: null },
     enrolledAt: "2026-01-01T00:00:00.000Z",
     ...changes,
   };

@@ -128,7 +128,7 @@ function toHost(hostRow: HostRow): Host {
     },
     leaseExpiresAt: row.leaseExpiresAt.toISOString(),
     credential: {
-      since: (credentialReplacedAt ?? row.enrolledAt).toISOString(),
+      replacedAt: credentialReplacedAt && credentialReplacedAt.toISOString(),
       rotationRequestedAt: rotationRequestedAt && rotationRequestedAt.toISOString(),
     },
     enrolledAt: row.enrolledAt.toISOString(),
