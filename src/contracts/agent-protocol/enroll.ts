@@ -36,15 +36,15 @@ export type Enrolled = z.infer<typeof enrolledSchema>;
  * `POST /agent/v1/rotate-credential`: the next credential of the host. The agent generates and
  * saves it before the request, so it can repeat a request whose response was lost.
  */
-export const rotateCredentialBody = z
+export const takeNextCredentialBody = z
   .strictObject({
     protocol: z.literal(AGENT_PROTOCOL_VERSION),
     credential: generatedCredentialSchema,
   })
-  .meta({ id: "RotateCredential" });
-export type RotateCredential = z.infer<typeof rotateCredentialBody>;
+  .meta({ id: "TakeNextCredential" });
+export type TakeNextCredential = z.infer<typeof takeNextCredentialBody>;
 
-/** Berth accepts the next credential, and the present one until the first use of the next one. */
-export const credentialRotatedSchema = z
+/** Berth accepts the next credential, and the current one until the first use of the next one. */
+export const nextCredentialTakenSchema = z
   .strictObject({ hostId: idSchema("host") })
-  .meta({ id: "CredentialRotated" });
+  .meta({ id: "NextCredentialTaken" });

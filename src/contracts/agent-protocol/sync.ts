@@ -102,7 +102,7 @@ export const syncResultSchema = z
      * sets of the host have, because it was restored. Until then, Berth assigns no address.
      */
     sendAddresses: z.boolean().optional(),
-    /** Requests a new credential for the host: see rotateCredentialBody. Older agents ignore it. */
+    /** Requests a new credential: see takeNextCredentialBody. Older agents ignore it. */
     rotateCredential: z.boolean().optional(),
     leaseSeconds: z.number().int(),
     /**

@@ -17,7 +17,7 @@ import { getHost } from "./get-host.ts";
 
 /**
  * Requests that the agent of a host replaces its credential. A host that is down does so when it
- * returns. The present credential stays valid until the first use of the next one, however long
+ * returns. The current credential stays valid until the first use of the next one, however long
  * that takes. A repeated request changes nothing.
  *
  * Throws not-found, and state-conflict if the agent cannot do it.

@@ -216,7 +216,7 @@ describe("the control plane over HTTP", () => {
 
   it.each([
     [
-      "tries previous credentials if Berth refuses the present one",
+      "tries previous credentials if Berth refuses the current one",
       true,
       "a",
       "a",
@@ -247,7 +247,7 @@ describe("the control plane over HTTP", () => {
   it("repeats a request that was refused because the credential was replaced meanwhile", async () => {
     const credentials = ownCredentials();
     const rotate = async () => {
-      credentials.noteRequest("brt_own", () => Promise.resolve());
+      credentials.startRotation("brt_own", () => Promise.resolve());
       await credentials.settled();
     };
     const bearers: string[] = [];

@@ -14,9 +14,9 @@ import {
 import {
   type Enroll,
   type Enrolled,
-  credentialRotatedSchema,
+  nextCredentialTakenSchema,
   enrolledSchema,
-  type RotateCredential,
+  type TakeNextCredential,
 } from "../../contracts/agent-protocol/enroll.ts";
 import { hostNetworksSchema } from "../../contracts/agent-protocol/host-networks.ts";
 import { lenientStart } from "../../contracts/agent-protocol/lenient-array.ts";
@@ -79,7 +79,7 @@ const syncAnswerSchema = syncResultSchema.strip().extend({
   admission: z.string().optional(),
 });
 const enrolledAnswerSchema = enrolledSchema.strip();
-const rotatedAnswerSchema = credentialRotatedSchema.strip();
+const takenAnswerSchema = nextCredentialTakenSchema.strip();
 const unauthenticated: ProblemCode = "unauthenticated";
 const problemSchema = z
   .object({ title: z.string(), detail: z.string(), code: z.string() })
@@ -118,7 +118,7 @@ export function createControlPlane(options: ControlPlaneOptions): ControlPlane {
       const { sets, admission, ...result } = parseAnswer(syncAnswerSchema, answer);
       if (admission !== undefined && admission !== "accepted")
         throw new NotAdmittedError(admission);
-      if (result.rotateCredential) credentials.noteRequest(bearer, sendCredentialTo(options));
+      if (result.rotateCredential) credentials.startRotation(bearer, sendCredentialTo(options));
       const read = { ...result, ...readDesiredSets(sets, options.features) };
       return admission === undefined ? read : { ...read, admission };
     },
@@ -164,13 +164,13 @@ export async function enrollHost(
 /** Returns a function that sends a next credential with the bearer that the caller names. */
 function sendCredentialTo({ apiUrl, dispatcher, identity }: ControlPlaneOptions): SendCredential {
   return async (credential, bearer, signal) => {
-    const body: RotateCredential = { protocol: AGENT_PROTOCOL_VERSION, credential };
+    const body: TakeNextCredential = { protocol: AGENT_PROTOCOL_VERSION, credential };
     const answer = await post({ apiUrl, dispatcher, bearer }, "/agent/v1/rotate-credential", body, {
       timeoutMs: callTimeoutMs,
       signal,
       headers: identity && { [AGENT_IDENTITY_HEADER]: encodeAgentIdentity(identity, false) },
     });
-    parseAnswer(rotatedAnswerSchema, answer);
+    parseAnswer(takenAnswerSchema, answer);
   };
 }
 
@@ -184,7 +184,7 @@ async function postAsHost(
 }
 
 /**
- * Calls the API with the present credential of the host. If Berth itself refuses that one, the call
+ * Calls the API with the current credential of the host. If Berth itself refuses that one, the call
  * is repeated with each other credential of the host, until Berth accepts one.
  */
 async function callAsHost(
@@ -198,11 +198,11 @@ async function callAsHost(
     return { answer: await call({ ...target, bearer }, sent, options), bearer };
   } catch (error) {
     if (!isUnknownCredential(error)) throw error;
-    for (const other of credentials.listOthers(bearer)) {
+    for (const fallback of credentials.listFallbacks(bearer)) {
       try {
-        const answer = await call({ ...target, bearer: other }, sent, options);
-        await credentials.noteAccepted(other, bearer);
-        return { answer, bearer: other };
+        const answer = await call({ ...target, bearer: fallback }, sent, options);
+        await credentials.confirmFallback(fallback, bearer);
+        return { answer, bearer: fallback };
       } catch (next) {
         if (!isUnknownCredential(next)) throw next;
       }

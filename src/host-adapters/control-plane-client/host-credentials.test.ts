@@ -27,26 +27,26 @@ function open(stored: HostCredentialState, failsAt = Number.POSITIVE_INFINITY) {
 
 it("saves the next credential before it sends it, and again before it uses it", async () => {
   const { credentials, disk, steps, send } = open({ credential: "a" });
-  credentials.noteRequest("a", send);
-  credentials.noteRequest("a", send); // in progress
+  credentials.startRotation("a", send);
+  credentials.startRotation("a", send); // in progress
   await credentials.settled();
   expect(steps).toEqual(["save next", "send with a", "save present", "send as first use"]);
   expect(disk.state).toEqual({ credential: credentials.current, previousCredentials: ["a"] });
   expect(credentials.current).toMatch(/^brt_/);
   // The answer to a request with the previous credential is stale.
-  credentials.noteRequest("a", send);
+  credentials.startRotation("a", send);
   await credentials.settled();
   expect(steps).toHaveLength(4);
 });
 
 it.each([1, 2])("uses no credential whose save %i failed, and tries the same again", async (at) => {
   const { credentials, disk, send } = open({ credential: "a" }, at);
-  credentials.noteRequest("a", send);
+  credentials.startRotation("a", send);
   await credentials.settled();
   expect(credentials.current).toBe("a");
   const { nextCredential } = disk.state;
   disk.failsAt = Number.POSITIVE_INFINITY;
-  credentials.noteRequest("a", send);
+  credentials.startRotation("a", send);
   await credentials.settled();
   expect(disk.state.previousCredentials).toEqual(["a"]);
   if (nextCredential !== undefined) expect(credentials.current).toBe(nextCredential);
@@ -55,41 +55,41 @@ it.each([1, 2])("uses no credential whose save %i failed, and tries the same aga
 it("sends the same credential after a lost answer, and uses it only after an answer", async () => {
   const { credentials, disk, send } = open({ credential: "a" });
   const lose = () => Promise.reject(new Error("no answer"));
-  credentials.noteRequest("a", lose);
+  credentials.startRotation("a", lose);
   await credentials.settled();
   const { nextCredential } = disk.state;
   expect(credentials.current).toBe("a");
-  credentials.noteRequest("a", send);
+  credentials.startRotation("a", send);
   await credentials.settled();
   expect(credentials.current).toBe(nextCredential);
 });
 
 it("falls back to a previous credential only if Berth accepts it", async () => {
   const { credentials, disk } = open({ credential: "c", previousCredentials: ["b", "a"] });
-  expect(credentials.listOthers("c")).toEqual(["b", "a"]);
-  expect(credentials.listOthers("b")).toEqual(["c", "a"]);
-  await credentials.noteAccepted("c", "b");
+  expect(credentials.listFallbacks("c")).toEqual(["b", "a"]);
+  expect(credentials.listFallbacks("b")).toEqual(["c", "a"]);
+  await credentials.confirmFallback("c", "b");
   expect(credentials.current).toBe("c");
-  await Promise.all([credentials.noteAccepted("a", "c"), credentials.noteAccepted("a", "c")]);
+  await Promise.all([credentials.confirmFallback("a", "c"), credentials.confirmFallback("a", "c")]);
   expect(disk.state).toEqual({ credential: "a", previousCredentials: ["c", "b"] });
 });
 
 it("ignores the acceptance of a previous credential that a rotation has replaced meanwhile", async () => {
   const { credentials, send } = open({ credential: "b", previousCredentials: ["a"] });
   // Two requests are refused with b. One of them is accepted with a, and requests a rotation.
-  await credentials.noteAccepted("a", "b");
-  credentials.noteRequest("a", send);
+  await credentials.confirmFallback("a", "b");
+  credentials.startRotation("a", send);
   await credentials.settled();
   const rotated = credentials.current;
-  await credentials.noteAccepted("a", "b");
+  await credentials.confirmFallback("a", "b");
   expect(credentials.current).toBe(rotated);
-  expect(credentials.listOthers(rotated)).toEqual(["a", "b"]);
+  expect(credentials.listFallbacks(rotated)).toEqual(["a", "b"]);
 });
 
 it("returns to a next credential that Berth uses already", async () => {
   const { credentials, disk } = open({ credential: "a", nextCredential: "b" });
-  expect(credentials.listOthers("a")).toEqual(["b"]);
-  await credentials.noteAccepted("b", "a");
+  expect(credentials.listFallbacks("a")).toEqual(["b"]);
+  await credentials.confirmFallback("b", "a");
   expect(disk.state).toEqual({ credential: "b", previousCredentials: ["a"] });
 });
 
@@ -97,7 +97,7 @@ it("retains the credentials before the last five rotations", async () => {
   const { credentials, disk, send } = open({ credential: "a" });
   const used = ["a"];
   for (let rotation = 0; rotation < 7; rotation++) {
-    credentials.noteRequest(credentials.current, send);
+    credentials.startRotation(credentials.current, send);
     await credentials.settled();
     used.unshift(credentials.current);
   }

@@ -23,10 +23,10 @@ export type SendCredential = (
 ) => Promise<void>;
 
 /**
- * The credentials of a host. All connections of its agent share them, and read the present one for
+ * The credentials of a host. All connections of its agent share them, and read the current one for
  * each request.
  *
- * A rotation saves the next credential, sends it, saves it as the present one, and only then uses
+ * A rotation saves the next credential, sends it, saves it as the current one, and only then uses
  * it. Berth accepts both until that first use. So an agent that is killed at any step has a valid
  * credential on its disk. A rotation whose answer was lost repeats the same request.
  */
@@ -51,10 +51,10 @@ export class HostCredentials {
 
   /**
    * The other credentials of the host, for the repetition of a request that Berth has refused. The
-   * first is the present one, if the request had an older one. Those that a restored database may
+   * first is the current one, if the request had an older one. Those that a restored database may
    * know follow, the newest first, and a next one whose first use had no answer.
    */
-  listOthers(refused: string): string[] {
+  listFallbacks(refused: string): string[] {
     const { credential, nextCredential, previousCredentials = [] } = this.#state;
     const others = [credential, ...previousCredentials];
     if (nextCredential !== undefined) others.push(nextCredential);
@@ -62,11 +62,11 @@ export class HostCredentials {
   }
 
   /**
-   * Notes that Berth accepts a credential after it has refused another one. The agent then uses it
-   * if it still used the refused one: a database was restored, or a rotation met an older API. It
-   * retains all others, so a wrong conclusion ends with the next refusal.
+   * Confirms that Berth accepts a credential after it has refused another one. The agent then uses
+   * it if it still used the refused one: a database was restored, or a rotation met an older API.
+   * It retains all others, so a wrong conclusion ends with the next refusal.
    */
-  async noteAccepted(accepted: string, refused: string): Promise<void> {
+  async confirmFallback(accepted: string, refused: string): Promise<void> {
     // A rotation may have replaced the credential while the answer was awaited.
     if (accepted === refused || this.current !== refused) return;
     const { nextCredential, previousCredentials = [] } = this.#state;
@@ -89,7 +89,7 @@ export class HostCredentials {
    * later answer requests it again.
    * @param bearer the credential of the answered request; an answer to an older one is stale
    */
-  noteRequest(bearer: string, send: SendCredential): void {
+  startRotation(bearer: string, send: SendCredential): void {
     if (this.#rotation || bearer !== this.current) return;
     this.#rotation = this.#rotate(send)
       .catch((error: unknown) => {
@@ -109,7 +109,7 @@ export class HostCredentials {
     const { credential, nextCredential: next = newSecret(), previousCredentials } = this.#state;
     await this.#save({ ...this.#state, nextCredential: next });
     await send(next, credential, this.#signal);
-    if (this.current !== credential) throw new Error("the present credential has changed");
+    if (this.current !== credential) throw new Error("the current credential has changed");
     await this.#save({
       credential: next,
       previousCredentials: [credential, ...(previousCredentials ?? [])].slice(

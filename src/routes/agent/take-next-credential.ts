@@ -4,8 +4,8 @@ import {
   parseAgentIdentity,
 } from "../../contracts/agent-protocol/agent-identity.ts";
 import {
-  credentialRotatedSchema,
-  rotateCredentialBody,
+  nextCredentialTakenSchema,
+  takeNextCredentialBody,
 } from "../../contracts/agent-protocol/enroll.ts";
 import { takeNextCredential } from "../../control/hosts/rotate-host-credential.ts";
 import { getHostCaller } from "../http/api-env.ts";
@@ -31,9 +31,9 @@ export const takeNextCredentialRoute = createRoute({
   description:
     "After an answer with `rotateCredential`. The agent has generated and saved the credential. The first request with it ends the rotation: then Berth refuses the previous one. A repeated request with the same credential has the same response.",
   security: hosts,
-  request: { headers: identityHeaders, body: jsonBody(rotateCredentialBody) },
+  request: { headers: identityHeaders, body: jsonBody(takeNextCredentialBody) },
   responses: {
-    200: jsonResponse(credentialRotatedSchema, "Berth accepts the next credential."),
+    200: jsonResponse(nextCredentialTakenSchema, "Berth accepts the next credential."),
     ...bodyProblems,
     ...problems("state-conflict", "host-deleted"),
   },
