@@ -1,5 +1,5 @@
 import type { DesiredSet } from "../../contracts/agent-protocol/desired-set.ts";
-import type { HostAddresses } from "../../contracts/agent-protocol/host-addresses.ts";
+import type { AddressReport } from "../../contracts/agent-protocol/address-report.ts";
 import type { HostNetwork } from "../../contracts/network-driver/network-state.ts";
 import { stripPrefixLength } from "../../lib/ip/ip-address.ts";
 import type { Clock } from "../base/clock.ts";
@@ -34,7 +34,7 @@ export class AddressReports {
   }
 
   /** Returns them if they are requested. After a failed sync, the next answer requests them. */
-  take(): HostAddresses | undefined {
+  take(): AddressReport | undefined {
     if (!this.#isRequested) return undefined;
     this.#isRequested = false;
     const ofSets = this.#options

@@ -1,4 +1,4 @@
-import type { ServiceAddresses } from "../../contracts/agent-protocol/host-addresses.ts";
+import type { ServiceAddresses } from "../../contracts/agent-protocol/address-report.ts";
 import {
   type HostNetwork,
   SERVICES_PER_HOST_MAX,

@@ -4,7 +4,7 @@ import { generationSchema, idSchema, timestamp } from "../common/primitives.ts";
 import { agentCapabilitiesSchema } from "./agent-capabilities.ts";
 import { admissions } from "./agent-identity.ts";
 import { desiredSetSchema } from "./desired-set.ts";
-import { hostAddressesSchema } from "./host-addresses.ts";
+import { addressReportSchema } from "./address-report.ts";
 import { hostUsageSchema } from "./host-usage.ts";
 import { lenientArray, lenientList } from "./lenient-array.ts";
 import { logStreamRequestSchema } from "./log-stream-request.ts";
@@ -62,7 +62,7 @@ export const syncBody = z
     /** Sent only after an answer with `sendCapabilities`, because an older API refuses the sync. */
     capabilities: agentCapabilitiesSchema.optional(),
     /** Sent only after an answer with `sendAddresses`. */
-    addresses: hostAddressesSchema.optional(),
+    addresses: addressReportSchema.optional(),
   })
   .meta({ id: "Sync" });
 export type Sync = z.infer<typeof syncBody>;

@@ -5,7 +5,7 @@ import { lockAgentRecord, updateAgentRecord } from "../../db/queries/hosts/agent
 import { listDeletedHosts } from "../../db/queries/hosts/remove-hosts.ts";
 import { renewLeaseAfterRejection } from "../../db/queries/hosts/write-hosts.ts";
 import type { ControlContext } from "../runtime/context.ts";
-import { storeHostAddresses } from "../networks/claim-unknown-addresses.ts";
+import { storeAddressReport } from "../networks/claim-unknown-addresses.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { decideAdmission, isSettled } from "./decide-admission.ts";
 import type { HostCaller } from "./authenticate-host.ts";
@@ -69,7 +69,7 @@ async function syncWithCapabilities(
 ): Promise<SyncResult> {
   const { capabilities, addresses } = body;
   if (addresses && caller.hasUnknownAddresses)
-    await storeHostAddresses(ctx, caller.hostId, addresses);
+    await storeAddressReport(ctx, caller.hostId, addresses);
   const wantsAddresses = caller.hasUnknownAddresses && !addresses;
   const isCurrent = await noteCapabilities(ctx, caller, {
     version: capabilitiesVersion,

@@ -1,14 +1,14 @@
 import type {
-  HostAddresses,
+  AddressReport,
   ServiceAddresses,
-} from "../../contracts/agent-protocol/host-addresses.ts";
+} from "../../contracts/agent-protocol/address-report.ts";
 import { addUnknownSets } from "../../db/queries/hosts/unknown-sets.ts";
 import {
   type AddressConflict,
   claimUnknownAddresses,
   endAddressRequest,
   findAddressRequest,
-  listClaimable,
+  listPermittedClaims,
   lockSubnetsOfNetworks,
 } from "../../db/queries/networks/unknown-addresses.ts";
 import {
@@ -35,27 +35,28 @@ const CONFLICTS_NAMED_MAX = 10;
  * It locks subnets before the host. A tenant can hold the locks of its subnets, and the reports of
  * the host and its placements would wait meanwhile.
  */
-export async function storeHostAddresses(
+export async function storeAddressReport(
   ctx: ControlContext,
   hostId: string,
-  reported: HostAddresses,
+  reported: AddressReport,
 ): Promise<void> {
   const ofSets = reported.flatMap((each) => ("setId" in each ? each : []));
   const ofServices = reported.flatMap((each) => ("serviceId" in each ? each : []));
   const conflicts = await unitOfWork(ctx, async (tx): Promise<AddressConflict[]> => {
     const expected = await findAddressRequest(tx, hostId);
     if (!expected) return [];
-    const lost = expected.isRestored ? await listLost(tx, ofServices) : [];
-    const claims = await listClaimable(tx, expected, ofSets);
+    const lost = expected.isAfterRestore ? await listLost(tx, ofServices) : [];
+    const claims = await listPermittedClaims(tx, expected, ofSets);
     const networkIds = listNetworkIds([...claims.addresses, ...lost]);
     await lockSubnetsOfNetworks(tx, networkIds);
     await lockHosts(tx, [hostId]);
     // A concurrent report may have ended the request or claimed addresses, so read both again.
     const request = await endAddressRequest(tx, hostId);
     if (!request) return [];
-    if (request.isRestored) await quarantineLostServiceAddresses(tx, lost);
-    const { addresses: claimable, hostPorts } = await listClaimable(tx, request, ofSets);
-    const unknown = claimable.filter(({ networkId }) => networkIds.includes(networkId));
+    if (request.isAfterRestore) await quarantineLostServiceAddresses(tx, lost);
+    const permitted = await listPermittedClaims(tx, request, ofSets);
+    const { hostPorts } = permitted;
+    const unknown = permitted.addresses.filter(({ networkId }) => networkIds.includes(networkId));
     const setIds = [...new Set([...unknown, ...hostPorts].map(({ setId }) => setId))];
     if (setIds.length === 0) return [];
     const sets = await addUnknownSets(tx, hostId, setIds);

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { createNetworkBody } from "../../../src/contracts/api/networks.ts";
 import { createNetwork } from "../../../src/control/networks/create-network.ts";
 import { drainHost } from "../../../src/control/hosts/drain-host.ts";
-import { storeHostAddresses } from "../../../src/control/networks/claim-unknown-addresses.ts";
+import { storeAddressReport } from "../../../src/control/networks/claim-unknown-addresses.ts";
 import { endQuarantines } from "../../../src/control/networks/end-quarantines.ts";
 import { createMover } from "../../../src/control/operations/move-sets.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
@@ -192,7 +192,7 @@ test("I15: the claim of addresses of unknown sets waits for a locked subnet with
   const reported = [{ setId: newId("set"), networks }];
   let claim: Promise<void> | undefined;
   await whileLocked(f, "busy", async () => {
-    claim = storeHostAddresses(f.ctx, hostId, reported);
+    claim = storeAddressReport(f.ctx, hostId, reported);
     await waitForLockWait(f.ctx.db, "the claim waits for the subnet");
     await f.ctx.db.execute(sql`select 1 from hosts where id = ${hostId} for no key update nowait`);
   });
@@ -214,7 +214,7 @@ test("a claim that waited for a locked subnet obeys the request as it is then", 
     );
     let claim: Promise<void> | undefined;
     await whileLocked(f, "busy", async () => {
-      claim = storeHostAddresses(f.ctx, hostId, [{ setId: newId("set"), networks }]);
+      claim = storeAddressReport(f.ctx, hostId, [{ setId: newId("set"), networks }]);
       await waitForLockWait(f.ctx.db, "the claim waits for the subnet");
       await f.ctx.db.execute(change);
     });

@@ -1,5 +1,5 @@
 import { sql } from "drizzle-orm";
-import type { SetAddresses } from "../../../src/contracts/agent-protocol/host-addresses.ts";
+import type { SetAddresses } from "../../../src/contracts/agent-protocol/address-report.ts";
 import type { PlacementSpec } from "../../../src/contracts/api/services.ts";
 import { endQuarantines } from "../../../src/control/networks/end-quarantines.ts";
 import {

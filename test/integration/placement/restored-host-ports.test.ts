@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import { expect, test } from "vitest";
-import type { SetAddresses } from "../../../src/contracts/agent-protocol/host-addresses.ts";
+import type { SetAddresses } from "../../../src/contracts/agent-protocol/address-report.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { migrate } from "../../../src/db/migrate.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";

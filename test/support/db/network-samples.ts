@@ -70,8 +70,8 @@ export const networkSamples: Samples = {
   noteUnknownAddresses: (q) => [unknownAddresses.noteUnknownAddresses(q, "host")],
   findAddressRequest: (q) => [unknownAddresses.findAddressRequest(q, "host")],
   endAddressRequest: (q) => [unknownAddresses.endAddressRequest(q, "host")],
-  listClaimable: (q) => [
-    unknownAddresses.listClaimable(q, { hostId: "host", isRestored: true }, [
+  listPermittedClaims: (q) => [
+    unknownAddresses.listPermittedClaims(q, { hostId: "host", isAfterRestore: true }, [
       { setId: "set", networks: [reportedNetwork] },
     ]),
   ],

@@ -1,6 +1,6 @@
 import { type SQL, sql } from "drizzle-orm";
 import { ADDRESS_REPORTS_FEATURE } from "../../../contracts/agent-protocol/agent-features.ts";
-import type { SetAddresses } from "../../../contracts/agent-protocol/host-addresses.ts";
+import type { SetAddresses } from "../../../contracts/agent-protocol/address-report.ts";
 import { SETS_PER_HOST_MAX } from "../../../contracts/agent-protocol/protocol.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import type { UnknownHostPort } from "../placement/host-ports.ts";
@@ -72,10 +72,12 @@ export async function noteUnknownAddresses(q: Queryable, hostId: string): Promis
 export interface AddressRequest {
   hostId: string;
   /** Berth requested the addresses of all hosts. */
-  isRestored: boolean;
+  isAfterRestore: boolean;
 }
 
-const requestColumns = sql.raw(`id as "hostId", addresses_awaited_since is null as "isRestored"`);
+const requestColumns = sql.raw(
+  `id as "hostId", addresses_awaited_since is null as "isAfterRestore"`,
+);
 
 /** Finds the request for the addresses of a host. Undefined without one. */
 export async function findAddressRequest(
@@ -112,7 +114,7 @@ export interface UnknownAddress {
 }
 
 /** The claims that a host may make for sets that the database does not know. */
-export interface Claimable {
+export interface PermittedClaims {
   addresses: UnknownAddress[];
   hostPorts: UnknownHostPort[];
 }
@@ -127,12 +129,12 @@ export interface Claimable {
  *
  * Uses sets_pkey, addresses_unknown, sets_host and host_ports_pkey.
  */
-export async function listClaimable(
+export async function listPermittedClaims(
   q: Queryable,
-  { hostId, isRestored }: AddressRequest,
+  { hostId, isAfterRestore }: AddressRequest,
   reported: readonly SetAddresses[],
-): Promise<Claimable> {
-  const networkIds = isRestored ? undefined : new Set(await listNetworksOnHost(q, hostId));
+): Promise<PermittedClaims> {
+  const networkIds = isAfterRestore ? undefined : new Set(await listNetworksOnHost(q, hostId));
   const addresses = reported.flatMap(({ setId, networks }) =>
     networks.flatMap(({ networkId, mac, addresses }, networkIndex) =>
       networkIds === undefined || networkIds.has(networkId)

@@ -47,8 +47,8 @@ export type ServiceAddresses = z.infer<typeof serviceAddressesSchema>;
  * It also has the service addresses of the host's networks, now and in the last ten minutes. An
  * older API ignores them.
  */
-export const hostAddressesSchema = lenientArray(
+export const addressReportSchema = lenientArray(
   z.union([setAddressesSchema, serviceAddressesSchema]),
   2 * SETS_PER_HOST_MAX + SERVICES_PER_HOST_MAX,
 );
-export type HostAddresses = z.infer<typeof hostAddressesSchema>;
+export type AddressReport = z.infer<typeof addressReportSchema>;
