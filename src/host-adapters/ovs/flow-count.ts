@@ -1,4 +1,4 @@
-import { dialogError, withSocket } from "./socket-dialog.ts";
+import { connectionError, withConnection } from "./daemon-connection.ts";
 
 /** OpenFlow 1.4, as in the calls of ovs-ofctl. */
 const version = 5;
@@ -19,20 +19,20 @@ export async function readFlowCount(options: {
   timeoutMs: number;
   signal: AbortSignal;
 }): Promise<number> {
-  return withSocket({ ...options, daemon: "ovs-vswitchd" }, async (dialog) => {
-    dialog.write(Buffer.concat([helloMessage(), requestMessage()]));
+  return withConnection({ ...options, daemon: "ovs-vswitchd" }, async (connection) => {
+    connection.write(Buffer.concat([helloMessage(), requestMessage()]));
     let input = Buffer.alloc(0);
     for (;;) {
       // The length of a message has two bytes, which bounds it.
       while (input.length < headerBytes || input.length < lengthOf(input))
-        input = Buffer.concat([input, await dialog.read()]);
+        input = Buffer.concat([input, await connection.read()]);
       const message = input.subarray(0, lengthOf(input));
       input = input.subarray(message.length);
       const type = message[1];
       if (type === types.echoRequest)
-        dialog.write(toMessage(types.echoReply, message.readUInt32BE(4), message.subarray(8)));
+        connection.write(toMessage(types.echoReply, message.readUInt32BE(4), message.subarray(8)));
       else if (type === types.error)
-        throw dialogError(
+        throw connectionError(
           `ovs-vswitchd refused to count flows: ${message.subarray(headerBytes).toString("hex")}.`,
         );
       else if (type === types.reply && message.readUInt32BE(4) === requestId)
@@ -43,7 +43,7 @@ export async function readFlowCount(options: {
 
 function lengthOf(message: Buffer): number {
   const bytes = message.readUInt16BE(2);
-  if (bytes < headerBytes) throw dialogError("ovs-vswitchd sent a message without a header.");
+  if (bytes < headerBytes) throw connectionError("ovs-vswitchd sent a message without a header.");
   return bytes;
 }
 

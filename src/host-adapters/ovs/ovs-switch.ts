@@ -58,7 +58,7 @@ export interface OvsSwitchOptions {
 
 /**
  * An integration bridge of Open vSwitch. Calls for ports, which a start of a container awaits, are
- * dialogs with the database. The others run `ovs-vsctl`, `ovs-ofctl` and `ovs-appctl`.
+ * sessions with the database. The others run `ovs-vsctl`, `ovs-ofctl` and `ovs-appctl`.
  * `ensureBridge` gives an existing bridge the datapath and the tunnel of the options. `listPorts`
  * includes the tunnel's port, without external ids.
  */

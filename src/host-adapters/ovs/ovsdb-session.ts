@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { JsonObjects } from "./json-objects.ts";
-import { dialogError, type SocketDialog, withSocket } from "./socket-dialog.ts";
+import { connectionError, type DaemonConnection, withConnection } from "./daemon-connection.ts";
 
 const databaseName = "Open_vSwitch";
 /** Ten thousand ports with their external ids. */
@@ -39,33 +39,33 @@ export interface OvsdbResult {
   rows: readonly unknown[];
 }
 
-/** Runs `work` with a connection to ovsdb-server: see `withSocket`. */
+/** Runs `work` with a connection to ovsdb-server: see `withConnection`. */
 export async function withOvsdb<T>(
   { socketPath, ...options }: { socketPath: string; timeoutMs: number; signal: AbortSignal },
   work: (session: OvsdbSession) => Promise<T>,
 ): Promise<T> {
-  return withSocket({ socketPath, daemon: "ovsdb-server", ...options }, (dialog) =>
-    work(new OvsdbSession(dialog)),
+  return withConnection({ socketPath, daemon: "ovsdb-server", ...options }, (connection) =>
+    work(new OvsdbSession(connection)),
   );
 }
 
 /**
- * A dialog with ovsdb-server by JSON-RPC (RFC 7047), one call at a time. The server performs each
+ * A session with ovsdb-server by JSON-RPC (RFC 7047), one call at a time. The server performs each
  * transaction completely or not at all.
  *
  * The switch daemon follows the database. To learn when a change is in force, a client increments
  * `next_cfg` with it. The daemon sets `cur_cfg` to that number or a later one: see `apply`.
  */
 export class OvsdbSession {
-  readonly #dialog: SocketDialog;
+  readonly #connection: DaemonConnection;
   readonly #objects = new JsonObjects(messageBytesMax);
   #received: string[] = [];
   #lastId = 0;
   /** The last change that the daemon has applied. Undefined until the session follows it. */
   #applied: number | undefined;
 
-  constructor(dialog: SocketDialog) {
-    this.#dialog = dialog;
+  constructor(connection: DaemonConnection) {
+    this.#connection = connection;
   }
 
   /** Returns the result of each operation. If one of them fails, rejects and changes nothing. */
@@ -75,7 +75,7 @@ export class OvsdbSession {
     );
     const failed = results.find((result) => result?.error !== undefined);
     if (failed)
-      throw dialogError(
+      throw connectionError(
         `ovsdb-server refused an operation: ${failed.error}: ${failed.details ?? "no details"}.`,
       );
     return results.map((result) => ({ count: result?.count ?? 0, rows: result?.rows ?? [] }));
@@ -89,27 +89,27 @@ export class OvsdbSession {
       { op: "select", table: databaseName, where: [], columns: ["next_cfg"] },
     ]);
     const { next_cfg: generation } = generationSchema.parse(results.at(-1)?.rows[0]);
-    this.#dialog.awaited = "ovs-vswitchd";
+    this.#connection.awaited = "ovs-vswitchd";
     if (this.#applied === undefined) {
       this.#applied = 0;
       const request = { [databaseName]: { columns: ["cur_cfg"] } };
       this.#noteApplied(await this.#call("monitor", [databaseName, "applied", request]));
     }
     while (this.#applied < generation) this.#notice(await this.#receive());
-    this.#dialog.awaited = "ovsdb-server";
+    this.#connection.awaited = "ovsdb-server";
     return results.slice(0, -2);
   }
 
   async #call(method: string, params: readonly unknown[]): Promise<unknown> {
     this.#lastId += 1;
     const id = this.#lastId;
-    this.#dialog.write(JSON.stringify({ id, method, params }));
+    this.#connection.write(JSON.stringify({ id, method, params }));
     for (;;) {
       const message = await this.#receive();
       if ("method" in message) this.#notice(message);
       else if (message.id === id) {
         if (message.error === null) return message.result;
-        throw dialogError(`ovsdb-server refused a call: ${JSON.stringify(message.error)}.`);
+        throw connectionError(`ovsdb-server refused a call: ${JSON.stringify(message.error)}.`);
       }
     }
   }
@@ -117,7 +117,8 @@ export class OvsdbSession {
   #notice(message: z.output<typeof messageSchema>): void {
     if (!("method" in message)) return;
     const { method, params, id } = message;
-    if (method === "echo") this.#dialog.write(JSON.stringify({ id, result: params, error: null }));
+    if (method === "echo")
+      this.#connection.write(JSON.stringify({ id, result: params, error: null }));
     else if (method === "update") this.#noteApplied(params[1]);
   }
 
@@ -128,7 +129,7 @@ export class OvsdbSession {
 
   async #receive() {
     while (this.#received.length === 0)
-      this.#received = this.#objects.push(await this.#dialog.read());
+      this.#received = this.#objects.push(await this.#connection.read());
     return messageSchema.parse(JSON.parse(this.#received.shift() ?? ""));
   }
 }

@@ -3,12 +3,12 @@ import { z } from "zod";
 import { onAbort } from "../../lib/async/abort.ts";
 import { SwitchError } from "../../network-driver/ports/switch-port.ts";
 
-/** The error of a dialog with a daemon. The reason is a sentence for operators. */
-export function dialogError(reason: string, cause?: unknown): SwitchError {
+/** The error of a connection to a daemon. The reason is a sentence for operators. */
+export function connectionError(reason: string, cause?: unknown): SwitchError {
   return new SwitchError(`Open vSwitch failed: ${reason}`, { cause });
 }
 
-interface DialogOptions {
+interface ConnectionOptions {
   socketPath: string;
   /** The daemon that listens there. */
   daemon: string;
@@ -17,7 +17,7 @@ interface DialogOptions {
 }
 
 /**
- * Runs `work` with a new connection to a daemon, and then closes it. So a dialog begins without
+ * Runs `work` with a new connection to a daemon, and then closes it. So each call begins without
  * state, and a daemon that has restarted needs no special case. A connection takes less than a
  * millisecond.
  *
@@ -25,32 +25,35 @@ interface DialogOptions {
  * rejects. So `work` must wait for nothing but the connection. A daemon may have performed what it
  * was sent, even if the call rejects.
  */
-export async function withSocket<T>(
-  { socketPath, daemon, timeoutMs, signal }: DialogOptions,
-  work: (dialog: SocketDialog) => Promise<T>,
+export async function withConnection<T>(
+  { socketPath, daemon, timeoutMs, signal }: ConnectionOptions,
+  work: (connection: DaemonConnection) => Promise<T>,
 ): Promise<T> {
   const socket = connect(socketPath);
   // A wait for input reports the error.
   socket.on("error", () => undefined);
-  const dialog = new SocketDialog(socket, daemon);
+  const connection = new DaemonConnection(socket, daemon);
   let ended: SwitchError | undefined;
   const end = (reason: string): void => {
-    ended ??= dialogError(reason);
+    ended ??= connectionError(reason);
     socket.destroy(ended);
   };
   const late = () =>
-    end(`${dialog.awaited} did not answer within ${timeoutMs} ms. Check that it runs.`);
+    end(`${connection.awaited} did not answer within ${timeoutMs} ms. Check that it runs.`);
   const timer = setTimeout(late, timeoutMs);
   const unlisten = onAbort(signal, () => end(`The call to ${daemon} was aborted.`));
   try {
-    return await work(dialog);
+    return await work(connection);
   } catch (error) {
     if (ended) throw ended;
     if (error instanceof SwitchError) throw error;
     if (isUnreadable(error))
-      throw dialogError(`${daemon} sent an unexpected answer. Check its version and log.`, error);
+      throw connectionError(
+        `${daemon} sent an unexpected answer. Check its version and log.`,
+        error,
+      );
     const reason = error instanceof Error ? error.message : String(error);
-    throw dialogError(`${daemon} at ${socketPath}: ${reason}. Check that it runs.`, error);
+    throw connectionError(`${daemon} at ${socketPath}: ${reason}. Check that it runs.`, error);
   } finally {
     clearTimeout(timer);
     unlisten();
@@ -63,7 +66,8 @@ function isUnreadable(error: unknown): boolean {
   return error instanceof z.ZodError || error instanceof SyntaxError || error instanceof RangeError;
 }
 
-export class SocketDialog {
+/** A connection to a daemon, which `withConnection` ends. */
+export class DaemonConnection {
   /** The daemon for which `read` waits, which the error of a missed deadline names. */
   awaited: string;
   readonly #socket: Socket;
