@@ -89,9 +89,9 @@ class OvsSwitch implements SwitchPort {
    * has this number of flows, a call sends only the differences from these.
    */
   #applied: readonly string[] | undefined;
-  /** How often flows may have changed, and how many of these changes the datapath has surely. */
-  #changes = 1;
-  #changesInDatapath = 0;
+  /** The last change of flows, and the last one that is known to be in the datapath. */
+  #flowGeneration = 1;
+  #datapathGeneration = 0;
 
   constructor({ bridge, datapath, runFolder, tunnel }: OvsSwitchOptions) {
     this.#bridge = checkName(bridge);
@@ -208,7 +208,7 @@ class OvsSwitch implements SwitchPort {
         await this.#writeFlows(["--bundle", "replace-flows"], flows, signal);
       }
     } finally {
-      this.#changes += 1;
+      this.#flowGeneration += 1;
     }
     this.#applied = [...flows];
   }
@@ -260,14 +260,14 @@ class OvsSwitch implements SwitchPort {
    * decision, a connection that has just ended would open again, or one that no list has.
    */
   async #awaitDatapath(signal: AbortSignal): Promise<void> {
-    const changes = this.#changes;
-    if (this.#changesInDatapath >= changes) return;
+    const generation = this.#flowGeneration;
+    if (this.#datapathGeneration >= generation) return;
     // Two passes, because the current one may predate the change.
     for (let pass = 1; pass <= 2; pass++) {
       const args = ["--target=ovs-vswitchd", "revalidator/wait"];
       await this.#run(appctl, args, { timeoutMs: listTimeoutMs, signal });
     }
-    this.#changesInDatapath = changes;
+    this.#datapathGeneration = generation;
   }
 
   async countFlows(signal: AbortSignal): Promise<number> {

@@ -57,8 +57,8 @@ it("lists each translation once, and no connection without one", async () => {
     line("tcp", "fd00::1:1", "fd00::5"),
   ];
   expect(await listTranslations(async () => dump.join("\n"))).toEqual([
-    { original: "10.64.1.1", to: "10.64.0.2" },
-    { original: "10.64.1.1", to: "10.64.0.4" },
-    { original: "fd00::1:1", to: "fd00::5" },
+    { destination: "10.64.1.1", translatedTo: "10.64.0.2" },
+    { destination: "10.64.1.1", translatedTo: "10.64.0.4" },
+    { destination: "fd00::1:1", translatedTo: "fd00::5" },
   ]);
 });

@@ -62,27 +62,30 @@ export async function listTranslations(run: RunCommand): Promise<Translation[]> 
   const connections = readConnections(await run("dump-conntrack"));
   const translations = connections
     .filter(isTranslated)
-    .map(({ original, to }): [string, Translation] => [`${original} ${to}`, { original, to }]);
+    .map(({ destination, to }): [string, Translation] => [
+      `${destination} ${to}`,
+      { destination, translatedTo: to },
+    ]);
   return [...new Map(translations).values()];
 }
 
 interface ListedConnection extends TrackedConnection {
   protocolNumber: number;
   /** The destination before a translation. */
-  original: string;
+  destination: string;
 }
 
 /** Reads the output of `dump-conntrack`, without the connections that must last. */
 function readConnections(dump: string): ListedConnection[] {
   return [...dump.matchAll(connectionPattern)].flatMap(
-    ([, name = "", from = "", original = "", to = "", port]) => {
+    ([, name = "", from = "", destination = "", to = "", port]) => {
       const protocolNumber = protocolNumbers[name] ?? Number(name);
       if (Number.isNaN(protocolNumber)) return [];
       const hasPorts = name === "tcp" || name === "udp";
       return {
         protocolNumber,
         from,
-        original,
+        destination,
         to,
         protocol: hasPorts || name === "icmp" ? name : "other",
         port: hasPorts && port !== undefined ? Number(port) : null,
@@ -123,21 +126,21 @@ function listTranslationFilters(
   addresses: ReadonlySet<string>,
 ): [string, string][] {
   const filters = new Map<string, [string, string]>();
-  for (const { protocolNumber, original, to } of connections.filter(isTranslated)) {
+  for (const { protocolNumber, destination, to } of connections.filter(isTranslated)) {
     if (!addresses.has(to)) continue;
     // Without a protocol, the filter would also match the protocol that must last.
     const field = fieldOf(to);
     const protocol = field === "ct_nw" ? "" : `,ct_nw_proto=${protocolNumber}`;
-    filters.set(`${original} ${to}${protocol}`, [
-      `${field}_dst=${original}${protocol}`,
+    filters.set(`${destination} ${to}${protocol}`, [
+      `${field}_dst=${destination}${protocol}`,
       `${field}_src=${to}${protocol}`,
     ]);
   }
   return [...filters.values()];
 }
 
-function isTranslated({ original, to }: ListedConnection): boolean {
-  return original !== to;
+function isTranslated({ destination, to }: ListedConnection): boolean {
+  return destination !== to;
 }
 
 function fieldOf(address: string): string {

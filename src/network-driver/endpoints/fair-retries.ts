@@ -25,7 +25,7 @@ export class FairRetries<Key> {
     this.#max = max;
   }
 
-  /** Does the work of one pass, one key after another. Rejects never. The caller repeats it. */
+  /** Does the work of one pass, one key after another. Never rejects. The caller repeats it. */
   async run(keys: readonly Key[], { work, onFirstFailure, signal }: Pass<Key>): Promise<void> {
     for (const key of this.#take(keys)) {
       const failures = this.#failures.get(key) ?? 0;

@@ -46,8 +46,8 @@ function createHost(translations: Translation[]) {
 
 it("ends what leads to a departed set, once the flows of the state are in force", async () => {
   const { state, connections, ended, apply } = createHost([
-    { original: service, to: "10.64.0.2" },
-    { original: service, to: "10.64.0.3" },
+    { destination: service, translatedTo: "10.64.0.2" },
+    { destination: service, translatedTo: "10.64.0.3" },
   ]);
   apply();
   state.accept(serviceStateOf(2, { [networkId]: ["10.64.0.3"] }));
@@ -61,8 +61,8 @@ it("ends what leads to a departed set, once the flows of the state are in force"
 
 it("does not end what a published port leads to a container that no state has", async () => {
   const { state, connections, ended, apply } = createHost([
-    { original: published, to: "10.64.0.2" },
-    { original: published, to: "10.64.0.9" },
+    { destination: published, translatedTo: "10.64.0.2" },
+    { destination: published, translatedTo: "10.64.0.9" },
   ]);
   state.accept(serviceStateOf(2, { [networkId]: ["10.64.0.3"] }));
   apply();
@@ -72,7 +72,7 @@ it("does not end what a published port leads to a container that no state has", 
 
 it("does not end what leads to a set that comes meanwhile, and looks again after a departure", async () => {
   const { state, connections, ended, faults, apply } = createHost([
-    { original: service, to: "10.64.0.4" },
+    { destination: service, translatedTo: "10.64.0.4" },
   ]);
   state.accept(serviceStateOf(2, { [networkId]: ["10.64.0.3"] }));
   apply();

@@ -77,7 +77,7 @@ export class StaleConnections {
     // A set is present before flows lead to it, so each of the list is present by now, or has left.
     const isPresent = this.#createPresence(network);
     const stale = translations.filter((translation) => !isPresent(translation));
-    const addresses = new Set(stale.map(({ to }) => to));
+    const addresses = new Set(stale.map(({ translatedTo }) => translatedTo));
     if (addresses.size > 0) await switchPort.endConnections({ zone, addresses }, signal);
   }
 
@@ -92,6 +92,7 @@ export class StaleConnections {
         .filter((endpoint) => endpoint.networkId === networkId)
         .flatMap(({ addresses }) => addresses.map(stripPrefixLength)),
     );
-    return ({ original, to }) => members.has(to) || (original === published && local.has(to));
+    return ({ destination, translatedTo }) =>
+      members.has(translatedTo) || (destination === published && local.has(translatedTo));
   }
 }

@@ -81,10 +81,10 @@ export interface TrackedConnections {
   isSelected?: ((connection: TrackedConnection) => boolean) | undefined;
 }
 
-/** Addresses in canonical form. */
+/** A translated destination, and the address to which it leads, in canonical form. */
 export interface Translation {
-  original: string;
-  to: string;
+  destination: string;
+  translatedTo: string;
 }
 
 /** A connection after the translation of its destination. */
