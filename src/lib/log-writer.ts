@@ -7,22 +7,23 @@ import { write, writeSync } from "node:fs";
 const BUFFERED_CHARS = 12_288;
 /** The log writes shorter lines after this time. SIGKILL loses at most the lines of this time. */
 const BUFFERED_MS = 50;
-/** Lines that wait for a slow reader have at most this length. Further ones are lost. */
-const WAITING_CHARS_MAX = 16 * 2 ** 20;
-/** A slow reader gets as much time between two attempts. */
+/** Queued lines have at most this length. Further ones are lost. */
+const QUEUED_CHARS_MAX = 16 * 2 ** 20;
+/** Pause between two attempts to write to a slow reader. */
 const RETRY_MS = 20;
 /** When the process exits, a slow reader gets as much time to read any byte. */
 const EXIT_MS = 1_000;
 
 /**
  * Writes the lines of a log to a descriptor, and the rest when the process exits. Lines are lost if
- * the reader has ended, the disk is full, or too many lines wait. A log never ends its process, nor
- * prevents the end: sonic-boom, the writer of pino, tries again without end at an exit after EPIPE.
+ * the reader has exited, the disk is full, or too many lines are queued. A log never ends its
+ * process, nor prevents the end: sonic-boom, the writer of pino, tries again without end at an exit
+ * after EPIPE.
  */
 export function openLogWriter(fileDescriptor: number): { write(line: string): void } {
-  let waiting = "";
-  /** The lines before those that wait: a write has begun, and not all of it has ended. */
-  let begun = Buffer.alloc(0);
+  let queued = "";
+  /** The lines before the queued ones: a write has begun, and not all of it has ended. */
+  let inFlight = Buffer.alloc(0);
   let isWriting = false;
   let timer: ReturnType<typeof setTimeout> | undefined;
 
@@ -30,19 +31,20 @@ export function openLogWriter(fileDescriptor: number): { write(line: string): vo
     clearTimeout(timer);
     timer = undefined;
     if (isWriting) return;
-    if (begun.length === 0) {
-      begun = Buffer.from(waiting);
-      waiting = "";
+    if (inFlight.length === 0) {
+      inFlight = Buffer.from(queued);
+      queued = "";
     }
-    if (begun.length === 0) return;
+    if (inFlight.length === 0) return;
     isWriting = true;
-    write(fileDescriptor, begun, (error, writtenBytes) => {
+    write(fileDescriptor, inFlight, (error, writtenBytes) => {
       isWriting = false;
-      const isLate = error !== null && isBusy(error);
-      if (error === null) begun = begun.subarray(writtenBytes);
-      else if (!isLate) begun = Buffer.alloc(0);
-      if (begun.length === 0 && waiting === "") return;
-      if (isLate || (begun.length === 0 && waiting.length < BUFFERED_CHARS)) flushLater(RETRY_MS);
+      const wouldBlock = error !== null && isBusy(error);
+      if (error === null) inFlight = inFlight.subarray(writtenBytes);
+      else if (!wouldBlock) inFlight = Buffer.alloc(0);
+      if (inFlight.length === 0 && queued === "") return;
+      if (wouldBlock || (inFlight.length === 0 && queued.length < BUFFERED_CHARS))
+        flushLater(RETRY_MS);
       else flush();
     });
   };
@@ -51,15 +53,15 @@ export function openLogWriter(fileDescriptor: number): { write(line: string): vo
   };
 
   process.on("exit", () => {
-    // A thread still writes the begun lines, if any: the process ends after it.
-    const rest = Buffer.from(waiting);
-    writeNow(fileDescriptor, isWriting ? rest : Buffer.concat([begun, rest]));
+    // A thread still writes the lines in flight, if any: the process ends after it.
+    const rest = Buffer.from(queued);
+    writeNow(fileDescriptor, isWriting ? rest : Buffer.concat([inFlight, rest]));
   });
   return {
     write(line) {
-      if (waiting.length + line.length > WAITING_CHARS_MAX) return;
-      waiting += line;
-      if (waiting.length >= BUFFERED_CHARS && begun.length === 0) flush();
+      if (queued.length + line.length > QUEUED_CHARS_MAX) return;
+      queued += line;
+      if (queued.length >= BUFFERED_CHARS && inFlight.length === 0) flush();
       else if (!isWriting) flushLater(BUFFERED_MS);
     },
   };
