@@ -1,6 +1,4 @@
-import { createServer, type IncomingMessage, request, type ServerResponse } from "node:http";
-import { once } from "node:events";
-import type { AddressInfo } from "node:net";
+import { forwardRequest, passAnswer, startLocalServer } from "./forwarding-server.ts";
 
 /**
  * - forward: the request and its answer pass.
@@ -20,46 +18,26 @@ export interface SteppingProxy {
 
 /** An HTTP proxy that loses the requests and answers which a test names. */
 export async function startSteppingProxy(targetUrl: string): Promise<SteppingProxy> {
-  const server = createServer((incoming, outgoing) => {
+  const server = await startLocalServer((incoming, outgoing) => {
     const bearer = (incoming.headers.authorization ?? "").replace(/^Bearer /, "");
     const step = proxy.decide((incoming.url ?? "").replace(/\?.*/, ""), bearer);
-    if (step === "lose-request") incoming.socket.resetAndDestroy();
-    else forward(targetUrl, incoming, outgoing, step === "forward" ? undefined : proxy);
-  });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const proxy: SteppingProxy = {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    decide: () => "forward",
-    onAnswerLost: () => undefined,
-    close: async () => {
-      server.closeAllConnections();
-      server.close();
-      await once(server, "close");
-    },
-  };
-  return proxy;
-}
-
-function forward(
-  targetUrl: string,
-  incoming: IncomingMessage,
-  outgoing: ServerResponse,
-  loser: SteppingProxy | undefined,
-): void {
-  const { method, headers, url } = incoming;
-  const upstream = request(targetUrl + url, { method, headers }, (response) => {
-    if (loser === undefined) {
-      outgoing.writeHead(response.statusCode ?? 502, response.headers);
-      response.pipe(outgoing);
+    if (step === "lose-request") {
+      incoming.socket.resetAndDestroy();
       return;
     }
-    response.resume().on("end", () => {
-      loser.onAnswerLost();
-      incoming.socket.resetAndDestroy();
+    forwardRequest(targetUrl, incoming, outgoing, (response) => {
+      if (step === "forward") passAnswer(response, outgoing);
+      else
+        response.resume().on("end", () => {
+          proxy.onAnswerLost();
+          incoming.socket.resetAndDestroy();
+        });
     });
   });
-  upstream.on("error", () => outgoing.destroy());
-  outgoing.on("close", () => upstream.destroy());
-  incoming.pipe(upstream);
+  const proxy: SteppingProxy = {
+    ...server,
+    decide: () => "forward",
+    onAnswerLost: () => undefined,
+  };
+  return proxy;
 }
