@@ -18,6 +18,7 @@ import {
   utf8Bytes,
 } from "./check-template.ts";
 import { checkPorts, templatePorts } from "./template-ports.ts";
+import { argument, argv, health } from "./template-probes.ts";
 
 export const CONTAINERS_PER_SET_MAX = 16;
 const ENV_ENTRIES_MAX = 128;
@@ -55,50 +56,6 @@ const imageReference = (() => {
       'expected an image such as "menu:42" or "registry:5000/team/menu:42"',
     );
 })();
-
-const argument = z
-  .string()
-  .max(4096)
-  .refine((text) => !text.includes("\0"), "must not contain NUL");
-const argv = z.array(argument).min(1).max(64);
-const port = z.number().int().min(1).max(65_535);
-
-const probe = z.strictObject({
-  exec: z
-    .strictObject({ command: argv })
-    .optional()
-    .describe("A program that runs in the container. Exit code 0 means healthy."),
-  http: z
-    .strictObject({
-      port,
-      path: z
-        .string()
-        .max(1024)
-        .regex(/^\/[!-~]*$/)
-        .default("/"),
-    })
-    .optional()
-    .describe("A GET request to the set's address. A status from 200 to 399 means healthy."),
-  tcp: z
-    .strictObject({ port })
-    .optional()
-    .describe("A connection to the set's address. An accepted connection means healthy."),
-  intervalSeconds: z.number().int().min(1).max(300).default(2),
-  timeoutSeconds: z.number().int().min(1).max(60).default(2),
-  failureThreshold: z.number().int().min(1).max(100).default(3),
-  startPeriodSeconds: z
-    .number()
-    .int()
-    .min(0)
-    .max(3600)
-    .default(60)
-    .describe("The time after a start during which failed probes do not count."),
-});
-
-const health = probe.refine(
-  (check) => [check.exec, check.http, check.tcp].filter((kind) => kind !== undefined).length === 1,
-  "expected exactly one of exec, http and tcp",
-);
 
 const environment = z
   .record(
