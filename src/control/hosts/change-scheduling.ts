@@ -3,7 +3,7 @@ import type { Host } from "../../contracts/api/hosts.ts";
 import { notFound } from "../../contracts/common/app-error.ts";
 import { updateHostScheduling } from "../../db/queries/hosts/schedule-hosts.ts";
 import { deleteDrain, type DrainOptions, upsertDrain } from "../../db/queries/operations/drains.ts";
-import { cancelDrainMoves } from "../../db/queries/operations/operations.ts";
+import { cancelDrainMoves } from "../../db/queries/operations/end-operations.ts";
 import { retryPending } from "../placement/retry-pending.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";

@@ -6,7 +6,7 @@ import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import {
   readReplicaCounts,
   type WaitingOperation,
-} from "../../db/queries/operations/operations.ts";
+} from "../../db/queries/operations/read-operations.ts";
 import { listAllHostPools, lockFleetHosts } from "../../db/queries/placement/fleet.ts";
 import { findTemplate, type ServiceRow } from "../../db/queries/services/write-services.ts";
 import { assert } from "../../lib/assert.ts";

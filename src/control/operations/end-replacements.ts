@@ -1,9 +1,6 @@
 import { createReason } from "../../contracts/api/reason-texts.ts";
-import {
-  endOperations,
-  waitAgain,
-  wakeOperations,
-} from "../../db/queries/operations/operations.ts";
+import { waitAgain, wakeOperations } from "../../db/queries/operations/block-operations.ts";
+import { endOperations } from "../../db/queries/operations/end-operations.ts";
 import {
   listDecidedReplacements,
   type ReplacedSet,

@@ -1,5 +1,5 @@
 import { createReason } from "../../contracts/api/reason-texts.ts";
-import { expireOperations } from "../../db/queries/operations/operations.ts";
+import { expireOperations } from "../../db/queries/operations/end-operations.ts";
 import type { ServiceRow } from "../../db/queries/services/write-services.ts";
 import type { UnitOfWork } from "../runtime/context.ts";
 

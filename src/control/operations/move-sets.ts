@@ -1,15 +1,17 @@
 import { volumeDataSql } from "../../db/queries/volumes/volumes.ts";
 import { listHostsWithEndedClaims } from "../../db/queries/operations/claims.ts";
+import { blockOperations } from "../../db/queries/operations/block-operations.ts";
 import {
   cancelDrainMoves,
-  blockOperations,
   deleteOrphanedOperations,
-  insertDrainMoves,
+} from "../../db/queries/operations/end-operations.ts";
+import {
   listDueOperations,
   listServicesWithDueOperations,
   listServicesWithExpiredOperations,
   type WaitingOperation,
-} from "../../db/queries/operations/operations.ts";
+} from "../../db/queries/operations/read-operations.ts";
+import { insertDrainMoves } from "../../db/queries/operations/start-operations.ts";
 import { interruptResizesForDrains, listMissedDrains } from "../../db/queries/operations/drains.ts";
 import { listServicesWithDecidedReplacements } from "../../db/queries/operations/replacements.ts";
 import { lockServiceBriefly, type ServiceRow } from "../../db/queries/services/write-services.ts";

@@ -1,5 +1,5 @@
 import type { EventFacts } from "../../contracts/api/event-texts.ts";
-import { startLeaving, startReplacing } from "../../db/queries/operations/operations.ts";
+import { startLeaving, startReplacing } from "../../db/queries/operations/start-operations.ts";
 import { resizeSets } from "../../db/queries/services/resizes.ts";
 import type { ServiceRow } from "../../db/queries/services/write-services.ts";
 import { insertPendingSets, lockHosts } from "../../db/queries/sets/write-sets.ts";

@@ -1,7 +1,7 @@
 import { AppError, notFound } from "../../contracts/common/app-error.ts";
 import type { BerthSet } from "../../contracts/api/sets.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";
-import { insertMove } from "../../db/queries/operations/operations.ts";
+import { insertMove } from "../../db/queries/operations/start-operations.ts";
 import { lockServiceById } from "../../db/queries/services/write-services.ts";
 import { listSetsWithVolume } from "../../db/queries/volumes/volumes.ts";
 import { mayLeaveVolume } from "../../scheduler/rollout/may-leave-volume.ts";

@@ -4,7 +4,7 @@ import { drainHost } from "../../../src/control/hosts/drain-host.ts";
 import { createMover } from "../../../src/control/operations/move-sets.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { resizeService } from "../../../src/control/services/resize-service.ts";
-import { cancelDrainMoves } from "../../../src/db/queries/operations/operations.ts";
+import { cancelDrainMoves } from "../../../src/db/queries/operations/end-operations.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { withTx } from "../../../src/db/transaction.ts";
 import { type FleetContext, serviceBody } from "../../support/fleet/fleet-context.ts";

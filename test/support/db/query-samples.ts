@@ -17,7 +17,10 @@ import * as writeHosts from "../../../src/db/queries/hosts/write-hosts.ts";
 import * as desiredSets from "../../../src/db/queries/hosts/desired-sets.ts";
 import * as claims from "../../../src/db/queries/operations/claims.ts";
 import * as drains from "../../../src/db/queries/operations/drains.ts";
-import * as operations from "../../../src/db/queries/operations/operations.ts";
+import * as blockOperations from "../../../src/db/queries/operations/block-operations.ts";
+import * as endOperations from "../../../src/db/queries/operations/end-operations.ts";
+import * as readOperations from "../../../src/db/queries/operations/read-operations.ts";
+import * as startOperations from "../../../src/db/queries/operations/start-operations.ts";
 import * as replacements from "../../../src/db/queries/operations/replacements.ts";
 import * as previousRelease from "../../../src/db/queries/operations/previous-release.ts";
 import * as dueSets from "../../../src/db/queries/placement/due-sets.ts";
@@ -329,27 +332,29 @@ const operationSamples: Samples = {
   interruptResizesForDrains: (q) => [drains.interruptResizesForDrains(q, 1)],
   listMissedDrains: (q) => [drains.listMissedDrains(q)],
   insertMove: (q) => [
-    operations.insertMove(q, {
+    startOperations.insertMove(q, {
       setId: "set",
       owner: "person",
       discardsVolume: false,
       deadlineMs: null,
     }),
   ],
-  insertDrainMoves: (q) => [operations.insertDrainMoves(q, 1)],
-  cancelDrainMoves: (q) => [operations.cancelDrainMoves(q, 1)],
-  listServicesWithDueOperations: (q) => [operations.listServicesWithDueOperations(q, "", 1)],
-  listDueOperations: (q) => [operations.listDueOperations(q, "svc", { volumeDataSql, limit: 1 })],
+  insertDrainMoves: (q) => [startOperations.insertDrainMoves(q, 1)],
+  cancelDrainMoves: (q) => [endOperations.cancelDrainMoves(q, 1)],
+  listServicesWithDueOperations: (q) => [readOperations.listServicesWithDueOperations(q, "", 1)],
+  listDueOperations: (q) => [
+    readOperations.listDueOperations(q, "svc", { volumeDataSql, limit: 1 }),
+  ],
   readReplicaCounts: (q) => [
-    operations.readReplicaCounts(q, "svc", { desired: 1, minReadySeconds: 1 }),
+    readOperations.readReplicaCounts(q, "svc", { desired: 1, minReadySeconds: 1 }),
   ],
   blockOperations: (q) => [
-    operations.blockOperations(q, [{ setId: "set", reason, retryAfterMs: 1 }]),
+    blockOperations.blockOperations(q, [{ setId: "set", reason, retryAfterMs: 1 }]),
   ],
   startReplacing: (q) => [
-    operations.startReplacing(q, [{ setId: "set", replacementSetId: "new" }], 1),
+    startOperations.startReplacing(q, [{ setId: "set", replacementSetId: "new" }], 1),
   ],
-  startLeaving: (q) => [operations.startLeaving(q, ids)],
+  startLeaving: (q) => [startOperations.startLeaving(q, ids)],
   insertClaims: (q) => [claims.insertClaims(q, [{ setId: "set", hostId: "host", ...amounts }])],
   listHostsWithEndedClaims: (q) => [claims.listHostsWithEndedClaims(q, "", 1)],
   endClaims: (q) => [claims.endClaims(q, "host")],
@@ -364,16 +369,16 @@ const operationSamples: Samples = {
   ],
   listDecidedReplacements: (q) => [replacements.listDecidedReplacements(q, "svc", 1)],
   listReplacements: (q) => [replacements.listReplacements(q, ids)],
-  waitAgain: (q) => [operations.waitAgain(q, "set", { reason, retryAfterMs: 1 })],
-  endOperations: (q) => [operations.endOperations(q, ids)],
-  wakeOperations: (q) => [operations.wakeOperations(q, "svc", 1)],
+  waitAgain: (q) => [blockOperations.waitAgain(q, "set", { reason, retryAfterMs: 1 })],
+  endOperations: (q) => [endOperations.endOperations(q, ids)],
+  wakeOperations: (q) => [blockOperations.wakeOperations(q, "svc", 1)],
   listServicesWithExpiredOperations: (q) => [
-    operations.listServicesWithExpiredOperations(q, "", 1),
+    readOperations.listServicesWithExpiredOperations(q, "", 1),
   ],
   expireOperations: (q) => [
-    operations.expireOperations(q, "svc", { kind: "move", outcome: "expired", reason }, 1),
+    endOperations.expireOperations(q, "svc", { kind: "move", outcome: "expired", reason }, 1),
   ],
-  deleteOrphanedOperations: (q) => [operations.deleteOrphanedOperations(q)],
+  deleteOrphanedOperations: (q) => [endOperations.deleteOrphanedOperations(q)],
 };
 
 const placing: Samples = {

@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import { renderReasonText } from "../../../contracts/api/reason-texts.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { leavingSetSql } from "../operations/operations.ts";
+import { leavingSetSql } from "../operations/operation-conditions.ts";
 import { anyOf, queryRows } from "../runtime/query.ts";
 import { volumeDataSql } from "../volumes/volumes.ts";
 import { type DownGracePeriods, missedLeaseSql, downPastGraceSql } from "./fleet-watch.ts";

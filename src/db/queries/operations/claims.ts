@@ -3,7 +3,7 @@ import type { Queryable } from "../../postgres/open-postgres.ts";
 import { sets } from "../../schema/sets.ts";
 import { booked, freed, claimSums } from "../hosts/bookings.ts";
 import { anyOf, queryRows } from "../runtime/query.ts";
-import { leavingSetSql } from "./operations.ts";
+import { leavingSetSql } from "./operation-conditions.ts";
 
 /** Capacity that a set needs on its next host, with its overhead. */
 export interface NewClaim {

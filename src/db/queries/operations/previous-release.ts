@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { anyOf, queryRows } from "../runtime/query.ts";
-import { liveSetSql } from "./operations.ts";
+import { liveSetSql } from "./operation-conditions.ts";
 
 /**
  * Changes that a process of the previous release began, during an upgrade or before it. That

@@ -1,7 +1,7 @@
 import { type SQL, sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { anyOf, queryRows } from "../runtime/query.ts";
-import { forcedDrainSql, liveSetSql } from "./operations.ts";
+import { forcedDrainSql, liveSetSql } from "./operation-conditions.ts";
 
 /** A set that is being replaced. */
 export interface ReplacedSet {

@@ -2,7 +2,7 @@ import { eq, type SQL, sql } from "drizzle-orm";
 import type { Reason } from "../../../contracts/common/primitives.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { serviceResizes } from "../../schema/operations.ts";
-import { liveSetSql } from "../operations/operations.ts";
+import { liveSetSql } from "../operations/operation-conditions.ts";
 import { anyOf, queryRows, secondsAgo } from "../runtime/query.ts";
 
 /**

@@ -25,7 +25,7 @@ import {
 } from "../runtime/query.ts";
 import { assert } from "../../../lib/assert.ts";
 import type { SetSize } from "./resizes.ts";
-import { replicaSetSql } from "../operations/operations.ts";
+import { replicaSetSql } from "../operations/operation-conditions.ts";
 import { type QuotaAmounts, selectTenantUsage } from "../tenancy/tenant-usage.ts";
 
 /** A service as changes read it. */

@@ -2,7 +2,7 @@ import { type SQL, sql } from "drizzle-orm";
 import type { Reason } from "../../../contracts/common/primitives.ts";
 import type { ContainerStatus, SetState } from "../../../contracts/api/sets.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { leavingSetSql } from "../operations/operations.ts";
+import { leavingSetSql } from "../operations/operation-conditions.ts";
 import { unconfirmedCopySql } from "../hosts/unknown-sets.ts";
 import { anyOf, queryRows, secondsAgo } from "../runtime/query.ts";
 

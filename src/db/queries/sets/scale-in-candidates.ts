@@ -2,7 +2,7 @@ import { sql } from "drizzle-orm";
 import type { DesiredSetState, SetState } from "../../../contracts/api/sets.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { queryRows, secondsAgo } from "../runtime/query.ts";
-import { leavingSetSql, replicaSetSql } from "../operations/operations.ts";
+import { leavingSetSql, replicaSetSql } from "../operations/operation-conditions.ts";
 import { volumeDataSql } from "../volumes/volumes.ts";
 
 /** Twice the replicas that a service may have. */

@@ -3,7 +3,7 @@ import type { Queryable } from "../../postgres/open-postgres.ts";
 import { operations } from "../../schema/operations.ts";
 import { sets } from "../../schema/sets.ts";
 import { useCustomPlans } from "../../transaction.ts";
-import { replicaSetSql } from "../operations/operations.ts";
+import { replicaSetSql } from "../operations/operation-conditions.ts";
 import { anyOf, genericPlansFromHere, queryRows } from "../runtime/query.ts";
 import { inScope } from "../services/read-services.ts";
 
