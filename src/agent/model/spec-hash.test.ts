@@ -18,6 +18,17 @@ it("an upgrade of the agent changes no hash of a running container", () => {
   }
 });
 
+it("changed hooks, and a container without which the set serves, restart nothing", () => {
+  const [app, ...others] = earlier.template.containers;
+  if (!app) throw new Error("the set has a container");
+  const hooks = { preStop: { exec: { command: ["/bin/leave"] }, timeoutSeconds: 10 } };
+  const options = { ...app.options, hooks, serving: "optional" as const };
+  const containers = [{ ...app, options }, ...others];
+  const changed = { ...earlier, template: { ...earlier.template, drainSeconds: 5, containers } };
+  for (const container of ["infra", "app"])
+    expect(specHash(changed, container)).toBe(specHash(earlier, container));
+});
+
 it("another attachment makes the infra container outdated", () => {
   const attachment = {
     networkId: "net_1",

@@ -7,8 +7,9 @@ import { type CreatedContainer, type HashedSetSpec, isOutdated } from "./outdate
  * Hash of every property that requires a new container: image, process, environment, and the
  * generation of the last restart. A difference means that the container is outdated.
  *
- * It excludes properties that need no new container. Only the agent uses the health check and the
- * restart policy. Each stop sends its timeout, and limits change in place.
+ * It excludes properties that need no new container. Only the agent uses the health check, the
+ * hooks, the restart policy, and whether the set serves without the container. Each stop sends its
+ * timeout, and limits change in place.
  *
  * `container` is a business container of the template, or "infra". Throws RangeError for any other
  * name.
@@ -77,6 +78,8 @@ function computeHash(set: LocalSetSpec, container: string): string {
     stopTimeoutSeconds: _timeout,
     cpuPercent: _cpu,
     memoryPercent: _memory,
+    hooks: _hooks,
+    serving: _serving,
     // Earlier releases stored this default in each template. The hashes must not change.
     stopSignal = "SIGTERM",
     ...options

@@ -2,8 +2,8 @@ import { DEFAULT_NETWORK } from "../api/networks.ts";
 import type { ContainerTemplate, SetTemplate } from "../api/set-template.ts";
 
 /**
- * The features of agents that a set template may need. An agent reports those that it has, and the
- * planner places a set only on hosts whose agents have all that its template needs.
+ * The features of the agent of this build. An agent reports them, and the planner places a set only
+ * on hosts whose agents have all that its template needs.
  *
  * A feature stands for members of the template that agents of an earlier release do not know. Such
  * an agent rejects a set with an unknown member, or even a whole answer.
@@ -23,7 +23,13 @@ const agentFeatures = [
   "address-reports",
   "credential-rotation",
 ] as const;
-type AgentFeature = (typeof agentFeatures)[number];
+
+/**
+ * Features that the contract knows, and that the agent of this build does not have yet. The package
+ * that implements one moves it to `agentFeatures`. Until then, a set that needs it has no host.
+ */
+type LaterFeature = "drain" | "hooks" | "serving";
+type AgentFeature = (typeof agentFeatures)[number] | LaterFeature;
 
 /**
  * The feature of an agent whose network driver answers. Its host connects sets to networks. This
@@ -83,6 +89,8 @@ const optionFeatures: Readonly<
   ulimits: "ulimits",
   tmpfs: "tmpfs",
   logging: "logging",
+  hooks: "hooks",
+  serving: "serving",
 };
 
 /** Each member of a template, likewise. */
@@ -97,6 +105,7 @@ const memberFeatures: Readonly<Record<keyof Required<SetTemplate>, AgentFeature 
   sysctls: null,
   networks: null,
   ports: "ports",
+  drainSeconds: "drain",
   containers: null,
 };
 

@@ -1,6 +1,10 @@
 /** Checks the rules that involve several containers, and reports each violation with its path. */
 export function checkContainers(
-  containers: readonly { name: string; memoryPercent: number }[],
+  containers: readonly {
+    name: string;
+    memoryPercent: number;
+    serving?: "required" | "optional" | undefined;
+  }[],
   addIssue: (path: (string | number)[], message: string) => void,
 ): void {
   const seen = new Set<string>();
@@ -11,6 +15,9 @@ export function checkContainers(
       addIssue(["containers", position, "name"], `the name "${container.name}" is used twice`);
     seen.add(container.name);
   }
+  // Otherwise the set would be ready without any container that serves.
+  if (containers.length > 0 && containers.every(({ serving }) => serving === "optional"))
+    addIssue(["containers"], "expected at least one container without `serving: optional`");
   const memoryPercent = containers.reduce((sum, container) => sum + container.memoryPercent, 0);
   if (memoryPercent > 100) {
     addIssue(

@@ -92,6 +92,62 @@ describe("options of containers", () => {
   });
 });
 
+describe("the stop and the start of containers", () => {
+  const command = ["/bin/leave"];
+
+  it("have hooks and a drain time, which come out as agents take them", () => {
+    const hooks = { preStop: { exec: { command } }, postStart: { http: { port: 80 } } };
+    const { data } = parse({ hooks }, { drainSeconds: 0 });
+    expect(data?.drainSeconds).toBe(0);
+    expect(data?.containers[0]?.options.hooks).toEqual({
+      preStop: { exec: { command }, timeoutSeconds: 10 },
+      postStart: { http: { port: 80, path: "/" }, timeoutSeconds: 10 },
+    });
+    expect(setTemplateSchema.parse(data)).toEqual(data);
+  });
+
+  it.each([
+    ["no hook", {}],
+    ["a hook that does nothing", { preStop: {} }],
+    ["a hook that does two things", { preStop: { exec: { command }, http: { port: 80 } } }],
+    ["a connection, which shows nothing", { postStart: { tcp: { port: 80 } } }],
+    ["a hook without an end", { preStop: { exec: { command }, timeoutSeconds: 601 } }],
+  ])("are refused with %s", (_what, hooks) => {
+    expect(parse({ hooks }).error?.issues[0]?.path.slice(2, 4)).toEqual(["options", "hooks"]);
+  });
+
+  it("last ten minutes at most", () => {
+    expect(parse({}, { drainSeconds: 601 }).error?.issues[0]?.path).toEqual(["drainSeconds"]);
+  });
+});
+
+it("a set serves with at least one of its containers", () => {
+  const optional = {
+    index: 0,
+    image: "trace:1",
+    options: { cpu: 10, memory: 10, serving: "optional" },
+  };
+  const parseWith = (serving?: string) =>
+    parse(
+      {},
+      {
+        containers: [
+          { ...optional, name: "trace" },
+          {
+            ...optional,
+            name: "app",
+            options: { cpu: 90, memory: 90, ...(serving && { serving }) },
+          },
+        ],
+      },
+    );
+  expect(parseWith().data?.containers[0]?.options.serving).toBe("optional");
+  expect(parseWith("required").success).toBe(true);
+  expect(parseWith("optional").error?.issues).toMatchObject([
+    { message: "expected at least one container without `serving: optional`" },
+  ]);
+});
+
 it("a template sets no sysctl that older kernels apply to the whole host", () => {
   const { error } = parse({}, { sysctls: { "net.netfilter.nf_conntrack_max": "1" } });
   expect(error?.issues[0]).toMatchObject({ path: ["sysctls", "net.netfilter.nf_conntrack_max"] });

@@ -18,7 +18,7 @@ import {
   utf8Bytes,
 } from "./check-template.ts";
 import { checkPorts, templatePorts } from "./template-ports.ts";
-import { argument, argv, health } from "./template-probes.ts";
+import { argument, argv, health, hooks } from "./template-probes.ts";
 
 export const CONTAINERS_PER_SET_MAX = 16;
 const ENV_ENTRIES_MAX = 128;
@@ -103,10 +103,26 @@ const sharedOptions = {
     .optional()
     .describe("Overrides the stop signal of the image. Without both it is SIGTERM."),
   stopTimeoutSeconds: z.number().int().min(0).max(600).default(10),
+  hooks: hooks.optional(),
+  serving: z
+    .enum(["required", "optional"])
+    .optional()
+    .describe(
+      "With `optional`, the set serves without this container. Once the set has run, its readiness ignores the container, and an update of it alone leaves the set in the endpoints. By default it is required.",
+    ),
   ...isolationOptions,
 };
 
 const percent = z.number().int().min(1).max(100);
+
+const drainSeconds = z
+  .number()
+  .int()
+  .min(0)
+  .max(600)
+  .describe(
+    "The time between the removal of the set from the endpoints and the stop of its containers. By default 3 with ports, otherwise 0.",
+  );
 
 const sysctls = z
   .record(
@@ -181,6 +197,7 @@ export const setTemplateInput = z
     sysctls: sysctls.default({}),
     networks: networks.default([{ network: "default" }]),
     ports: templatePorts.optional(),
+    drainSeconds: drainSeconds.optional(),
     containers: z
       .array(
         z.strictObject({
@@ -208,6 +225,7 @@ export const setTemplateInput = z
       template.containers.map((container) => ({
         name: container.name,
         memoryPercent: container.options.memory,
+        serving: container.options.serving,
       })),
       addIssue,
     );
@@ -235,6 +253,7 @@ export const setTemplateInput = z
     sysctls: template.sysctls,
     networks: template.networks,
     ...(template.ports ? { ports: template.ports } : {}),
+    ...(template.drainSeconds === undefined ? {} : { drainSeconds: template.drainSeconds }),
     containers: template.containers
       .map(({ options: { cpu, memory, tmpfs, logging, ...options }, ...container }) => ({
         ...container,
@@ -285,6 +304,7 @@ export const setTemplateSchema = z
     sysctls,
     networks,
     ports: templatePorts.optional(),
+    drainSeconds: drainSeconds.optional(),
     containers: z
       .array(
         z.strictObject({
