@@ -66,7 +66,7 @@ const hook = z
     "expected exactly one of exec and http",
   );
 
-/** What runs in a container beside its own program, at its start and before its stop. */
+/** Programs and requests that accompany the start and the stop of a container. */
 export const hooks = z
   .strictObject({
     preStop: hook
