@@ -5,18 +5,33 @@ import { reasonSchema, timestamp } from "../common/primitives.ts";
 export const operationKinds = ["move", "resize", "update"] as const;
 export type OperationKind = (typeof operationKinds)[number];
 
-/** docs/internals/operations.md has the state diagram. */
+/**
+ * docs/internals/operations.md has the state diagram. updating: the agent replaces containers of
+ * the set on its host. copying: a copy of the volume is growing on the next host, and the set runs.
+ * halting: the set is stopped for the last part of the copy.
+ */
 export const operationPhases = [
   "waiting",
   "replacing",
   "leaving",
   "applying",
   "reverting",
+  "updating",
+  "copying",
+  "halting",
 ] as const;
 export type OperationPhase = (typeof operationPhases)[number];
 
 /** Who or what requested the operation, and may cancel it. */
-export const operationOwners = ["user", "drain", "resize", "rollout", "start-failed"] as const;
+export const operationOwners = [
+  "user",
+  "drain",
+  "resize",
+  "rollout",
+  "start-failed",
+  "rebalance",
+  "preemption",
+] as const;
 export type OperationOwner = (typeof operationOwners)[number];
 
 /** The one change in progress on a set. */
@@ -28,7 +43,7 @@ export const operationSchema = z
       .enum(operationOwners)
       .nullable()
       .describe(
-        "The requester: a user, the drain of the host, a resize or rollout of the service, or failed starts. Null for a start, a stop or a removal.",
+        "The requester: a user, the drain of the host, a resize or rollout of the service, failed starts, a rebalance or a preemption. Null for a start, a stop or a removal.",
       ),
     blocked: reasonSchema
       .nullable()

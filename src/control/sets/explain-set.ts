@@ -60,6 +60,8 @@ const ownerTexts = {
   resize: "for the resize of its service",
   rollout: "for the rollout of its service",
   "start-failed": "after failed starts",
+  rebalance: "for the rebalance of its pool",
+  preemption: "for a set of a higher priority",
 } as const;
 
 function describeOperation({ kind, phase, owner, createdAt, deadlineAt }: Operation): string {

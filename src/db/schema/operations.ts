@@ -49,6 +49,15 @@ export const operations = pgTable(
     mayMove: boolean("may_move").notNull().default(false),
     /** The user accepts that the set restarts with an empty volume (I13). */
     discardsVolume: boolean("discards_volume").notNull().default(false),
+    /** The rollout that created the update. */
+    rolloutId: text("rollout_id"),
+    /** An update replaces all containers of the set on its host. */
+    restarts: boolean("restarts").notNull().default(false),
+    /** The host to which a user moves the set. Null if the planner chooses. */
+    targetHostId: text("target_host_id"),
+    /** The move copies the volume to the next host. */
+    movesVolume: boolean("moves_volume").notNull().default(false),
+    transferId: text("transfer_id"),
     /** The revision of the set after the operation. Null if it keeps its own. */
     toRevision: integer("to_revision"),
     /** The size of the set after the operation. Null if it keeps its own. */
@@ -66,6 +75,8 @@ export const operations = pgTable(
     attempts: integer("attempts").notNull().default(0),
     dueAt: timestamptz("due_at").notNull().defaultNow(),
     deadlineAt: timestamptz("deadline_at"),
+    /** The first order to the agent. Null while it waits. */
+    beganAt: timestamptz("began_at"),
     createdAt: timestamptz("created_at").notNull().defaultNow(),
   },
   (table) => [

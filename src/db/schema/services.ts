@@ -17,6 +17,7 @@ import {
   type PlacementSpec,
 } from "../../contracts/api/services.ts";
 import type { SetTemplate } from "../../contracts/api/set-template.ts";
+import type { RolloutStrategySpec } from "../../contracts/api/rollouts.ts";
 import { int8, quoted, timestamptz } from "./columns.ts";
 import { tenants } from "./tenancy.ts";
 
@@ -46,6 +47,8 @@ export const services = pgTable(
     autoscale: jsonb("autoscale").$type<AutoscaleSpec>(),
     /** Null for the defaults of the contract. */
     disruption: jsonb("disruption").$type<DisruptionBudget>(),
+    /** Null for the default strategy. */
+    rollout: jsonb("rollout").$type<RolloutStrategySpec>(),
     deleting: boolean("deleting").notNull().default(false),
     /** The revision for whose networks the service has all its addresses. */
     addressedRevision: integer("addressed_revision"),
@@ -97,6 +100,13 @@ export const revisions = pgTable(
       .references(() => services.id),
     number: integer("number").notNull(),
     template: jsonb("template").$type<SetTemplate>().notNull(),
+    /**
+     * The image of each container with its digest, `name@sha256:…`. Null until a rollout has
+     * resolved the tags.
+     */
+    pinnedImages: jsonb("pinned_images").$type<Record<string, string>>(),
+    /** The names of the containers that differ from the revision before. Null if unknown. */
+    changedContainers: jsonb("changed_containers").$type<string[]>(),
     createdAt: timestamptz("created_at").notNull().defaultNow(),
   },
   (table) => [

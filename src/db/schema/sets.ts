@@ -75,6 +75,8 @@ export const sets = pgTable(
     moveRevision: integer("move_revision"),
     /** The time at which the set became ready. Null while it is not ready. */
     readySince: timestamptz("ready_since"),
+    /** The time at which a ready set became unready. Null while it is ready, and before it was. */
+    unreadySince: timestamptz("unready_since"),
     /** The set has been ready at least once; see mayDisrupt. */
     wasReady: boolean("was_ready").notNull().default(false),
     address: text("address"),
