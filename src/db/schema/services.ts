@@ -49,6 +49,10 @@ export const services = pgTable(
     disruption: jsonb("disruption").$type<DisruptionBudget>(),
     /** Null for the default strategy. */
     rollout: jsonb("rollout").$type<RolloutStrategySpec>(),
+    /** A user must end the protection before a deletion or a scale to 0. */
+    isDeletionProtected: boolean("deletion_protected").notNull().default(false),
+    /** A user stopped the service: its sets are to be stopped, and new ones too. */
+    isStopped: boolean("is_stopped").notNull().default(false),
     deleting: boolean("deleting").notNull().default(false),
     /** The revision for whose networks the service has all its addresses. */
     addressedRevision: integer("addressed_revision"),
