@@ -1,8 +1,10 @@
 import { sql } from "drizzle-orm";
 import {
+  bigserial,
   boolean,
   check,
   index,
+  integer,
   jsonb,
   pgTable,
   primaryKey,
@@ -20,6 +22,15 @@ type Percents = {
   volumeBytes: number;
   rootfsBytes: number;
 };
+
+/** A host that failed starts which succeed elsewhere gets no new sets for a time. */
+export interface Quarantine {
+  since: string;
+  until: string;
+  /** The number of quarantines in a row. Each one lasts longer than the one before. */
+  count: number;
+  reason: Reason;
+}
 
 /** The placement policy of each pool, which operators may change. A plan cites its version. */
 export const hostPools = pgTable("host_pools", {
@@ -43,6 +54,8 @@ export const hosts = pgTable(
     reason: jsonb("reason").$type<Reason>(),
     cordoned: boolean("cordoned").notNull().default(false),
     draining: boolean("draining").notNull().default(false),
+    /** Null if the planner may choose the host. */
+    quarantine: jsonb("quarantine").$type<Quarantine>(),
     /**
      * Each change of the host's desired sets increments it. A set stores the generation of its
      * change.
@@ -150,6 +163,26 @@ export const hosts = pgTable(
       "hosts_allocated_not_negative",
       sql`least(${table.allocatedCpuMillis}, ${table.allocatedMemoryBytes}, ${table.allocatedVolumeBytes}, ${table.allocatedRootfsBytes}) >= 0`,
     ),
+  ],
+);
+
+/** Starts that an agent abandoned within the last hour, for the decision about a quarantine. */
+export const hostStartFailures = pgTable(
+  "host_start_failures",
+  {
+    id: bigserial("id", { mode: "number" }).primaryKey(),
+    hostId: text("host_id")
+      .notNull()
+      .references(() => hosts.id, { onDelete: "cascade" }),
+    serviceId: text("service_id").notNull(),
+    revision: integer("revision").notNull(),
+    at: timestamptz("at").notNull().defaultNow(),
+  },
+  (table) => [
+    index("host_start_failures_host").on(table.hostId, table.at),
+    // The failures of a revision on other hosts: then the image is at fault.
+    index("host_start_failures_service").on(table.serviceId, table.revision),
+    index("host_start_failures_at").on(table.at),
   ],
 );
 
