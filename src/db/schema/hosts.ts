@@ -12,6 +12,7 @@ import {
   uniqueIndex,
 } from "drizzle-orm/pg-core";
 import { type HostState, hostStates } from "../../contracts/api/hosts.ts";
+import type { RebalanceSchedule } from "../../contracts/api/rebalances.ts";
 import type { Reason } from "../../contracts/common/primitives.ts";
 import type { AgentRecord, StoredCapabilities } from "./agent-record.ts";
 import { changedXid, int8, quoted, timestamptz } from "./columns.ts";
@@ -38,6 +39,8 @@ export const hostPools = pgTable("host_pools", {
   version: int8("version").notNull(),
   overcommitPercent: jsonb("overcommit_percent").$type<Percents>().notNull(),
   highWaterPercent: jsonb("high_water_percent").$type<Percents>().notNull(),
+  /** Null if Berth starts no rebalances itself. */
+  rebalance: jsonb("rebalance").$type<RebalanceSchedule>(),
 });
 
 export const hosts = pgTable(

@@ -18,6 +18,7 @@ import {
 } from "../../contracts/api/services.ts";
 import type { SetTemplate } from "../../contracts/api/set-template.ts";
 import type { RolloutStrategySpec } from "../../contracts/api/rollouts.ts";
+import type { VolumeMoves } from "../../contracts/api/transfers.ts";
 import { int8, quoted, timestamptz } from "./columns.ts";
 import { tenants } from "./tenancy.ts";
 
@@ -53,6 +54,8 @@ export const services = pgTable(
     isDeletionProtected: boolean("deletion_protected").notNull().default(false),
     /** A user stopped the service: its sets are to be stopped, and new ones too. */
     isStopped: boolean("is_stopped").notNull().default(false),
+    /** Null if a set stays on the host of its volume. */
+    volumeMoves: jsonb("volume_moves").$type<VolumeMoves>(),
     deleting: boolean("deleting").notNull().default(false),
     /** The revision for whose networks the service has all its addresses. */
     addressedRevision: integer("addressed_revision"),

@@ -62,6 +62,9 @@ export const sets = pgTable(
     failedStarts: integer("failed_starts").notNull().default(0),
     /** The end of the backoff after a rejection or a failed start. */
     planAfter: timestamptz("plan_after").notNull().defaultNow(),
+    /** Sets of a lower priority make way for this set on that host, until that time. */
+    nominatedHostId: text("nominated_host_id"),
+    nominatedUntil: timestamptz("nominated_until"),
     /** A trashed volume of its host that the set gets instead of a new one. */
     restoreVolumeId: text("restore_volume_id"),
     /** False from a resize until the agent reports that the kernel enforces the new amounts. */
