@@ -28,7 +28,14 @@ const agentFeatures = [
  * Features that the contract knows, and that the agent of this build does not have yet. The package
  * that implements one moves it to `agentFeatures`. Until then, a set that needs it has no host.
  */
-type LaterFeature = "drain" | "hooks" | "serving";
+type LaterFeature =
+  | "drain"
+  | "hooks"
+  | "serving"
+  | "prefetch"
+  | "sessions"
+  | "log-options"
+  | "volume-transfers";
 type AgentFeature = (typeof agentFeatures)[number] | LaterFeature;
 
 /**

@@ -9,7 +9,9 @@ import { hostUsageSchema } from "./host-usage.ts";
 import { lenientArray, lenientList } from "./lenient-array.ts";
 import { logStreamRequestSchema } from "./log-stream-request.ts";
 import { observedSetSchema } from "./observed-set.ts";
+import { PREFETCHES_PER_SYNC_MAX, prefetchedSchema, prefetchSchema } from "./prefetch.ts";
 import { CREDENTIALS_PER_SYNC_MAX, registryCredentialSchema } from "./registry-credential.ts";
+import { SESSIONS_PER_HOST_MAX, sessionRequestSchema } from "./session-request.ts";
 import {
   AGENT_PROTOCOL_VERSION,
   PREVIOUS_HOSTS_MAX,
@@ -63,6 +65,11 @@ export const syncBody = z
     capabilities: agentCapabilitiesSchema.optional(),
     /** Sent only after an answer with `sendAddresses`. */
     addresses: addressReportSchema.optional(),
+    /**
+     * The images of the last `prefetch` that are pulled, or cannot be. Sent only after an answer
+     * with `prefetch`.
+     */
+    prefetched: lenientArray(prefetchedSchema, PREFETCHES_PER_SYNC_MAX).optional(),
   })
   .meta({ id: "Sync" });
 export type Sync = z.infer<typeof syncBody>;
@@ -104,6 +111,13 @@ export const syncResultSchema = z
     sendAddresses: z.boolean().optional(),
     /** Requests a new credential: see takeNextCredentialBody. Older agents ignore it. */
     rotateCredential: z.boolean().optional(),
+    /**
+     * All images that the host pulls or retains for rollouts. Missing if nothing says that they
+     * have changed, and for an agent without the feature `prefetch`.
+     */
+    prefetch: z.array(prefetchSchema).max(PREFETCHES_PER_SYNC_MAX).optional(),
+    /** Sessions that wait for this host. An agent has the feature `sessions` to serve them. */
+    sessions: z.array(sessionRequestSchema).max(SESSIONS_PER_HOST_MAX).optional(),
     leaseSeconds: z.number().int(),
     /**
      * The database server that answers. Another one may lack reports that the previous one has

@@ -105,6 +105,29 @@ describe("the control plane over HTTP", () => {
     expect(read.streams).toEqual([stream]);
   });
 
+  it("ignores images and sessions that only a newer agent can read", async () => {
+    const image = { reference: "menu:43", tenant: "food", purpose: "pull" };
+    const session = {
+      sessionId: newId("ses"),
+      setId: newId("set"),
+      container: "app",
+      kind: "exec",
+    };
+    const prefetch = [
+      { ...image, priority: 1 },
+      { ...image, purpose: "unpack" },
+    ];
+    const sessions = [
+      { ...session, isTraced: true },
+      { ...session, kind: "debug" },
+    ];
+    respond = (_request, response) => sendJson(response, 200, { ...answer, prefetch, sessions });
+    const read = await plane().sync(body, signal);
+    expect(read).toMatchObject({ prefetch: [image], sessions: [session] });
+    respond = (_request, response) => sendJson(response, 200, answer);
+    expect(Object.keys(await plane().sync(body, signal))).not.toContain("prefetch");
+  });
+
   it("names its process in a header, and rejects the answer to a process that is not admitted", async () => {
     const identity = { machineId: "a1", bootId: "b2", processId: "c3", startedMs: 4 };
     const api = createControlPlane({ apiUrl, credentials: ownCredentials(), dispatcher, identity });

@@ -27,11 +27,19 @@ import {
   PURGES_PER_SYNC_MAX,
   SETS_PER_HOST_MAX,
 } from "../../contracts/agent-protocol/protocol.ts";
+import {
+  PREFETCHES_PER_SYNC_MAX,
+  prefetchSchema,
+} from "../../contracts/agent-protocol/prefetch.ts";
 import { readDesiredSets } from "../../contracts/agent-protocol/read-desired-sets.ts";
 import {
   CREDENTIALS_PER_SYNC_MAX,
   registryCredentialSchema,
 } from "../../contracts/agent-protocol/registry-credential.ts";
+import {
+  SESSIONS_PER_HOST_MAX,
+  sessionRequestSchema,
+} from "../../contracts/agent-protocol/session-request.ts";
 import { idSchema } from "../../contracts/common/primitives.ts";
 import type { ProblemCode } from "../../contracts/common/problems.ts";
 import { syncResultSchema } from "../../contracts/agent-protocol/sync.ts";
@@ -61,8 +69,9 @@ const answerBytesMax = 64 * 2 ** 20;
 const STREAMS_PER_SYNC_MAX = 10_000;
 /**
  * A newer API may send more fields, and a fleet upgrades its agents after the API. An agent ignores
- * unknown fields of an answer, but not of a set: see readDesiredSets. It ignores requests for logs
- * that it cannot read, and the end of a list that is too long: a later answer names it again.
+ * unknown fields of an answer, but not of a set: see readDesiredSets. It ignores requests for logs,
+ * images and sessions that it cannot read. It also ignores the end of a list that is too long: a
+ * later answer names it again.
  */
 const syncAnswerSchema = syncResultSchema.strip().extend({
   sets: z.array(z.unknown()),
@@ -75,6 +84,8 @@ const syncAnswerSchema = syncResultSchema.strip().extend({
     registryCredentialSchema.strip(),
     CREDENTIALS_PER_SYNC_MAX,
   ).optional(),
+  prefetch: lenientStart(prefetchSchema.strip(), PREFETCHES_PER_SYNC_MAX).optional(),
+  sessions: lenientStart(sessionRequestSchema.strip(), SESSIONS_PER_HOST_MAX).optional(),
   /** Each value but `accepted` is a refusal, also one of a newer API. */
   admission: z.string().optional(),
 });
