@@ -3,14 +3,14 @@ import { REPLICAS_MAX, WAIT_SECONDS_MAX } from "../common/limits.ts";
 import {
   generationSchema,
   idSchema,
-  labelsSchema,
   nameSchema,
   orNull,
   reasonSchema,
-  taintSchema,
   timestamp,
 } from "../common/primitives.ts";
 import { coresInput } from "../common/quantities.ts";
+import { disruptionBudgetSchema } from "./disruption-budget.ts";
+import { placementSpecSchema } from "./placement-spec.ts";
 import {
   memoryInput,
   setTemplateInput,
@@ -19,55 +19,6 @@ import {
 } from "./set-template.ts";
 
 const replicas = z.number().int().min(0).max(REPLICAS_MAX);
-
-export const spreadDomains = ["zone", "rack", "host"] as const;
-
-export const placementSpecSchema = z
-  .strictObject({
-    strategy: z
-      .enum(["pack", "spread"])
-      .default("pack")
-      .describe(
-        "pack: uses the fewest hosts. spread: prefers the host with the most free capacity.",
-      ),
-    spread: z
-      .array(
-        z.strictObject({
-          by: z.enum(spreadDomains),
-          maxSkew: z.number().int().min(1).max(1000).default(1),
-          mode: z
-            .enum(["required", "preferred"])
-            .optional()
-            .describe(
-              "required (default): a set waits rather than exceed `maxSkew`. preferred: it exceeds `maxSkew` where no other host fits.",
-            ),
-        }),
-      )
-      .max(3)
-      .default([])
-      .refine(
-        (rules) => new Set(rules.map((rule) => rule.by)).size === rules.length,
-        "expected each domain once",
-      )
-      .describe("The numbers of sets in any two domains differ by at most `maxSkew`."),
-    antiAffinity: z
-      .array(nameSchema)
-      .max(16)
-      .default([])
-      .describe(
-        "Services of the tenant whose sets must not share a host with sets of this service. Its own name permits one set per host.",
-      ),
-    affinity: z
-      .array(nameSchema)
-      .max(16)
-      .default([])
-      .describe("Services of the tenant whose hosts are preferred, but not required."),
-    hostLabels: labelsSchema.default({}),
-    tolerations: z.array(taintSchema).max(16).default([]),
-    pool: nameSchema.default("default"),
-  })
-  .meta({ id: "PlacementSpec" });
-export type PlacementSpec = z.infer<typeof placementSpecSchema>;
 
 const paceSeconds = z.number().int().min(0).max(86_400);
 
@@ -119,37 +70,6 @@ export const REPLACE_WITH_VOLUME_TEXT =
 
 export const STATIC_ADDRESS_TEXT =
   "The template has a static address, and two sets cannot have one address. Use at most one replica, or omit the address.";
-
-const percentage = z
-  .string()
-  .regex(/^(?:100|[1-9]?[0-9])%$/, 'expected a percentage such as "25%"');
-const setLimit = z.union([z.number().int().min(0).max(REPLICAS_MAX), percentage]);
-
-const isZero = (limit: number | string) => limit === 0 || limit === "0%";
-
-/** The number of sets that drains, moves, resizes and scale-ins may disrupt at the same time. */
-export const disruptionBudgetSchema = z
-  .strictObject({
-    maxUnavailable: setLimit
-      .default(1)
-      .describe("The number of sets that may be unavailable, or a percentage of the replicas."),
-    maxSurge: setLimit
-      .default("25%")
-      .describe("The number of replacements beyond the replicas, or a percentage of the replicas."),
-    minReadySeconds: z
-      .number()
-      .int()
-      .min(0)
-      .max(3600)
-      .default(0)
-      .describe("A set counts as available once it has been ready for this long."),
-  })
-  .refine(
-    ({ maxUnavailable, maxSurge }) => !(isZero(maxUnavailable) && isZero(maxSurge)),
-    "maxUnavailable and maxSurge must not both be 0, because no set could be moved",
-  )
-  .meta({ id: "DisruptionBudget" });
-export type DisruptionBudget = z.infer<typeof disruptionBudgetSchema>;
 
 const serviceExample = {
   name: "menu-web",

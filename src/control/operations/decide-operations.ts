@@ -1,4 +1,4 @@
-import type { DisruptionBudget } from "../../contracts/api/services.ts";
+import type { DisruptionBudget } from "../../contracts/api/disruption-budget.ts";
 import type { Reason } from "../../contracts/common/primitives.ts";
 import { createReason } from "../../contracts/api/reason-texts.ts";
 import { type SetTemplate, templateWithSize } from "../../contracts/api/set-template.ts";

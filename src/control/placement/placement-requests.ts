@@ -9,7 +9,7 @@ import {
   overheadOf,
 } from "../../contracts/api/container-overhead.ts";
 import { DEFAULT_NETWORK } from "../../contracts/api/networks.ts";
-import type { PlacementSpec } from "../../contracts/api/services.ts";
+import type { PlacementSpec } from "../../contracts/api/placement-spec.ts";
 import type { SetTemplate } from "../../contracts/api/set-template.ts";
 import {
   fixedHostPort,

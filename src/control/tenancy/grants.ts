@@ -1,4 +1,4 @@
-import type { PlacementSpec } from "../../contracts/api/services.ts";
+import type { PlacementSpec } from "../../contracts/api/placement-spec.ts";
 import type { Grants } from "../../contracts/api/tenancy.ts";
 import { AppError } from "../../contracts/common/app-error.ts";
 import type { Queryable } from "../../db/postgres/open-postgres.ts";

@@ -10,12 +10,9 @@ import {
   text,
   uniqueIndex,
 } from "drizzle-orm/pg-core";
-import {
-  type AutoscaleSpec,
-  type DisruptionBudget,
-  hostLostPolicies,
-  type PlacementSpec,
-} from "../../contracts/api/services.ts";
+import type { DisruptionBudget } from "../../contracts/api/disruption-budget.ts";
+import type { PlacementSpec } from "../../contracts/api/placement-spec.ts";
+import { type AutoscaleSpec, hostLostPolicies } from "../../contracts/api/services.ts";
 import type { SetTemplate } from "../../contracts/api/set-template.ts";
 import type { RolloutStrategySpec } from "../../contracts/api/rollouts.ts";
 import type { VolumeMoves } from "../../contracts/api/transfers.ts";

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { DisruptionBudget } from "../../contracts/api/services.ts";
+import type { DisruptionBudget } from "../../contracts/api/disruption-budget.ts";
 import {
   countDisruption,
   disruptionAllowance,

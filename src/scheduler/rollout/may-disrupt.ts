@@ -1,4 +1,4 @@
-import type { DisruptionBudget } from "../../contracts/api/services.ts";
+import type { DisruptionBudget } from "../../contracts/api/disruption-budget.ts";
 import { assert } from "../../lib/assert.ts";
 
 /** One service's replicas, counted under the lock of the service. */

@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import type { SetAddresses } from "../../../src/contracts/agent-protocol/address-report.ts";
-import type { PlacementSpec } from "../../../src/contracts/api/services.ts";
+import type { PlacementSpec } from "../../../src/contracts/api/placement-spec.ts";
 import { endQuarantines } from "../../../src/control/networks/end-quarantines.ts";
 import {
   findFleetNetwork,

@@ -2,7 +2,7 @@ import { sql } from "drizzle-orm";
 import { expect, test } from "vitest";
 import { cordonHost } from "../../../src/control/hosts/cordon-host.ts";
 import { drainHost } from "../../../src/control/hosts/drain-host.ts";
-import type { PlacementSpec } from "../../../src/contracts/api/services.ts";
+import type { PlacementSpec } from "../../../src/contracts/api/placement-spec.ts";
 import { patchHost } from "../../../src/control/hosts/patch-host.ts";
 import { createMover, type Mover } from "../../../src/control/operations/move-sets.ts";
 import { createService } from "../../../src/control/services/create-service.ts";

@@ -1,6 +1,6 @@
 import { sql } from "drizzle-orm";
 import type { TemplateMembers } from "../../../contracts/agent-protocol/agent-features.ts";
-import type { PlacementSpec } from "../../../contracts/api/services.ts";
+import type { PlacementSpec } from "../../../contracts/api/placement-spec.ts";
 import type { ContainerTemplate } from "../../../contracts/api/set-template.ts";
 import { assert } from "../../../lib/assert.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";

@@ -2,9 +2,8 @@ import { type SQL, type SQLWrapper, sql } from "drizzle-orm";
 import {
   type DisruptionBudget,
   disruptionBudgetSchema,
-  type Service,
-  type ServiceCounts,
-} from "../../../contracts/api/services.ts";
+} from "../../../contracts/api/disruption-budget.ts";
+import type { Service, ServiceCounts } from "../../../contracts/api/services.ts";
 import { templateWithSize } from "../../../contracts/api/set-template.ts";
 import type { Reason } from "../../../contracts/common/primitives.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";

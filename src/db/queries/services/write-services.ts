@@ -2,12 +2,11 @@ import { renderEventText } from "../../../contracts/api/event-texts.ts";
 import { and, count, eq, isNull, type SQL, sql } from "drizzle-orm";
 import type { JobRequest } from "../../../contracts/jobs.ts";
 import {
-  type AutoscaleSpec,
   type DisruptionBudget,
   disruptionBudgetSchema,
-  type HostLostPolicy,
-  type PlacementSpec,
-} from "../../../contracts/api/services.ts";
+} from "../../../contracts/api/disruption-budget.ts";
+import type { PlacementSpec } from "../../../contracts/api/placement-spec.ts";
+import type { AutoscaleSpec, HostLostPolicy } from "../../../contracts/api/services.ts";
 import { AppError } from "../../../contracts/common/app-error.ts";
 import { type SetTemplate, templateWithSize } from "../../../contracts/api/set-template.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";

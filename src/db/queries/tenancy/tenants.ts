@@ -1,5 +1,5 @@
 import { and, eq, gt, isNull, not, sql } from "drizzle-orm";
-import type { PlacementSpec } from "../../../contracts/api/services.ts";
+import type { PlacementSpec } from "../../../contracts/api/placement-spec.ts";
 import type { CreateTenant, Grants, Tenant } from "../../../contracts/api/tenancy.ts";
 import { notFound } from "../../../contracts/common/app-error.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
