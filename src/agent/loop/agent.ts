@@ -6,6 +6,7 @@ import { type AgentLimits, defaultAgentLimits } from "../base/agent-limits.ts";
 import { type Clock, createDeadline } from "../base/clock.ts";
 import type { DockerHealth } from "../housekeeping/docker-health.ts";
 import { Housekeeping } from "../housekeeping/housekeeping.ts";
+import { type AcceptedAnswer, acceptAnswer } from "./accept-answer.ts";
 import type { AgentOptions } from "./agent-options.ts";
 import { resyncPeriodically, forwardEvents } from "./resync.ts";
 import type { PersistedHistory } from "../ports/state-store.ts";
@@ -331,41 +332,21 @@ class HostAgent implements Agent {
   }
 
   /** Rejects if the answer cannot be persisted, after it has applied what needs no persistence. */
-  async #accept(result: SyncAnswer): Promise<"changed" | "unchanged" | "stale"> {
-    this.#refusals.noteAccepted();
-    this.#streams.serve(result.streams, this.#stopping.signal);
-    this.#previousHosts?.note(result.previousHosts ?? [], this.#stopping.signal);
-    // Before its sets, because their first pulls may need the credentials.
-    if (result.hostGeneration >= this.#persisted.desired.acceptedGeneration)
-      this.#options.registryCredentials?.update(result.registryCredentials);
-    const accepted = await this.#applyAnswer(result).catch((error: unknown) => ({ error }));
-    if (accepted !== "stale") {
-      this.#runners?.allowStarts();
-      this.#housekeeping.volumes?.updateRetention(result, this.#persisted.desired.listOrders());
-    }
-    this.#reporter.noteDatabase(result.databaseEpoch);
-    this.#reporter.forceResend(result.reportAgain);
-    this.#runners?.observeAgain(result.reportAgain);
-    if (typeof accepted === "object") throw accepted.error;
-    // Only all desired sets show which of the stopped sets have not been replaced meanwhile.
-    if (accepted !== "stale" && result.full) this.#liftFence();
-    return accepted === "unchanged" && result.streams.length > 0 ? "changed" : accepted;
-  }
-
-  async #applyAnswer(result: SyncAnswer): Promise<"changed" | "unchanged" | "stale"> {
-    return this.#persisted.accept(result, (accepted) => {
-      for (const setId of accepted.dropped) this.#forget(setId);
-      for (const { setId, detail } of accepted.unsupported)
-        this.#log.error({ setId, detail }, "the agent is too old for a set: upgrade the agent");
-      this.#runners?.apply(accepted);
-    });
-  }
-
-  /** Starts the sets again after Berth, perhaps from a restored database, has accepted the host. */
-  #liftFence(): void {
-    if (!this.#persisted.isHostDeleted) return;
-    this.#persisted.noteHostDeleted(false);
-    this.#runners?.liftFence();
+  #accept(result: SyncAnswer): Promise<AcceptedAnswer> {
+    const parts = {
+      persisted: this.#persisted,
+      refusals: this.#refusals,
+      runners: this.#runners,
+      reporter: this.#reporter,
+      housekeeping: this.#housekeeping,
+      streams: this.#streams,
+      previousHosts: this.#previousHosts,
+      registryCredentials: this.#options.registryCredentials,
+      log: this.#log,
+      stopping: this.#stopping.signal,
+      forget: (setId: string) => this.#forget(setId),
+    };
+    return acceptAnswer(parts, result);
   }
 
   /** Forgets a set that is deleted on both sides. */
