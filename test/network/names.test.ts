@@ -13,7 +13,15 @@ import { composeEnginePorts } from "../../src/main/compose/set-engine.ts";
 import { localSet } from "../support/agent/local-set.ts";
 import { removeHost } from "../support/docker/docker-host.ts";
 import { type DnsClient, type DnsQuery, startDnsClient } from "../support/network/dns-client.ts";
-import { type DriverHost, shell, startDriverHost } from "../support/network/driver-host.ts";
+import {
+  type DriverHost,
+  fetchFrom,
+  readInterface,
+  serveText,
+  shell,
+  startDriverHost,
+  tryFetch,
+} from "../support/network/driver-host.ts";
 import { networkBasics } from "../support/network/host-network.ts";
 import { addNamespace } from "../support/network/machine-traces.ts";
 import {
@@ -37,6 +45,9 @@ const red = { networkId: newId("net"), tenantId: newId("tnt"), vni: 5001 };
 const blue = { networkId: newId("net"), tenantId: newId("tnt"), vni: 5002 };
 /** Another network of the tenant of `red`. */
 const back = { networkId: newId("net"), tenantId: red.tenantId, vni: 5003 };
+
+/** A network without an IPv4 subnet. */
+const six = { networkId: newId("net"), tenantId: red.tenantId, vni: 5004 };
 
 let resolver: { close(): Promise<void> };
 let unit: UnboundUnit;
@@ -95,6 +106,19 @@ function setIn({ networkId, vni }: typeof red, last: number): LocalSetSpec {
     mac: `0a:00:0a:40:00:${last.toString(16).padStart(2, "0")}`,
     addresses: [`10.64.0.${last}/16`],
     gateways: [gateway],
+  };
+  return { ...localSet({ options }), attachments: [attachment] };
+}
+
+function setInSix(last: number): LocalSetSpec {
+  const options = { command: ["/bin/sh", "-c", serveText(`six ${last}`)] };
+  const attachment = {
+    networkId: six.networkId,
+    vni: six.vni,
+    interface: "eth0",
+    mac: `0a:06:00:00:00:${last}`,
+    addresses: [`fd00:64::${last}/64`],
+    gateways: ["fd00:64::1"],
   };
   return { ...localSet({ options }), attachments: [attachment] };
 }
@@ -220,6 +244,31 @@ describe("a set", () => {
       // The rule is in force.
       expect(await resolve("web.berth.internal", { server: "203.0.113.9" })).toBe("TIMEOUT");
     });
+  });
+
+  it("resolves names without an IPv4 subnet, and sends nothing else over IPv4", async () => {
+    const [one, two] = [setInSix(11), setInSix(12)];
+    const web = service("web", { addresses: ["fd00:64::9:9"] });
+    const state = { ...network(six, [web], "six"), gateways: ["fd00:64::1"] };
+    await put(state);
+    const engine = openEngine(); // only one agent creates the network in Docker
+    for (const set of [one, two]) await start(set, engine);
+    await withClient(one, async (resolve) => {
+      await waitUntil("names are answered", async () => {
+        expect(await resolve("web.berth.internal", { type: "AAAA" })).toEqual(["fd00:64::9:9"]);
+        return true;
+      });
+      expect(await resolve("web.berth.internal", { type: "AAAA", tcp: true })).toHaveLength(1);
+      expect(await resolve("web.berth.internal")).toEqual([]);
+      expect(await resolve("www.example.com")).toEqual(["192.0.2.7"]);
+      // The address of the other set for its own queries.
+      expect(await resolve("web.berth.internal", { server: "240.0.0.18" })).toBe("TIMEOUT");
+    });
+    expect(await fetchFrom(containerOf(one), "fd00:64::12")).toBe("six 12");
+    expect(await tryFetch(containerOf(one), "240.0.0.18")).toBeUndefined();
+    const routes = await shell(containerOf(one, "app"), "ip route; ip -6 route");
+    expect(routes).not.toContain("default");
+    expect((await readInterface(containerOf(one))).mac).toBe("0a:06:00:00:00:11");
   });
 
   it("reaches no other port of the gateway or of the name server, and no other server there", async () => {

@@ -1,4 +1,5 @@
 import type Docker from "dockerode";
+import { toQueryAddress } from "../../contracts/network-driver/query-address.ts";
 import { formatPublishedPorts } from "../../contracts/network-driver/published-ports.ts";
 import type { LocalSetSpec } from "../../agent/model/local-set.ts";
 import type { JoinedNetwork, JoinedNetworks } from "../../agent/ports/network-port.ts";
@@ -77,8 +78,10 @@ function endpointOf(
   if (!attachment) return {};
   const { addresses, gateways, mac, mtu, networkId, vni } = attachment;
   const plain = addresses.map(stripPrefixLength);
-  const address4 = plain.find((address) => !address.includes(":"));
   const address6 = plain.find((address) => address.includes(":"));
+  const queryAddress =
+    address6 !== undefined && gateways.length > 0 ? toQueryAddress(address6) : undefined;
+  const address4 = plain.find((address) => !address.includes(":")) ?? queryAddress;
   return {
     IPAMConfig: {
       ...(address4 === undefined ? {} : { IPv4Address: address4 }),

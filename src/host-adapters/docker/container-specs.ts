@@ -1,5 +1,6 @@
 import type Docker from "dockerode";
 import type { ContainerTemplate } from "../../contracts/api/set-template.ts";
+import { addQueryGateway } from "../../contracts/network-driver/query-address.ts";
 import { NAMES_DOMAIN } from "../../contracts/network-driver/names-domain.ts";
 import { INFRA_CONTAINER } from "../../agent/model/container-names.ts";
 import type { Limits, LocalSetSpec } from "../../agent/model/local-set.ts";
@@ -182,11 +183,14 @@ export function businessContainer(
 }
 
 /**
- * Docker's resolver forwards the queries of the set to its first IPv4 gateway. The bridge leads
- * them to the name server of the host. A name without a dot is one of Berth first.
+ * Docker's resolver forwards the queries of the set to its first IPv4 gateway, or to the gateway of
+ * queries of its first network. The bridge leads them to the name server of the host. A name
+ * without a dot is one of Berth first.
  */
 function resolveNames(networks: JoinedNetworks): Docker.HostConfig {
-  const gateways = networks.flatMap(({ attachment }) => attachment?.gateways ?? []);
+  const gateways = addQueryGateway(
+    networks.flatMap(({ attachment }) => attachment?.gateways ?? []),
+  );
   const gateway = gateways.find((address) => !address.includes(":"));
   if (gateway === undefined) return {};
   return { Dns: [gateway], DnsSearch: [NAMES_DOMAIN], DnsOptions: ["ndots:1"] };

@@ -2,6 +2,7 @@ import type Docker from "dockerode";
 import { z } from "zod";
 import { AgentError } from "../../agent/base/agent-error.ts";
 import type { Attachment } from "../../contracts/agent-protocol/attachment.ts";
+import { QUERY_SUBNET, toQueryAddress } from "../../contracts/network-driver/query-address.ts";
 import {
   formatAddress,
   formatSubnet,
@@ -193,8 +194,14 @@ function findDifference(
   return undefined;
 }
 
-function subnetsOf({ addresses, gateways }: Attachment): { cidr: string; gateway?: string }[] {
-  return addresses.map((text, place) => {
+interface DockerSubnet {
+  cidr: string;
+  gateway?: string;
+}
+
+/** Without an IPv4 subnet, it has that of queries: see QUERY_SUBNET. */
+function subnetsOf({ addresses, gateways }: Attachment): DockerSubnet[] {
+  const subnets = addresses.map((text, place): DockerSubnet => {
     const subnet = parseSubnet(text);
     if (!subnet) throw new RangeError(`${text} lacks a prefix length`);
     const gateway = gateways[place];
@@ -226,6 +233,9 @@ async function removeUnused(
   if (users.length > 0) return false;
   try {
     await callDocker({ ...call, timeoutMs: changeTimeoutMs }, signal, (abortSignal) =>
+  const [gateway] = gateways;
+  if (gateway === undefined || subnets.some(({ cidr }) => !cidr.includes(":"))) return subnets;
+  return [...subnets, { cidr: QUERY_SUBNET, gateway: toQueryAddress(gateway) }];
       docker.getNetwork(name).remove({ abortSignal }),
     );
     return true;

@@ -1,6 +1,7 @@
 import { stripPrefixLength } from "../../lib/ip/ip-address.ts";
 import type { z } from "zod";
 import { deriveMac } from "../../contracts/common/mac-address.ts";
+import { isQueryAddress } from "../../contracts/network-driver/query-address.ts";
 import {
   attachEndpoint,
   detachEndpoint,
@@ -48,8 +49,10 @@ export function createNetworkCalls(
       const { containerEnd, endpoint } = await attachEndpoint(ctx, EndpointID, signal);
       return {
         InterfaceName: { SrcName: containerEnd, DstPrefix: "eth" },
-        Gateway: findGateway(endpoint, 4),
-        GatewayIPv6: findGateway(endpoint, 6),
+        Gateway: findGateway(endpoint),
+        // No path leads to external IPv6 addresses. Without a default route, connections to them
+        // fail immediately, and programs use IPv4.
+        GatewayIPv6: "",
         // Otherwise Docker connects a container without a gateway to a bridge of its own.
         DisableGatewayService: true,
       };
@@ -69,12 +72,12 @@ export function createNetworkCalls(
 }
 
 /**
- * The gateway through which a container's default route leads, or an empty text for none. Docker
- * gives the default route to any endpoint of the container that has a gateway.
+ * The IPv4 gateway through which a container's default route leads, or an empty text for none.
+ * Docker gives the default route to any endpoint of the container that has a gateway.
  */
-function findGateway({ gateways, defaultRoutes }: Endpoint, family: 4 | 6): string {
-  if (defaultRoutes && !defaultRoutes.includes(family)) return "";
-  return gateways.find((address) => address.includes(":") === (family === 6)) ?? "";
+function findGateway({ gateways, defaultRoutes }: Endpoint): string {
+  if (defaultRoutes && !defaultRoutes.includes(4)) return "";
+  return gateways.find((address) => !address.includes(":") && !isQueryAddress(address)) ?? "";
 }
 
 async function createNetwork(
@@ -142,7 +145,8 @@ async function createEndpoint(
   const addresses = [Interface?.Address, Interface?.AddressIPv6].filter(
     (address) => address !== undefined,
   );
-  const mac = Interface?.MacAddress ?? deriveMac(addresses.map(stripPrefixLength));
+  const known = addresses.map(stripPrefixLength).filter((address) => !isQueryAddress(address));
+  const mac = Interface?.MacAddress ?? deriveMac(known);
   if (mac === undefined || addresses.length === 0)
     throw new DriverError("The endpoint has no address. Specify one with --ip or --ip6.");
   const endpoint: Endpoint = { dockerNetworkId: NetworkID, ...network, mac, addresses };

@@ -1,6 +1,7 @@
 import { assert } from "../../lib/assert.ts";
 import { formatAddress, parseAddress } from "../../lib/ip/ip-address.ts";
 import type { HostRule } from "../../contracts/network-driver/host-rule.ts";
+import { addQueryGateway, isQueryAddress } from "../../contracts/network-driver/query-address.ts";
 import type { PublishedPort } from "../../contracts/network-driver/published-ports.ts";
 import { compileNameQueries } from "./compile-name-queries.ts";
 import { compileConstantFlows } from "./constant-flows.ts";
@@ -111,7 +112,8 @@ export function compileFlows({
   }
   const forwardsDiscovery = datapath === "system";
   const flows = compileConstantFlows(datapath);
-  for (const network of networks) {
+  for (const given of networks) {
+    const network = { ...given, gateways: addQueryGateway(given.gateways) };
     const local = portsByNetwork.get(network.networkId) ?? [];
     const remote = network.remotePorts.toSorted(compareRemotePorts);
     const numbers = numberServices(network.services ?? []);
@@ -144,7 +146,10 @@ export function compileFlows({
   return flows.sort(compareFlows);
 }
 
-/** A port sends only from its own MAC address and addresses. It gets no answer about these. */
+/**
+ * A port sends only from its own MAC address and addresses, and from a query address only queries.
+ * It gets no answer about these.
+ */
 function compileSender(
   network: FlowNetwork,
   { ofPort, mac, addresses }: LocalPort,
@@ -156,9 +161,12 @@ function compileSender(
   const accept = `${loadNetwork(network)},${service},goto_table:${table.neighbors}`;
   return listPortAddresses(mac, addresses).flatMap((address) => {
     const requestOwn = `${requestFor(address)},${own}`;
+    const packets = isQueryAddress(address)
+      ? listQueries(network).map((query) => `${query},${sender},nw_src=${address}`)
+      : [`ip,${sender},nw_src=${address}`];
     const matches =
       familyOf(address) === 4
-        ? [`ip,${sender},nw_src=${address}`, `arp,${sender},arp_sha=${mac},arp_spa=${address}`]
+        ? [...packets, `arp,${sender},arp_sha=${mac},arp_spa=${address}`]
         : [`ipv6,${sender},ipv6_src=${address}`];
     return [
       ...matches.map((match) => toNetworkFlow(network, table.classify, 100, match, accept)),
@@ -166,6 +174,15 @@ function compileSender(
       toNetworkFlow(network, table.neighbors, 110, requestOwn, "drop"),
     ];
   });
+}
+
+/** Matches the DNS queries to the gateway of a network. */
+function listQueries({ gateways }: FlowNetwork): string[] {
+  return gateways
+    .filter((address) => familyOf(address) === 4)
+    .flatMap((gateway) =>
+      ["udp", "tcp"].map((protocol) => `${protocol},nw_dst=${gateway},tp_dst=53`),
+    );
 }
 
 /**

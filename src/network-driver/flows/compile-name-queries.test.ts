@@ -128,3 +128,35 @@ it("a query leads nowhere without an uplink or an IPv4 gateway", () => {
   ])
     expect(send(query).outputs.filter(({ fields }) => fields["nw_dst"] === server)).toEqual([]);
 });
+
+describe("a set of a network without an IPv4 subnet", () => {
+  const own = { ...port, mac: "0a:06:00:00:00:09", addresses: ["240.0.0.9", "fd00::9"] };
+  const other = { ...own, ofPort: 3, mac: "0a:06:00:00:00:0a", addresses: ["240.0.0.10"] };
+  const send = compile({ ports: [own, other], changes: { gateways: ["fd00::1"] } });
+  const packet = (protocol: "udp" | "tcp", to: string, tcpPort = 53, mac = GATEWAY_MAC) => {
+    const fields = { in_port: "2", dl_src: own.mac, dl_dst: mac, nw_src: "240.0.0.9" };
+    return { protocols: ["ip", protocol], fields: { ...fields, nw_dst: to, tp_dst: `${tcpPort}` } };
+  };
+
+  it.each(["udp", "tcp"] as const)("sends %s queries to the name server", (protocol) => {
+    const query = { ...packet(protocol, "240.0.0.1"), connection: "new" as const };
+    expect(send(query).outputs).toMatchObject([
+      { port: String(uplinkPort), fields: { nw_dst: server, nw_src: "198.19.0.7" } },
+    ]);
+    const received = send({ ...answer(server), translatedTo: "240.0.0.9" });
+    expect(received.outputs).toMatchObject([
+      { port: "2", fields: { nw_src: "240.0.0.1", nw_dst: "240.0.0.9", dl_dst: own.mac } },
+    ]);
+  });
+
+  it("sends no other packet over IPv4", () => {
+    const packets = [
+      packet("tcp", "240.0.0.1", 80),
+      packet("udp", "192.0.2.7"),
+      packet("udp", "240.0.0.10", 53, other.mac),
+      packet("udp", server),
+      { ...packet("udp", "240.0.0.1"), protocols: ["ip", "icmp"] },
+    ];
+    for (const each of packets) expect(send(each).outputs).toEqual([]);
+  });
+});
