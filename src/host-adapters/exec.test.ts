@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { runCommand } from "./exec.ts";
+import { runCommand, runForLines } from "./exec.ts";
 
 const sh = (script: string, options: Parameters<typeof runCommand>[2]) =>
   runCommand("/bin/sh", ["-c", script], options);
@@ -35,4 +35,33 @@ it("settles soon after the deadline if the program survives the signal", async (
   });
   await expect(stubborn).rejects.toThrow("did not end within 100 ms");
   expect(performance.now() - startedAtMs).toBeLessThan(30_000);
+});
+
+const lines = async (script: string, options: Partial<Parameters<typeof runForLines>[2]> = {}) => {
+  const seen = { count: 0, last: "" };
+  const onLine = (line: string): void => {
+    seen.count += 1;
+    seen.last = line;
+  };
+  const all = { timeoutMs: 20_000, lineCharsMax: 100, onLine, ...options };
+  await runForLines("/bin/sh", ["-c", script], all);
+  return seen;
+};
+
+it("passes on each line of an output that has more than 16 MiB", async () => {
+  expect(await lines("seq 1000000 3200000; printf end")).toEqual({ count: 2_200_002, last: "end" });
+});
+
+it("ends a program with a long line, at the deadline, when aborted, and after an error", async () => {
+  const onLine = (): never => {
+    throw new Error("unreadable");
+  };
+  for (const [script, options, text] of [
+    ["yes | tr -d '\\n'", {}, "too long"],
+    ["exec sleep 60", { timeoutMs: 50 }, "did not end within 50 ms"],
+    ["exec sleep 60", { signal: AbortSignal.timeout(50) }, "was aborted"],
+    ["yes", { onLine }, "unreadable"],
+    ["echo why >&2; exit 3", {}, "why"],
+  ] as const)
+    await expect(lines(script, options)).rejects.toThrow(text);
 });

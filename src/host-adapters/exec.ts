@@ -1,4 +1,5 @@
 import { execFile, spawn } from "node:child_process";
+import { StringDecoder } from "node:string_decoder";
 import { onAbort } from "../lib/async/abort.ts";
 
 /** A program failed to start, was killed at its deadline, or exited with a status other than 0. */
@@ -122,6 +123,71 @@ async function runHere(
   });
 }
 
+export interface LinesOptions extends Pick<CommandOptions, "timeoutMs" | "signal" | "env"> {
+  /** A longer line ends the program. */
+  lineCharsMax: number;
+  onLine: (line: string) => void;
+}
+
+/**
+ * Runs a program like `runCommand`, in this process, and passes on each line of its output. So it
+ * never has more than one line in memory, however long the output is. An error of `onLine` ends the
+ * program, and is the cause of the rejection.
+ */
+export async function runForLines(
+  path: string,
+  args: readonly string[],
+  { timeoutMs, signal, env = {}, lineCharsMax, onLine }: LinesOptions,
+): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let rest = "";
+    let cause: Error | undefined;
+    const end = (exitCode: number | undefined, stderrTail: string): void => {
+      clearTimeout(deadline);
+      unlisten();
+      if (exitCode === 0 && !cause) resolve();
+      else reject(new CommandError(path, { exitCode, stderrTail, cause }));
+    };
+    const kill = (reason: Error): void => {
+      cause ??= reason;
+      command.kill();
+      setTimeout(() => end(undefined, ""), killedWithinMs).unref();
+    };
+    const take = (text: string): void => {
+      const lines = `${rest}${text}`.split("\n");
+      rest = lines.pop() ?? "";
+      for (const line of lines) onLine(line);
+      if (rest.length > lineCharsMax) throw new Error("a line of the output is too long");
+    };
+    const decoder = new StringDecoder();
+    const command = startCommand(
+      path,
+      args,
+      {
+        onOutput: (chunk) => {
+          if (cause) return;
+          try {
+            take(decoder.write(Buffer.from(chunk)));
+          } catch (error) {
+            kill(error instanceof Error ? error : new Error(String(error)));
+          }
+        },
+        onEnd: ({ exitCode, stderrTail }) => {
+          if (!cause && rest !== "") onLine(rest);
+          end(exitCode, stderrTail);
+        },
+      },
+      env,
+    );
+    const deadline = setTimeout(
+      () => kill(new Error(`did not end within ${timeoutMs} ms`)),
+      timeoutMs,
+    );
+    const unlisten = onAbort(signal, () => kill(new Error("was aborted")));
+    return undefined;
+  });
+}
+
 /** A running program, and what it prints while it runs. */
 export interface RunningCommand {
   /** Writes to the standard input, which stays open. */
@@ -138,14 +204,15 @@ export interface CommandListener {
 
 /**
  * Starts a program without a shell, for a dialog. The caller kills it in time. The environment is
- * that of `runCommand`.
+ * that of `runCommand` with the same `env`.
  */
 export function startCommand(
   path: string,
   args: readonly string[],
   { onOutput, onEnd }: CommandListener,
+  env: Readonly<Record<string, string>> = {},
 ): RunningCommand {
-  const child = spawn(path, args, { env: commandEnv, stdio: "pipe" });
+  const child = spawn(path, args, { env: { ...env, ...commandEnv }, stdio: "pipe" });
   let stderrTail = "";
   let failure: string | undefined;
   child.stdin.on("error", () => undefined);

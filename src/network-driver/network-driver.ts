@@ -267,6 +267,7 @@ export class NetworkDriver {
     const networks = this.#state.listUnenforced();
     if (networks.length === 0) return "";
     const [first, ...others] = networks;
+      connectionsReason: describeError(flows.findLastingError()),
     const rest = others.length === 0 ? "" : ` and ${formatCount(others.length, "other network")}`;
     return `A later release has stored rules for ${first}${rest} that this release does not know. It permits no new connection there until the host's agent sends its network state.`;
   }
@@ -305,7 +306,7 @@ export class NetworkDriver {
       await work();
       this.#problems[of] = "";
     } catch (error) {
-      this.#problems[of] = error instanceof Error ? error.message : String(error);
+      this.#problems[of] = describeError(error) ?? "";
       throw error;
     }
   }
@@ -325,6 +326,11 @@ function createNetworkList(
     const isUnknown = networks.length > 0 && conntrackZones.size === 0;
     if (state.isUnreadable || isUnknown || firstAddress === undefined) return undefined;
     if (last?.of[0] === current && last?.of[1] === conntrackZones) return last.networks;
+function describeError(error: unknown): string | null {
+  const text = error instanceof Error ? error.message : String(error);
+  return error === undefined ? null : text;
+}
+
     const named = networks.flatMap((network) => {
       const zone = conntrackZones.get(network.vni);
       if (zone === undefined) return [];

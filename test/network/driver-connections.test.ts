@@ -108,6 +108,28 @@ it("ends a connection after the datapath has the flows that forbid it", async ()
   await sending;
 });
 
+it("says why connections are open while the switch checks its flows, and ends them then", async () => {
+  const daemon = (command: string) =>
+    host.ovs.ovs("ovs-appctl", "--target=ovs-vswitchd", `revalidator/${command}`);
+  const read = () => host.driver.status().connectionsReason;
+  expect(await ruled.ask(2, 9_260)).toBe("set-2");
+  await daemon("pause");
+  ruled.requestEnd();
+  await host.put(ruled.stateWith(ruled.denyDatabase));
+  expect(read()).toBeNull();
+  for (let attempt = 0; attempt < 3 && read() === null; attempt += 1)
+    await host.driver.endConnections(signal);
+  expect(read()).toContain("Open vSwitch has checked its flows for more than 5 s.");
+  await daemon("resume");
+  await expect
+    .poll(async () => {
+      await host.driver.endConnections(signal);
+      return read();
+    })
+    .toBeNull();
+  expect(await ruled.ask(2, 9_260)).toBe("silence");
+});
+
 it("ends connections to external addresses, and no query to the name server", async () => {
   const gateway = "10.64.255.254";
   const put = (...changes: Partial<HostRule>[]) => {

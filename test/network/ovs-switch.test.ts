@@ -1,6 +1,8 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { setTimeout as delay } from "node:timers/promises";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { setCommandRunner } from "../../src/host-adapters/exec.ts";
 import { createOvsSwitch } from "../../src/host-adapters/ovs/ovs-switch.ts";
 import {
   type ListedPort,
@@ -25,6 +27,7 @@ describe("the Open vSwitch adapter", () => {
     ovs = await startPrivateOvs({ namespace });
     await createSwitch().ensureBridge(signal);
   });
+  afterEach(() => setCommandRunner(undefined));
   afterAll(async () => {
     await ovs.close();
     await run("ip", ["netns", "delete", namespace]);
@@ -190,6 +193,28 @@ describe("the Open vSwitch adapter", () => {
     await expect(ovsSwitch.replaceFlows(["table=0,nonsense"], signal)).rejects.toThrow(SwitchError);
     await expectFlows([flow(1, "drop", 2), flow(4, "drop"), flow(5, "drop")]);
     await expectFlows([]);
+  });
+
+  it("ends connections even if each check of the flows takes longer than a call waits", async () => {
+    const checkMs = 6_000;
+    setCommandRunner(async (program, args, { timeoutMs, env = {} }) => {
+      if (args.includes("revalidator/wait")) await delay(Math.min(checkMs, timeoutMs));
+      if (args.includes("revalidator/wait") && timeoutMs < checkMs) throw new Error("too slow");
+      const options = { timeout: timeoutMs, env: { ...process.env, ...env } };
+      return (await run(program, [...args], options)).stdout;
+    });
+    const ovsSwitch = createSwitch();
+    const results: string[] = [];
+    // Two checks, which the calls share.
+    for (let call = 0; call < 4 && !results.includes("ended"); call += 1)
+      results.push(
+        await ovsSwitch.endConnections({ zone: 7 }, signal).then(
+          () => "ended",
+          (error: unknown) => String(error),
+        ),
+      );
+    const late = expect.stringContaining("has checked its flows for more than 5 s");
+    expect(results).toEqual([late, late, "ended"]);
   });
 
   it("refuses names and external ids that ovs-vsctl would read as something else", async () => {

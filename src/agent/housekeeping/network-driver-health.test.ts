@@ -16,6 +16,7 @@ const ready: DriverStatus = {
   networkStateVersion: null,
   publishesPorts: true,
   takenPorts: [],
+  connectionsReason: null,
   unknownInterfaces: [],
 };
 
@@ -155,6 +156,19 @@ it("a host names published ports at which another program listens, and still has
       code: "published-ports-blocked",
       text: expect.stringContaining("ports 20001/tcp, 20002/udp, so"),
     },
+  });
+  answer = ready;
+  await clock.pass(5_000);
+  expect(health.reason).toBeUndefined();
+});
+
+it("a host says why connections that must end are open, and still has networks", async () => {
+  const connectionsReason = "Open vSwitch has checked its flows for more than 5 s.";
+  answer = { ...ready, connectionsReason };
+  await start();
+  expect(health).toMatchObject({
+    hasNetworks: true,
+    reason: { code: "connections-not-ended", text: expect.stringContaining(connectionsReason) },
   });
   answer = ready;
   await clock.pass(5_000);

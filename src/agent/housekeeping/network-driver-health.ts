@@ -39,6 +39,7 @@ export class NetworkDriverHealth {
   #hasNames = false;
   #namesFailure: { sinceMs: number; detail: string } | undefined;
   #takenPorts: readonly string[] = [];
+  #connectionsReason: string | null = null;
   #hasAnswered = false;
   #isAnswering = false;
   #tunnelAddress: string | null | undefined;
@@ -85,12 +86,13 @@ export class NetworkDriverHealth {
   }
 
   /**
-   * Why a host with a network driver is not networked, why its sets resolve no names, or why
-   * published ports lead elsewhere. A host without a driver has no reason.
+   * Why a host with a network driver is not networked. Or why its sets resolve no names, its
+   * published ports lead elsewhere, or its connections do not end. A host without a driver has no
+   * reason.
    */
   get reason(): Reason | undefined {
     const { hasAttachedSets } = this.#options;
-    if (this.#hasNetworks) return this.#namesReason ?? this.#portsReason;
+    if (this.#hasNetworks) return this.#namesReason ?? this.#portsReason ?? this.#openReason;
     if (!this.#isKnown || !this.#failure) return undefined;
     if (!this.#hasAnswered && !hasAttachedSets()) return undefined;
     const text = `The host takes no new sets with networks, because its network driver is not ready: ${this.#failure.detail}`;
@@ -111,6 +113,13 @@ export class NetworkDriverHealth {
     const ports = truncate(this.#takenPorts.join(", "), DETAIL_CHARS_MAX);
     const text = `Another program listens at the published ports ${ports}, so clients do not reach the sets. Find it with \`ss -lntup\`, and stop it.`;
     return { code: "published-ports-blocked", text };
+  }
+
+  get #openReason(): Reason | undefined {
+    if (this.#connectionsReason === null) return undefined;
+    const detail = truncate(this.#connectionsReason, DETAIL_CHARS_MAX);
+    const text = `Connections that must end are still open on the host, and the network driver tries again every few seconds: ${detail}`;
+    return { code: "connections-not-ended", text };
   }
 
   /** Runs until aborted. */
@@ -151,6 +160,7 @@ export class NetworkDriverHealth {
       const { isReady, reason, names } = status;
       this.#publishesPorts = status.publishesPorts;
       this.#takenPorts = status.takenPorts;
+      this.#connectionsReason = status.connectionsReason;
       this.#hasAnswered = true;
       this.#noteNames(names);
       return { isAnswering: true, detail: isReady ? undefined : (reason ?? "it does not say why") };

@@ -63,6 +63,7 @@ function start(): void {
             unknownInterfaces: [],
             publishesPorts: false,
             takenPorts: [],
+            connectionsReason: null,
           };
         },
         async putNetworkState(state) {

@@ -27,6 +27,11 @@ export const driverStatusSchema = z.object({
    * machines reach that program, and not the set. They do not affect `isReady`.
    */
   takenPorts: z.array(z.string()).default([]),
+  /**
+   * Why connections that must end are still open after three attempts: those that changed rules
+   * forbid, and those to deleted sets. Null if there are none. It does not affect `isReady`.
+   */
+  connectionsReason: z.string().nullable().default(null),
   /** Interfaces of running containers that the driver can neither identify nor remove. */
   unknownInterfaces: z.array(z.string()),
 });

@@ -10,8 +10,8 @@ import {
   type Translation,
   TUNNEL_PORT,
 } from "../../network-driver/ports/switch-port.ts";
-import { isAborted, toAbortError } from "../../lib/async/abort.ts";
-import { CommandError, runCommand } from "../exec.ts";
+import { isAborted, runAbortable, toAbortError } from "../../lib/async/abort.ts";
+import { CommandError, runCommand, runForLines } from "../exec.ts";
 import { diffFlows } from "./diff-flows.ts";
 import { readFlowCount } from "./flow-count.ts";
 import { type OvsdbSession, withOvsdb } from "./ovsdb-session.ts";
@@ -23,7 +23,11 @@ import {
   storeOpened,
   updateExternalIds,
 } from "./port-table.ts";
-import { endTrackedConnections, listTranslations, type RunCommand } from "./tracked-connections.ts";
+import {
+  type ConnectionCommands,
+  endTrackedConnections,
+  listTranslations,
+} from "./tracked-connections.ts";
 
 const vsctl = "/usr/bin/ovs-vsctl";
 const ofctl = "/usr/bin/ovs-ofctl";
@@ -40,6 +44,14 @@ const openAttemptsMax = 3;
 /** 10,000 new flows take less than a second on an idle machine. */
 const flowsTimeoutMs = 30_000;
 const pingTimeoutMs = 2_000;
+/** A list of 100,000 connections takes a second on an idle machine. */
+const dumpTimeoutMs = 15_000;
+/** A line has about 200 characters. */
+const dumpLineCharsMax = 4_096;
+/** One pass over all decisions of the datapath, of which it may have 200,000. */
+const passTimeoutMs = 60_000;
+/** A caller waits this long for the passes, which continue beyond it. */
+const passesWaitMs = 5_000;
 
 const kernelConnectionsFile = "/proc/sys/net/netfilter/nf_conntrack_max";
 /** A network may use an eighth of the host's tracked connections. */
@@ -92,6 +104,8 @@ class OvsSwitch implements SwitchPort {
   /** The last change of flows, and the last one that is known to be in the datapath. */
   #flowGeneration = 1;
   #datapathGeneration = 0;
+  /** Passes of the revalidator that have not ended. */
+  #passes: Promise<void> | undefined;
 
   constructor({ bridge, datapath, runFolder, tunnel }: OvsSwitchOptions) {
     this.#bridge = checkName(bridge);
@@ -246,11 +260,24 @@ class OvsSwitch implements SwitchPort {
     return listTranslations(this.#controlZone(zone, signal));
   }
 
-  #controlZone(zone: number, signal: AbortSignal): RunCommand {
-    return (command, ...args) => {
-      // Open vSwitch 3.1 accepts no datapath together with a zone.
-      const head = ["--target=ovs-vswitchd", `dpctl/${command}`, `zone=${zone}`];
-      return this.#run(appctl, [...head, ...args], { timeoutMs: listTimeoutMs, signal });
+  #controlZone(zone: number, signal: AbortSignal): ConnectionCommands {
+    // Open vSwitch 3.1 accepts no datapath together with a zone.
+    const args = (command: string) => ["--target=ovs-vswitchd", `dpctl/${command}`, `zone=${zone}`];
+    return {
+      dump: (onLine) =>
+        this.#runWith((env) =>
+          runForLines(appctl, args("dump-conntrack"), {
+            timeoutMs: dumpTimeoutMs,
+            signal,
+            env,
+            lineCharsMax: dumpLineCharsMax,
+            onLine,
+          }),
+        ),
+      flush: (...filters) => {
+        const options = { timeoutMs: listTimeoutMs, signal };
+        return this.#run(appctl, [...args("flush-conntrack"), ...filters], options);
+      },
     };
   }
 
@@ -258,16 +285,34 @@ class OvsSwitch implements SwitchPort {
    * Waits until the datapath forwards nothing by a flow that has been replaced. The datapath caches
    * decisions (megaflows), which the revalidator of the daemon checks in passes. By an old
    * decision, a connection that has just ended would open again, or one that no list has.
+   *
+   * It rejects after `passesWaitMs`. The passes continue, so a later call finds their result.
    */
   async #awaitDatapath(signal: AbortSignal): Promise<void> {
     const generation = this.#flowGeneration;
-    if (this.#datapathGeneration >= generation) return;
-    // Two passes, because the current one may predate the change.
-    for (let pass = 1; pass <= 2; pass++) {
+    const onLate = (): never => {
+      const seconds = passesWaitMs / 1_000;
+      throw new SwitchError(`Open vSwitch has checked its flows for more than ${seconds} s.`);
+    };
+    const deadline = { timeoutMs: passesWaitMs, onLate };
+    await runAbortable({ signal, deadline }, async () => {
+      while (this.#datapathGeneration < generation) await this.#finishPasses(signal);
+    });
+  }
+
+  /** Two passes, because the current one may predate the change. Calls share them. */
+  #finishPasses(signal: AbortSignal): Promise<void> {
+    const finish = async (): Promise<void> => {
+      const generation = this.#flowGeneration;
       const args = ["--target=ovs-vswitchd", "revalidator/wait"];
-      await this.#run(appctl, args, { timeoutMs: listTimeoutMs, signal });
-    }
-    this.#datapathGeneration = generation;
+      for (let pass = 1; pass <= 2; pass++)
+        await this.#run(appctl, args, { timeoutMs: passTimeoutMs, signal });
+      this.#datapathGeneration = generation;
+    };
+    this.#passes ??= finish().finally(() => {
+      this.#passes = undefined;
+    });
+    return this.#passes;
   }
 
   async countFlows(signal: AbortSignal): Promise<number> {
@@ -312,10 +357,13 @@ class OvsSwitch implements SwitchPort {
   }
 
   async #run(program: string, args: readonly string[], options: RunOptions): Promise<string> {
-    // The programs find each other's sockets by this folder.
-    const env = { OVS_RUNDIR: this.#runFolder };
+    return this.#runWith((env) => runCommand(program, args, { ...options, env }));
+  }
+
+  async #runWith<T>(run: (env: Record<string, string>) => Promise<T>): Promise<T> {
     try {
-      return await runCommand(program, args, { ...options, env });
+      // The programs find each other's sockets by this folder.
+      return await run({ OVS_RUNDIR: this.#runFolder });
     } catch (error) {
       if (!(error instanceof CommandError)) throw error;
       throw new SwitchError(`Open vSwitch failed: ${error.message}`, { cause: error });

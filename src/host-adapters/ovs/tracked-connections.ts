@@ -7,7 +7,7 @@ import {
 
 /** One connection in a line of `dpctl/dump-conntrack`. The last port is that of the receiver. */
 const connectionPattern =
-  /^(\w+),orig=\(src=([\da-f.:]+),dst=([\da-f.:]+)[^)]*\),reply=\(src=([\da-f.:]+),dst=[\da-f.:]+(?:,sport=(\d+))?/gm;
+  /^(\w+),orig=\(src=([\da-f.:]+),dst=([\da-f.:]+)[^)]*\),reply=\(src=([\da-f.:]+),dst=[\da-f.:]+(?:,sport=(\d+))?/;
 const passesMax = 8;
 const filtersPerPassMax = 64;
 /** Each selected kind of connections costs a call of 10 ms. The last pass finds none. */
@@ -26,41 +26,43 @@ const protocolNumbers: Readonly<Record<string, number>> = {
   udplite: 136,
 };
 
-/** Runs a command of `ovs-appctl dpctl` for the zone of the connections. */
-export type RunCommand = (command: string, ...args: string[]) => Promise<string>;
+/** Commands of `ovs-appctl dpctl` for the zone of the connections. */
+export interface ConnectionCommands {
+  /** `dump-conntrack`: calls `onLine` for each line of the output. */
+  dump(onLine: (line: string) => void): Promise<void>;
+  /** `flush-conntrack`: without filters, all connections of the zone. */
+  flush(...filters: readonly string[]): Promise<unknown>;
+}
 
 /** See `SwitchPort.endConnections`. */
 export async function endTrackedConnections(
   { zone, addresses, isSelected }: TrackedConnections,
-  run: RunCommand,
+  commands: ConnectionCommands,
 ): Promise<void> {
   if (!addresses && !isSelected) {
-    await run("flush-conntrack");
+    await commands.flush();
     return;
   }
   // The daemon lists connections while it removes some, and misses others.
   for (let pass = 1; pass <= passesMax; pass++) {
-    const dump = await run("dump-conntrack");
-    const connections = readConnections(dump);
+    const connections = await listConnections(commands);
     const filters = isSelected
       ? listFilters(connections, isSelected)
       : listTranslationFilters(connections, addresses ?? new Set());
     if (filters.length === 0) return;
     if (isSelected && filters.length > kindsMax) break;
-    for (const filter of filters.slice(0, filtersPerPassMax))
-      await run("flush-conntrack", ...filter);
+    for (const filter of filters.slice(0, filtersPerPassMax)) await commands.flush(...filter);
   }
   if (isSelected) {
-    await run("flush-conntrack");
+    await commands.flush();
     return;
   }
   throw new SwitchError(`Some connections in the conntrack zone ${zone} are left.`);
 }
 
 /** See `SwitchPort.listTranslations`. */
-export async function listTranslations(run: RunCommand): Promise<Translation[]> {
-  const connections = readConnections(await run("dump-conntrack"));
-  const translations = connections
+export async function listTranslations(commands: ConnectionCommands): Promise<Translation[]> {
+  const translations = (await listConnections(commands))
     .filter(isTranslated)
     .map(({ destination, to }): [string, Translation] => [
       `${destination} ${to}`,
@@ -75,23 +77,37 @@ interface ListedConnection extends TrackedConnection {
   destination: string;
 }
 
-/** Reads the output of `dump-conntrack`, without the connections that must last. */
-function readConnections(dump: string): ListedConnection[] {
-  return [...dump.matchAll(connectionPattern)].flatMap(
-    ([, name = "", from = "", destination = "", to = "", port]) => {
-      const protocolNumber = protocolNumbers[name] ?? Number(name);
-      if (Number.isNaN(protocolNumber)) return [];
-      const hasPorts = name === "tcp" || name === "udp";
-      return {
-        protocolNumber,
-        from,
-        destination,
-        to,
-        protocol: hasPorts || name === "icmp" ? name : "other",
-        port: hasPorts && port !== undefined ? Number(port) : null,
-      };
-    },
-  );
+/**
+ * Lists the connections of the zone, without those that must last. Connections that differ only in
+ * the port of the sender are one. A zone has at most an eighth of the host's tracked connections,
+ * which bounds the list.
+ */
+async function listConnections(commands: ConnectionCommands): Promise<ListedConnection[]> {
+  const connections = new Map<string, ListedConnection>();
+  await commands.dump((line) => {
+    const connection = readConnection(line);
+    if (!connection) return;
+    const { protocolNumber, from, destination, to, port } = connection;
+    const key = `${protocolNumber} ${from} ${destination} ${to} ${port}`;
+    if (!connections.has(key)) connections.set(key, connection);
+  });
+  return [...connections.values()];
+}
+
+function readConnection(line: string): ListedConnection | undefined {
+  const [match, name = "", from = "", destination = "", to = "", port] =
+    connectionPattern.exec(line) ?? [];
+  const protocolNumber = protocolNumbers[name] ?? Number(name);
+  if (match === undefined || Number.isNaN(protocolNumber)) return undefined;
+  const hasPorts = name === "tcp" || name === "udp";
+  return {
+    protocolNumber,
+    from,
+    destination,
+    to,
+    protocol: hasPorts || name === "icmp" ? name : "other",
+    port: hasPorts && port !== undefined ? Number(port) : null,
+  };
 }
 
 /** The filters of `flush-conntrack` for the selected connections: one for each kind of them. */

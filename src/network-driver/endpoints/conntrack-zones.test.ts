@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import { expect, it } from "vitest";
 import { silentLog as log } from "../../lib/log.ts";
 import type { DriverRecordsContent } from "../model/driver-records.ts";
@@ -14,6 +15,7 @@ function createHost() {
   const flushed: number[] = [];
   const host = {
     isUp: true,
+    isDiskFrozen: false,
     brokenZone: 0,
     whileFlushing: () => undefined as unknown,
     stored: { version: 1, networks: {}, endpoints: {}, zones: {} },
@@ -22,15 +24,19 @@ function createHost() {
     const store = {
       load: async () => ({ kind: "missing" as const }),
       save: async (read: () => DriverRecordsContent) => {
-        host.stored = structuredClone(read());
+        if (!host.isDiskFrozen) host.stored = structuredClone(read());
       },
     };
     const records = new EndpointRecords(store, host.stored, {
       names: createLinkNames("b"),
       nowMs: () => 0,
     });
-    const endConnections = async ({ zone }: { zone: number }): Promise<void> => {
+    const endConnections = async (
+      { zone }: { zone: number },
+      flushSignal: AbortSignal,
+    ): Promise<void> => {
       host.whileFlushing();
+      flushSignal.throwIfAborted();
       if (!host.isUp || zone === host.brokenZone) throw new Error("Open vSwitch does not answer.");
       flushed.push(zone);
     };
@@ -106,7 +112,9 @@ it("a network that returns during the removal has its zone, and no other network
   host.whileFlushing = () => zones.assign([first]);
   await apply(zones, []);
   host.whileFlushing = () => undefined;
-  expect(flushed).toEqual([4_098]);
+  // It keeps the connections that it opens from then on.
+  expect(flushed).toEqual([]);
+  expect(zones.current).toEqual(new Map([[first, 4_098]]));
   expect(await apply(zones, [second, first])).toEqual({ [second]: 4_099, [first]: 4_098 });
 });
 
@@ -120,4 +128,50 @@ it("a zone is removed only when no flow uses it", async () => {
   zones.confirm();
   await zones.flushReleased(signal);
   expect(flushed).toEqual([4_098]);
+});
+
+it("no network finds connections of another one, wherever the driver dies", async () => {
+  const vnis = [0, 1, 2, 3].map((place) => 4_097 + place * 65_534);
+  const points = ["assign", "store", "flows", "confirm", "flush", "end"] as const;
+  const stepArbitrary = fc.record({
+    present: fc.subarray(vnis),
+    diesAfter: fc.constantFrom(...points),
+    isUp: fc.boolean(),
+  });
+  const property = fc.asyncProperty(fc.array(stepArbitrary, { maxLength: 12 }), async (steps) => {
+    const { host, flushed, start } = createHost();
+    /** The network of the connections in each zone. */
+    const owners = new Map<number, number>();
+    let zones = start();
+    for (const { present, diesAfter, isUp } of steps) {
+      const assigned = zones.assign(present);
+      const work = {
+        assign: async () => undefined,
+        store: () => zones.store(),
+        flows: async () => {
+          for (const vni of present) {
+            const zone = assigned.get(vni) ?? 0;
+            expect([zone, owners.get(zone) ?? vni]).toEqual([zone, vni]);
+            owners.set(zone, vni);
+          }
+        },
+        confirm: async () => zones.confirm(),
+        flush: async () => {
+          host.isUp = isUp;
+          // A driver that dies here has not stored what it removed.
+          host.isDiskFrozen = diesAfter === "flush";
+          await zones.flushReleased(signal);
+          host.isDiskFrozen = false;
+          for (const zone of flushed.splice(0)) owners.delete(zone);
+        },
+        end: async () => undefined,
+      };
+      for (const point of points) {
+        await work[point]();
+        if (point === diesAfter) break;
+      }
+      if (diesAfter !== "end") zones = start();
+    }
+  });
+  await fc.assert(property, { numRuns: 500 });
 });

@@ -1,3 +1,4 @@
+import { linkAbort, onAbort } from "../../lib/async/abort.ts";
 import type { Log } from "../../lib/log.ts";
 import { assignConntrackZones } from "../flows/assign-conntrack-zones.ts";
 import type { SwitchPort } from "../ports/switch-port.ts";
@@ -25,13 +26,18 @@ export class ConntrackZones {
   readonly #sources: ZoneSources;
   #zones: ReadonlyMap<number, number>;
   #released: readonly number[] = [];
-  /** Those that no flow uses. A network that leaves again gets a new object. */
-  readonly #unused = new Map<number, object>();
+  /** Those that no flow uses. The return of a network aborts the removal of its connections. */
+  readonly #unused = new Map<number, AbortController>();
   readonly #retries = new FairRetries<number>();
 
   constructor(sources: ZoneSources) {
     this.#sources = sources;
     this.#zones = sources.records.zones;
+  }
+
+  /** See FairRetries. */
+  findLastingError(): unknown {
+    return this.#retries.findLastingError();
   }
 
   /** Those of the last `assign`: the same object until they change. */
@@ -45,7 +51,7 @@ export class ConntrackZones {
     this.#released = [...this.#zones.keys()]
       .filter((vni) => !current.has(vni))
       .slice(-RELEASED_MAX);
-    for (const vni of this.#unused.keys()) if (current.has(vni)) this.#unused.delete(vni);
+    for (const vni of this.#unused.keys()) if (current.has(vni)) this.#forget(vni);
     const zones = assignConntrackZones([...this.#released, ...vnis], this.#zones);
     if (describe(zones) !== describe(this.#zones)) this.#zones = zones;
     return this.#zones;
@@ -60,8 +66,9 @@ export class ConntrackZones {
   /** Call it when the flows with the zones of the last `assign` are in force. */
   confirm(): void {
     const released = new Set(this.#released);
-    for (const vni of this.#unused.keys()) if (!released.has(vni)) this.#unused.delete(vni);
-    for (const vni of released) if (!this.#unused.has(vni)) this.#unused.set(vni, {});
+    for (const vni of this.#unused.keys()) if (!released.has(vni)) this.#forget(vni);
+    for (const vni of released)
+      if (!this.#unused.has(vni)) this.#unused.set(vni, new AbortController());
   }
 
   /**
@@ -83,14 +90,36 @@ export class ConntrackZones {
     const release = this.#unused.get(vni);
     const zone = this.#zones.get(vni);
     if (!release) return;
-    if (zone !== undefined) await this.#sources.switchPort.endConnections({ zone }, signal);
+    if (zone !== undefined) await this.#endAll(zone, { release, signal });
     // The network may have returned meanwhile, and then it has its zone again.
-    if (this.#unused.get(vni) !== release) return;
+    if (release.signal.aborted) return;
     this.#unused.delete(vni);
     const zones = new Map(this.#zones);
     zones.delete(vni);
     this.#zones = zones;
     this.#released = this.#released.filter((each) => each !== vni);
+  }
+
+  /** A network that returns keeps the connections that it opens from then on. */
+  async #endAll(
+    zone: number,
+    { release, signal }: { release: AbortController; signal: AbortSignal },
+  ): Promise<void> {
+    const { controller, unlink } = linkAbort(signal);
+    const unlisten = onAbort(release.signal, () => controller.abort());
+    try {
+      await this.#sources.switchPort.endConnections({ zone }, controller.signal);
+    } catch (error) {
+      if (!release.signal.aborted) throw error;
+    } finally {
+      unlisten();
+      unlink();
+    }
+  }
+
+  #forget(vni: number): void {
+    this.#unused.get(vni)?.abort();
+    this.#unused.delete(vni);
   }
 }
 

@@ -38,6 +38,11 @@ export class ForbiddenConnections {
     this.#options = options;
   }
 
+  /** See FairRetries. */
+  findLastingError(): unknown {
+    return this.#retries.findLastingError();
+  }
+
   /** Call it when the flows of these networks and ports are in force. */
   update(networks: readonly FlowNetwork[], localPorts: readonly LocalPort[]): void {
     this.#networks = new Map(networks.map((network) => [network.networkId, network]));

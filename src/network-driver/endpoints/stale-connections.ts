@@ -33,6 +33,11 @@ export class StaleConnections {
     this.#options = options;
   }
 
+  /** See FairRetries. */
+  findLastingError(): unknown {
+    return this.#retries.findLastingError();
+  }
+
   /** Call it when the flows of these networks are in force. */
   update(networks: readonly FlowNetwork[]): void {
     this.#networks = new Map(networks.map((network) => [network.networkId, network]));

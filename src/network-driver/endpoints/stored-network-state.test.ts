@@ -64,13 +64,17 @@ it("lists them again after a restart, and all networks without an earlier state"
   expect(restarted.list()).toEqual([networkId]);
 });
 
-it("lists the network that sets left last as the last one", () => {
+it("lists the network that has waited longest first, however often sets leave it", () => {
   const other = newId("net");
-  const value = stateOf({ [networkId]: ["a", "b"], [other]: ["a"] });
+  const value = stateOf({ [networkId]: ["a", "b", "c"], [other]: ["a"] });
   const { state, list } = load({ kind: "valid", value });
+  state.accept(stateOf({ [networkId]: ["a", "b"], [other]: [] }));
+  const [first] = state.listDepartures();
+  expect(list()).toEqual([networkId, other]);
   state.accept(stateOf({ [networkId]: ["a"], [other]: [] }));
   expect(list()).toEqual([networkId, other]);
-  state.accept(stateOf({ [networkId]: [], [other]: [] }));
+  // It has had its turn, and sets have left since.
+  state.completeDepartures(networkId, first?.[1] ?? 0);
   expect(list()).toEqual([other, networkId]);
 });
 

@@ -84,17 +84,22 @@ export class StoredNetworkState {
   }
 
   /**
-   * Call it when the connections to the departed sets are ended. A later departure remains. It is
-   * stored with the next state: to look again after a restart does no harm.
+   * Call it when the connections to the departed sets are ended. A later departure remains, behind
+   * those of other networks. It is stored with the next state: to look again after a restart does
+   * no harm.
    */
   completeDepartures(networkId: string, count: number): void {
-    if (this.#departures.get(networkId) === count) this.#departures.delete(networkId);
+    const last = this.#departures.get(networkId);
+    this.#departures.delete(networkId);
+    if (last !== undefined && last !== count) this.#departures.set(networkId, last);
   }
 
-  /** It becomes the newest departure. */
+  /**
+   * A network that has one already stays in its place. Otherwise networks with frequent departures
+   * would wait behind all others indefinitely.
+   */
   #noteDeparture(networkId: string): void {
     this.#departureCount += 1;
-    this.#departures.delete(networkId);
     this.#departures.set(networkId, this.#departureCount);
   }
 

@@ -118,6 +118,12 @@ export class SwitchFlows {
     await this.#end(signal);
   }
 
+  /** Why connections that `endConnections` must end have been open for several attempts. */
+  findLastingError(): unknown {
+    const parts = [this.#forbiddenConnections, this.#staleConnections, this.#zones];
+    return parts.map((part) => part.findLastingError()).find((error) => error !== undefined);
+  }
+
   async #endOnce(signal: AbortSignal): Promise<void> {
     await this.#staleConnections.end(signal);
     await this.#forbiddenConnections.end(signal);
