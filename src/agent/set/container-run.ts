@@ -6,6 +6,11 @@ import type { PersistedRun } from "../ports/state-store.ts";
  * Shortest interval of probes during a start, so that a start does not wait for the probe interval.
  */
 const STARTUP_PROBE_MS_MIN = 25;
+/**
+ * A new agent begins the probes of running containers within this time, and not together. It
+ * assumes that they are healthy until then.
+ */
+const ADOPTED_PROBES_MS = 10_000;
 
 /** One run of a container, from a start to its exit. */
 export interface ContainerRun {
@@ -76,9 +81,16 @@ export function beginRun(
       failuresInRow: 0,
       detail: undefined,
       count: 0,
-      nextAtMs: nowMs,
+      nextAtMs: nowMs + (isAdopted ? spread(id, ADOPTED_PROBES_MS) : 0),
     },
   };
+}
+
+/** A number below `end` that follows from the text, and is different for most texts. */
+function spread(text: string, end: number): number {
+  let sum = 0;
+  for (const character of text) sum = (sum * 31 + character.charCodeAt(0)) >>> 0;
+  return sum % end;
 }
 
 /**

@@ -38,6 +38,14 @@ const networkAnswer = z.object({
 type NetworkAnswer = z.output<typeof networkAnswer>;
 const networksAnswer = z.array(z.object({ Name: z.string(), Labels: optionsSchema }));
 const usersAnswer = z.array(z.object({ Id: z.string() }));
+const containersAnswer = z.array(
+  z.object({
+    NetworkSettings: z
+      .object({ Networks: z.record(z.string(), z.unknown()).nullish() })
+      .nullish()
+      .transform((settings) => Object.keys(settings?.Networks ?? {})),
+  }),
+);
 
 /** The Docker networks of the network driver, each for one network of Berth. */
 export interface DockerNetworks {
@@ -45,6 +53,8 @@ export interface DockerNetworks {
   ensure(attachment: Attachment, signal: AbortSignal): Promise<string>;
   /** The ids of the networks that Berth created in this Docker. */
   list(signal: AbortSignal): Promise<string[]>;
+  /** The ids of all networks that a container uses, running or not. */
+  listUsed(signal: AbortSignal): Promise<Set<string>>;
   /** Deletes a network unless a container uses it, running or not. Returns false if one does. */
   removeUnused(networkId: string, signal: AbortSignal): Promise<boolean>;
 }
@@ -80,6 +90,22 @@ export function createDockerNetworks(docker: Docker, plugin: string): DockerNetw
       return networks
         .filter(({ Name, Labels }) => Name === nameOf(Labels[networkLabel] ?? ""))
         .map(({ Labels }) => Labels[networkLabel] ?? "");
+    },
+    async listUsed(signal) {
+      const answer = await callDocker(
+        { phase: "remove", timeoutMs: readTimeoutMs },
+        signal,
+        (abortSignal) => docker.listContainers({ all: true, abortSignal }),
+      );
+      const call = { call: "GET /containers/json", phase: "remove" } as const;
+      const names = parseAnswer(containersAnswer, answer, call).flatMap(
+        ({ NetworkSettings }) => NetworkSettings,
+      );
+      return new Set(
+        names.flatMap((name) =>
+          name.startsWith(namePrefix) ? [name.slice(namePrefix.length)] : [],
+        ),
+      );
     },
     removeUnused: (networkId, signal) => removeUnused(docker, networkId, signal),
   };
@@ -207,6 +233,9 @@ function subnetsOf({ addresses, gateways }: Attachment): DockerSubnet[] {
     const gateway = gateways[place];
     return { cidr: formatSubnet(subnet), ...(gateway === undefined ? {} : { gateway }) };
   });
+  const [gateway] = gateways;
+  if (gateway === undefined || subnets.some(({ cidr }) => !cidr.includes(":"))) return subnets;
+  return [...subnets, { cidr: QUERY_SUBNET, gateway: toQueryAddress(gateway) }];
 }
 
 /** Returns the canonical form of an address. Docker returns it as its creator wrote it. */
@@ -233,9 +262,6 @@ async function removeUnused(
   if (users.length > 0) return false;
   try {
     await callDocker({ ...call, timeoutMs: changeTimeoutMs }, signal, (abortSignal) =>
-  const [gateway] = gateways;
-  if (gateway === undefined || subnets.some(({ cidr }) => !cidr.includes(":"))) return subnets;
-  return [...subnets, { cidr: QUERY_SUBNET, gateway: toQueryAddress(gateway) }];
       docker.getNetwork(name).remove({ abortSignal }),
     );
     return true;

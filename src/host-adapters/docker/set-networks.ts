@@ -87,7 +87,8 @@ class Reservations {
 /**
  * Returns a function that deletes the networks without a set and without a container. It does
  * nothing while the driver does not answer, and ends at the first error: a later sweep continues.
- * Each network costs two calls, and a host has at most NETWORKS_PER_HOST_MAX.
+ * One call finds the networks that containers use. Each other network costs two calls, and a host
+ * has at most NETWORKS_PER_HOST_MAX.
  */
 function createSweep(
   { networks, isDriverReady, log }: SetNetworksOptions,
@@ -103,7 +104,8 @@ function createSweep(
       }
       const unused = [...reservations.known].filter((id) => !reservations.has(id));
       if (unused.length === 0 || !(await isDriverReady(signal))) return;
-      for (const id of unused)
+      const used = await networks.listUsed(signal);
+      for (const id of unused.filter((each) => !used.has(each)))
         await lock.run(
           id,
           async () => {
