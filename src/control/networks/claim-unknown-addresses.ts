@@ -23,6 +23,18 @@ import { unitOfWork } from "../runtime/unit-of-work.ts";
 
 /** An event names at most this many conflicts. */
 const CONFLICTS_NAMED_MAX = 10;
+/** A report begins again this often because addresses of other networks have become claimable. */
+const RESTARTS_MAX = 3;
+
+/** The report may claim addresses in networks whose subnets the transaction has not locked. */
+class OtherNetworks extends Error {
+  readonly networkIds: readonly string[];
+
+  constructor(networkIds: readonly string[]) {
+    super("the report may claim addresses in other networks");
+    this.networkIds = networkIds;
+  }
+}
 
 /**
  * Stores the addresses and host ports that sets of a host have, and that the database lacks because
@@ -42,12 +54,15 @@ export async function storeAddressReport(
 ): Promise<void> {
   const ofSets = reported.flatMap((each) => ("setId" in each ? each : []));
   const ofServices = reported.flatMap((each) => ("serviceId" in each ? each : []));
-  const conflicts = await unitOfWork(ctx, async (tx): Promise<AddressConflict[]> => {
+  /** Networks in which an earlier attempt found claimable addresses too late. */
+  let others: readonly string[] = [];
+  const claim = async (tx: UnitOfWork, isLast: boolean): Promise<AddressConflict[]> => {
     const expected = await findAddressRequest(tx, hostId);
     if (!expected) return [];
     const lost = expected.isAfterRestore ? await listLost(tx, ofServices) : [];
     const claims = await listPermittedClaims(tx, expected, ofSets);
-    const networkIds = listNetworkIds([...claims.addresses, ...lost]);
+    const claimed = listNetworkIds([...claims.addresses, ...lost]);
+    const networkIds = [...new Set([...claimed, ...others])];
     await lockSubnetsOfNetworks(tx, networkIds);
     await lockHosts(tx, [hostId]);
     // A concurrent report may have ended the request or claimed addresses, so read both again.
@@ -56,6 +71,8 @@ export async function storeAddressReport(
     if (request.isAfterRestore) await quarantineLostServiceAddresses(tx, lost);
     const permitted = await listPermittedClaims(tx, request, ofSets);
     const { hostPorts } = permitted;
+    const unlocked = listNetworkIds(permitted.addresses).filter((id) => !networkIds.includes(id));
+    if (unlocked.length > 0 && !isLast) throw new OtherNetworks([...networkIds, ...unlocked]);
     const unknown = permitted.addresses.filter(({ networkId }) => networkIds.includes(networkId));
     const setIds = [...new Set([...unknown, ...hostPorts].map(({ setId }) => setId))];
     if (setIds.length === 0) return [];
@@ -70,7 +87,23 @@ export async function storeAddressReport(
       tx.emit({ kind: "host-addresses-conflicting", data: { addresses }, hostId });
     }
     return found;
-  });
+  };
+  for (let restarts = 0; ; restarts++)
+    try {
+      const isLast = restarts === RESTARTS_MAX;
+      reportConflicts(ctx, hostId, await unitOfWork(ctx, (tx) => claim(tx, isLast)));
+      return;
+    } catch (error) {
+      if (!(error instanceof OtherNetworks)) throw error;
+      others = error.networkIds;
+    }
+}
+
+function reportConflicts(
+  ctx: ControlContext,
+  hostId: string,
+  conflicts: readonly AddressConflict[],
+): void {
   for (const conflict of conflicts)
     ctx.log.error({ hostId, ...conflict }, "a set that the database lacks has an assigned address");
 }

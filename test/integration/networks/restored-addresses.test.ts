@@ -11,12 +11,15 @@ import { expect, test } from "vitest";
 import { createNetworkBody } from "../../../src/contracts/api/networks.ts";
 import { createNetwork } from "../../../src/control/networks/create-network.ts";
 import { ServiceAddresses } from "../../../src/control/networks/assign-service-addresses.ts";
+import { storeAddressReport } from "../../../src/control/networks/claim-unknown-addresses.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
 import { getService } from "../../../src/control/services/get-service.ts";
+import { withTx } from "../../../src/db/transaction.ts";
 import { newId } from "../../../src/lib/ids.ts";
 import { migrate } from "../../../src/db/migrate.ts";
 import { queryRows } from "../../../src/db/queries/runtime/query.ts";
 import { type FleetContext, serviceBody, smallHost } from "../../support/fleet/fleet-context.ts";
+import { waitForLockWait } from "../../support/fleet/lock-waits.ts";
 import { fleetPerTest } from "../../support/fleet/fleet-per-test.ts";
 import {
   enrollNetworked,
@@ -223,6 +226,34 @@ test("I18: an agent reports the addresses of sets that a failover lost, and the 
   const [next] = await addSets(f, "again", 1);
   expect(lost).not.toContain(next);
   expect(await findAddressFaults(f)).toEqual([]);
+});
+
+test("I18: a report claims an address that becomes claimable while it waits for its host", async () => {
+  const f = await start();
+  const hosts = [await enrollNetworked(f, "h1"), await enrollNetworked(f, "h2")];
+  for (const hostId of hosts) await setFeatures(f, hostId, reporting);
+  await addNetwork(f, "net");
+  await addSets(f, "web", 1);
+  const [set] = await queryRows<{ setId: string; owner: string; networkId: string }>(
+    f.ctx.db,
+    sql`select s.id as "setId", s.host_id as owner, n.id as "networkId" from sets s, networks n where n.name = 'net'`,
+  );
+  const { setId = "", owner = "", networkId = "" } = set ?? {};
+  await migrate(f.databaseUrl, { isRestored: true });
+  const reporter = hosts.find((hostId) => hostId !== owner) ?? "";
+  const networks = [{ networkId, mac: "0a:00:0a:01:00:63", addresses: ["10.1.0.99"] }];
+  let storing: Promise<void> | undefined;
+  await withTx(f.ctx.db, async (tx) => {
+    await tx.execute(sql`select 1 from hosts where id = ${reporter} for no key update`);
+    storing = storeAddressReport(f.ctx, reporter, [{ setId, networks }]);
+    await waitForLockWait(f.ctx.db, "the report waits for its host");
+    // Another host, on which the database has the set, is lost meanwhile.
+    await f.ctx.db.execute(sql`update hosts set state = 'lost' where id = ${owner}`);
+  });
+  await storing;
+  const claimed = (await listAddresses(f)).find(({ address }) => address === "10.1.0.99");
+  expect(claimed).toMatchObject({ setId, state: "assigned" });
+  expect((await syncOf(f, reporter, {})).sendAddresses).toBeUndefined();
 });
 
 test("a lost host and a silent one stop the placements only for a while", async () => {
