@@ -60,6 +60,18 @@ const schema = z.object({
     )
     .refine((text) => text === "none" || parseSubnet(text) !== undefined, "expected an IPv4 subnet")
     .default("198.19.0.0/16"),
+  /**
+   * The interfaces on which packets to external addresses may leave, such as `eth0,eth1`. The
+   * default is the interface of the default route.
+   */
+  BERTH_NETWORK_OUTBOUND_INTERFACES: z
+    .string()
+    .transform((text) => text.split(",").map((name) => name.trim()))
+    .refine(
+      (names) => names.length <= 16 && names.every((name) => /^[\w.@:-]{1,15}$/.test(name)),
+      "expected one to 16 names of interfaces, separated by commas",
+    )
+    .optional(),
   /** Sets resolve names of services if this host also has unbound and the outbound subnet. */
   BERTH_NETWORK_DNS: z.stringbool().default(true),
   /** The folder of the files of unbound. Its parent has the group of unbound. */

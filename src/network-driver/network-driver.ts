@@ -25,6 +25,7 @@ import { HostNames } from "./names/host-names.ts";
 import type { NamedNetwork } from "./names/compile-names.ts";
 import type { DriverRecordsContent } from "./model/driver-records.ts";
 import { createLinkNames } from "./model/link-names.ts";
+import type { FilterWatch } from "./ports/filter-watch.ts";
 import type { LinkPort } from "./ports/link-port.ts";
 import { type NameServer, NameServerError } from "./ports/name-server.ts";
 import type { LoadedState, StateStore } from "./ports/state-store.ts";
@@ -44,6 +45,8 @@ export interface NetworkDriverOptions {
   tunnelGuard: TunnelGuard;
   /** Without it, sets reach no external address. */
   uplink?: Uplink | undefined;
+  /** Without it, a changed packet filter is corrected by the next periodic convergence. */
+  filterWatch?: FilterWatch | undefined;
   /** Without it or without an uplink, sets have no names. */
   nameServer?: NameServer | undefined;
   /** The datapath of the switch, which decides how the flows treat neighbor discovery. */
@@ -122,6 +125,7 @@ export class NetworkDriver {
   readonly #ctx: DriverContext;
   readonly #state: StoredNetworkState;
   readonly #tunnelGuard: TunnelGuard;
+  readonly #filterWatch: FilterWatch | undefined;
   readonly #version: string;
   readonly #names: HostNames;
   readonly #problems: Problems = { records: "The first convergence has not ended.", switch: "" };
@@ -137,12 +141,14 @@ export class NetworkDriver {
       version,
       tunnelGuard,
       nameServer,
-    }: Pick<NetworkDriverOptions, "mtu" | "version" | "tunnelGuard" | "nameServer">,
+      filterWatch,
+    }: Pick<NetworkDriverOptions, "mtu" | "version" | "tunnelGuard" | "nameServer" | "filterWatch">,
   ) {
     this.#ctx = ctx;
     this.#state = state;
     this.#version = version;
     this.#tunnelGuard = tunnelGuard;
+    this.#filterWatch = filterWatch;
     const { uplink, flows } = ctx;
     this.#names = new HostNames(
       uplink && nameServer,
@@ -199,7 +205,15 @@ export class NetworkDriver {
       for (const result of [...results, guarded])
         if (result.status === "rejected") errors.push(result.reason);
       if (errors.length > 0) throw errors[0];
+      await this.#filterWatch?.remember(signal);
     });
+  }
+
+  /**
+   * Another program may have flushed the packet filter. Then the next convergence runs immediately.
+   */
+  async checkFilter(signal: AbortSignal): Promise<void> {
+    if ((await this.#filterWatch?.isUnchanged(signal)) === false) this.#wantsConvergence = true;
   }
 
   /** Applies the flows again if the switch has lost them, or if they may be outdated. */
@@ -253,6 +267,7 @@ export class NetworkDriver {
       takenPorts: (uplink?.takenPorts ?? []).map(
         ({ protocol, hostPort }) => `${hostPort}/${protocol}`,
       ),
+      connectionsReason: describeError(flows.findLastingError()),
       unknownInterfaces: this.#unknownInterfaces,
     };
   }
@@ -267,7 +282,6 @@ export class NetworkDriver {
     const networks = this.#state.listUnenforced();
     if (networks.length === 0) return "";
     const [first, ...others] = networks;
-      connectionsReason: describeError(flows.findLastingError()),
     const rest = others.length === 0 ? "" : ` and ${formatCount(others.length, "other network")}`;
     return `A later release has stored rules for ${first}${rest} that this release does not know. It permits no new connection there until the host's agent sends its network state.`;
   }
@@ -312,6 +326,11 @@ export class NetworkDriver {
   }
 }
 
+function describeError(error: unknown): string | null {
+  const text = error instanceof Error ? error.message : String(error);
+  return error === undefined ? null : text;
+}
+
 /** Returns a function that lists the networks with names: see HostNames. */
 function createNetworkList(
   state: StoredNetworkState,
@@ -326,11 +345,6 @@ function createNetworkList(
     const isUnknown = networks.length > 0 && conntrackZones.size === 0;
     if (state.isUnreadable || isUnknown || firstAddress === undefined) return undefined;
     if (last?.of[0] === current && last?.of[1] === conntrackZones) return last.networks;
-function describeError(error: unknown): string | null {
-  const text = error instanceof Error ? error.message : String(error);
-  return error === undefined ? null : text;
-}
-
     const named = networks.flatMap((network) => {
       const zone = conntrackZones.get(network.vni);
       if (zone === undefined) return [];

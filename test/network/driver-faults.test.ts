@@ -87,6 +87,18 @@ describe("a convergence whose corrections fail", () => {
   });
 });
 
+it("a changed packet filter is corrected by the next convergence, and not after 30 s", async () => {
+  await host.driver.converge(signal);
+  await host.driver.checkFilter(signal);
+  expect(host.driver.wantsConvergence).toBe(false);
+  host.faults.isFilterChanged = true;
+  await host.driver.checkFilter(signal);
+  expect(host.driver.wantsConvergence).toBe(true);
+  host.faults.isFilterChanged = false;
+  await host.driver.converge(signal);
+  expect(host.driver.wantsConvergence).toBe(false);
+});
+
 it("a network state that cannot be stored is in force, and a convergence stores it", async () => {
   await host.put(stateOf(host, 1));
   host.faults.isDiskFull = true;

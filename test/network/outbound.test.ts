@@ -1,5 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { createFilterWatch } from "../../src/host-adapters/ovs/filter-watch.ts";
 import { setCommandRunner } from "../../src/host-adapters/exec.ts";
 import { nameServerAddress } from "../../src/network-driver/flows/compile-flows.ts";
 import { GATEWAY_MAC } from "../../src/network-driver/flows/flow.ts";
@@ -379,6 +380,38 @@ it("a default route over several interfaces, and one without any, are accepted",
   await onHost("ip", "route", "add", "default", "via", outsideAddress);
   await uplink.ensure(uplinkEnd, signal);
   expect(await red1.probe("tcp", outsideAddress)).toBe("wan:hello");
+});
+
+it("packets leave only on the interfaces that the operator names", async () => {
+  const probe = (address: string) => red1.probe("udp", address, { timeoutMs: silenceMs });
+  expect(await probe(bridgedAddress)).toMatch(/^error: /);
+  await createTestUplink(["docker0"]).ensure(uplinkEnd, signal);
+  expect(await probe(bridgedAddress)).toBe("docker0:hello");
+  expect(await probe(outsideAddress)).toMatch(/^error: /);
+  await uplink.ensure(uplinkEnd, signal);
+  expect(await probe(outsideAddress)).toBe("wan:hello");
+});
+
+it("a flush of the packet filter is noticed, and a change of the published ports is ignored", async () => {
+  await uplink.publish([], signal);
+  const watch = createFilterWatch({ bridge: "berth0" });
+  expect(await watch.isUnchanged(signal)).toBe(true);
+  await watch.remember(signal);
+  await uplink.publish([{ protocol: "tcp", hostPort: 20_001, address: "198.19.0.7" }], signal);
+  await red1.probe("udp", outsideAddress);
+  await onHost("iptables", "-A", "FORWARD", "-d", "192.0.2.9", "-j", "DROP");
+  expect(await watch.isUnchanged(signal)).toBe(true);
+  for (const flush of [
+    ["-F", "INPUT"],
+    ["-t", "mangle", "-F"],
+    ["-t", "raw", "-F", "OUTPUT"],
+  ]) {
+    await onHost("iptables", ...flush);
+    expect([flush, await watch.isUnchanged(signal)]).toEqual([flush, false]);
+    await uplink.ensure(uplinkEnd, signal);
+    expect([flush, await watch.isUnchanged(signal)]).toEqual([flush, true]);
+  }
+  await uplink.publish([], signal);
 });
 
 it("a route that contains the addresses of the uplink is refused, and an old route is removed", async () => {

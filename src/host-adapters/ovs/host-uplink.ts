@@ -41,6 +41,8 @@ export interface HostUplinkOptions {
   /** The UDP port of the tunnel, which no set can publish. */
   tunnelUdpPort: number;
   portHolder: PortHolder;
+  /** Packets leave on these interfaces. Undefined for those of the default route. */
+  outboundInterfaces?: readonly string[] | undefined;
 }
 
 /**
@@ -56,9 +58,10 @@ export function createHostUplink({
   firstAddress,
   tunnelUdpPort,
   portHolder,
+  outboundInterfaces,
 }: HostUplinkOptions): Uplink {
   const subnet = `${firstAddress}/16`;
-  let defaultInterfaces: readonly string[] = [];
+  let outward = outboundInterfaces ?? [];
   let interfaceName: string | undefined;
   let published: readonly HostPort[] | undefined;
   let takenPorts: readonly HostPort[] = [];
@@ -76,10 +79,10 @@ export function createHostUplink({
     async ensure({ interfaceName: name, gatewayMac, nameServerAddress }, signal) {
       interfaceName = name;
       await checkUnused(subnet, name, signal);
-      const found = await listDefaultInterfaces(signal);
-      if (found.length > 0) defaultInterfaces = found; // it may be missing for a moment
+      const found = outboundInterfaces ?? (await listDefaultInterfaces(signal));
+      if (found.length > 0) outward = found; // the default route may be missing for a moment
       const limit = await readConnectionLimit();
-      const facts = { bridge, name, subnet, nameServerAddress, defaultInterfaces, limit };
+      const facts = { bridge, name, subnet, nameServerAddress, outward, limit };
       for (const chain of listUplinkChains(facts)) await ensureChain(iptables, chain, signal);
       await ensurePublished(signal);
       await enableForwarding(signal);

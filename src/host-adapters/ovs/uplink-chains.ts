@@ -15,9 +15,14 @@ interface UplinkFacts {
   name: string;
   subnet: string;
   nameServerAddress: string;
-  defaultInterfaces: readonly string[];
+  /** The interfaces on which packets of sets leave. */
+  outward: readonly string[];
   /** How many connections the host tracks for one network. */
   limit: number;
+}
+
+export function publishingChainName(bridge: string): string {
+  return `BERTH-PUB-${bridge}`;
 }
 
 /**
@@ -31,7 +36,7 @@ export function publishingChain(
 ): FilterChain {
   return {
     table: "nat",
-    name: `BERTH-PUB-${bridge}`,
+    name: publishingChainName(bridge),
     rules: ports.map(
       ({ protocol, hostPort, address }) =>
         `-p ${protocol} -m ${protocol} --dport ${hostPort} -j DNAT --to-destination ${address}:${hostPort}`,
@@ -101,19 +106,13 @@ function listNameChains({ bridge, name, subnet, nameServerAddress }: UplinkFacts
   ];
 }
 
-function listForwardChains({
-  bridge,
-  name,
-  subnet,
-  defaultInterfaces,
-  limit,
-}: UplinkFacts): FilterChain[] {
-  const outward = defaultInterfaces.map((other) => `-i ${name} -s ${subnet} -o ${other}`);
+function listForwardChains({ bridge, name, subnet, outward, limit }: UplinkFacts): FilterChain[] {
+  const leaving = outward.map((other) => `-i ${name} -s ${subnet} -o ${other}`);
   const answers = `-o ${name} -m conntrack --ctstate RELATED,ESTABLISHED`;
   // Connections to published ports, from any interface, and the answers of sets.
   const toPublished = `-o ${name} -m conntrack --ctstate DNAT`;
   const fromPublished = `-i ${name} -m conntrack --ctstate ESTABLISHED -m conntrack --ctstate DNAT`;
-  const permitted = [...outward, answers, toPublished, fromPublished];
+  const permitted = [...leaving, answers, toPublished, fromPublished];
   const isNew = `-i ${name} -m conntrack --ctstate NEW`;
   // Each network has one source address.
   const tooMany = `-m connlimit --connlimit-above ${limit} --connlimit-mask 32`;

@@ -10,11 +10,11 @@ const CONVERGENCE_TIMEOUT_MS = 60_000;
 
 type CheckedDriver = Pick<
   NetworkDriver,
-  "checkFlows" | "checkNames" | "converge" | "endConnections" | "wantsConvergence"
+  "checkFilter" | "checkFlows" | "checkNames" | "converge" | "endConnections" | "wantsConvergence"
 >;
 
 /**
- * Checks the flows, checks the names, ends connections and converges, in four loops. So a
+ * Checks flows, names and the packet filter, ends connections and converges, in five loops. So a
  * convergence that fails or takes long delays no repair of the flows. A name server that is down,
  * or a switch with many connections, delays neither of them. Each loop runs one call at a time. A
  * failed convergence is repeated after one pause.
@@ -52,7 +52,8 @@ export function startDriverChecks(
   };
   const checkNames = () => driver.checkNames(signal);
   const endConnections = () => driver.endConnections(signal);
-  const loops = [check, checkNames, endConnections, converge].map((work) =>
+  const checkFilter = () => driver.checkFilter(signal);
+  const loops = [check, checkNames, checkFilter, endConnections, converge].map((work) =>
     repeatUntilStopped(work, pauseMs, onError),
   );
   return {

@@ -3,6 +3,7 @@ import type { NetworkDriverConfig } from "../../config/network-driver.ts";
 import { storedNetworkStateSchema } from "../../contracts/network-driver/network-state.ts";
 import { createVethLinks } from "../../host-adapters/links/veth-links.ts";
 import { notifyReady } from "../../host-adapters/machine/notify-ready.ts";
+import { createFilterWatch } from "../../host-adapters/ovs/filter-watch.ts";
 import { createHostUplink } from "../../host-adapters/ovs/host-uplink.ts";
 import { createOvsSwitch } from "../../host-adapters/ovs/ovs-switch.ts";
 import { createPortHolder } from "../../host-adapters/ovs/port-holder.ts";
@@ -51,6 +52,7 @@ export async function startNetworkDriver(
       udpPort: config.BERTH_NETWORK_TUNNEL_PORT,
     }),
     uplink: composeUplink(config),
+    filterWatch: createFilterWatch({ bridge: config.BERTH_NETWORK_BRIDGE }),
     nameServer: composeNameServer(config),
     datapath: config.BERTH_NETWORK_DATAPATH,
     recordStore: openJsonState(
@@ -109,6 +111,7 @@ function composeUplink(config: NetworkDriverConfig): Uplink | undefined {
     firstAddress,
     tunnelUdpPort: config.BERTH_NETWORK_TUNNEL_PORT,
     portHolder: createPortHolder(),
+    outboundInterfaces: config.BERTH_NETWORK_OUTBOUND_INTERFACES,
   });
 }
 

@@ -46,6 +46,8 @@ export interface SwitchFaults {
   publish: Uplink["publish"];
   takenPorts: Uplink["takenPorts"];
   checkUnused: Uplink["checkUnused"];
+  /** Whether another program has changed the packet filter. */
+  isFilterChanged: boolean;
   /** Runs before the driver lists all links. */
   beforeListLinks: () => Promise<void>;
 }
@@ -65,6 +67,7 @@ export async function startSwitchDriver({ hasUplink = false } = {}) {
   const tunnelUdpPort = 20_000 + (Number.parseInt(suffix, 16) % 10_000);
   const faults: SwitchFaults = {
     isDiskFull: false,
+    isFilterChanged: false,
     hasUplink,
     beforeAddPort: async () => undefined,
     beforeDisableChecksumOffload: async () => undefined,
@@ -130,6 +133,10 @@ export async function startSwitchDriver({ hasUplink = false } = {}) {
       switchPort,
       tunnelGuard: { ensure: (tunnelAddress) => faults.ensureGuard(tunnelAddress) },
       uplink: faults.hasUplink ? uplink : undefined,
+      filterWatch: {
+        remember: async () => undefined,
+        isUnchanged: async () => !faults.isFilterChanged,
+      },
       datapath: "netdev",
       recordStore: onDisk(openJsonState(files.records, driverRecordsSchema, salvageRecords)),
       networkStateStore: onDisk(openJsonState(files.networkState, storedNetworkStateSchema)),

@@ -26,8 +26,9 @@ export const uplinkEnd = {
 };
 
 /** The uplink of a host of TestHosts. `setCommandRunner` decides which host it changes. */
-export function createTestUplink(): Uplink {
+export function createTestUplink(outboundInterfaces?: readonly string[]): Uplink {
   return createHostUplink({
+    outboundInterfaces,
     bridge: "berth0",
     firstAddress: uplinkFirstAddress,
     tunnelUdpPort: 4_789,
