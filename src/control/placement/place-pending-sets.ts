@@ -43,7 +43,7 @@ const SETS_PER_BATCH_MAX = 4_000;
 /** After a batch of mostly rejections: many sets wait, and some are new. */
 const SETS_PER_MIXED_BATCH_MAX = 500;
 /** After a batch of rejections only, even in the next run. A new set waits for such a batch. */
-const SETS_PER_RETRY_BATCH_MAX = 100;
+const SETS_PER_RETRY_BATCH_MAX = 50;
 /** Up to this number a statement per set is faster, because its generic plan exists. */
 const SINGLE_SET_COMMITS_MAX = 4;
 const BATCHES_PER_RUN_MAX = 200;
