@@ -1,5 +1,5 @@
 import { linkAbort } from "../../lib/async/abort.ts";
-import { isExclusive, laneOf, type Step } from "../set/reconcile.ts";
+import { isExclusive, laneOf, type Step } from "../set/steps.ts";
 
 /** The time of the next probe, after one that changed nothing. */
 type StepRun = Promise<number | undefined>;

@@ -2,8 +2,8 @@ import type { LocalSetSpec, ObservedLocalSet } from "../model/local-set.ts";
 import { type StepFailure, toStepFailure } from "../model/step-failure.ts";
 import type { ContainerFailure } from "../model/local-set.ts";
 import { startsOneShot } from "../set/persisted-history.ts";
-import { isAnyUp, type Step } from "../set/reconcile.ts";
 import type { RetriedStep } from "../set/step-outcome.ts";
+import { isAnyUp, type Step } from "../set/steps.ts";
 import type { SetRunnerContext } from "./set-runner-context.ts";
 
 type StepTools = Pick<

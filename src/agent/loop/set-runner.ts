@@ -5,27 +5,17 @@ import { isBoundToHost } from "../model/bound-to-host.ts";
 import { fingerprint } from "../model/fingerprint.ts";
 import { hasUnknown, type ObservedLocalSet } from "../model/local-set.ts";
 import type { HashedSetSpec } from "../model/outdated.ts";
-import { advanceState } from "../model/set-state.ts";
 import { hashSpec } from "../model/spec-hash.ts";
 import { toStepFailure } from "../model/step-failure.ts";
 import { noteFailure } from "../set/attempts.ts";
+import { reconcile, reconcileFenced, reconcileUnseen } from "../set/reconcile.ts";
 import {
-  reconcile,
-  reconcileFenced,
-  reconcileUnseen,
-  type Step,
-  type Verdict,
-} from "../set/reconcile.ts";
-import { reportSet } from "../set/report-set.ts";
-import {
-  computeSpecKey,
   enterGeneration,
   findGivenUp,
   newSetHistory,
   endDaemonBackoffs,
   clearObserveFailure,
   noteObserved,
-  noteRunning,
   type SetHistory,
 } from "../set/set-history.ts";
 import { noteRootfs } from "../set/set-rootfs.ts";
@@ -36,11 +26,12 @@ import {
   noteStepFailed,
   type StepEnd,
 } from "../set/step-outcome.ts";
-import { judgeUnsupported } from "../set/unsupported-sets.ts";
+import type { Step, Verdict } from "../set/steps.ts";
 import { Alarm } from "./alarm.ts";
 import { Lanes } from "./lanes.ts";
 import { ObservationSchedule } from "./observation-schedule.ts";
 import { probeContainer } from "./probe-container.ts";
+import { reportUnsupported, reportVerdict } from "./report-verdict.ts";
 import { isSuperseded, isStarting, tryStep } from "./run-step.ts";
 import type { SetRunnerContext } from "./set-runner-context.ts";
 import { StoredHistory } from "./stored-history.ts";
@@ -268,7 +259,8 @@ export class SetRunner {
     const failure = toStepFailure(error, "observe");
     const circumstances = { ...end, nowMs, mayGiveUp: mayMove, isOfObservation: true };
     noteFailure(this.#history.attempts, failure, circumstances);
-    this.#report(desired, reconcile(desired, this.#observed, this.#history, nowMs));
+    const verdict = reconcile(desired, this.#observed, this.#history, nowMs);
+    reportVerdict(this.#context, this.#describe(), desired, verdict);
   }
 
   #setObserved(observed: ObservedLocalSet | undefined): void {
@@ -294,9 +286,12 @@ export class SetRunner {
     if (!isKnown && this.#observed && !canRemove(this.#setId)) return; // a found set without orders
     const isUp = this.#observed?.infra?.state === "running";
     if (isKnown && !isUp && !mayStart(this.#setId)) return;
-    if (this.#unsupported) return this.#act(this.#judgeUnsupported(this.#unsupported));
+    if (this.#unsupported) {
+      const orders = { order: this.#unsupported, known: desired };
+      return this.#act(reportUnsupported(this.#context, this.#describe(), orders, nowMs));
+    }
     const verdict = reconcile(desired, this.#observed, this.#history, nowMs);
-    if (desired) this.#report(desired, verdict);
+    if (desired) reportVerdict(this.#context, this.#describe(), desired, verdict);
     return this.#act(verdict);
   }
 
@@ -311,16 +306,6 @@ export class SetRunner {
       this.#act(reconcileUnseen(desired, this.#history, clock.nowMs()));
   }
 
-  #judgeUnsupported(order: UnsupportedSet): Verdict {
-    const { onReport, hasRunBefore, clock } = this.#context;
-    const { verdict, report } = judgeUnsupported(
-      { order, known: this.#desired, observed: this.#observed, history: this.#history },
-      { nowMs: clock.nowMs(), isFresh: !this.#isStale, hasRun: hasRunBefore(this.#setId) },
-    );
-    onReport(report);
-    return verdict;
-  }
-
   #act({ steps, nextAtMs }: Verdict): void {
     const isKnown = (this.#desired ?? this.#unsupported) !== undefined;
     if (!isKnown && !this.#observed && this.#lanes.isEmpty)
@@ -332,21 +317,13 @@ export class SetRunner {
     this.#alarm.set(Math.min(nextAtMs, this.#schedule.computeRetryAtMs()));
   }
 
-  #report(desired: DesiredSet & HashedSetSpec, verdict: Verdict): void {
-    const history = this.#history;
-    if (verdict.state === "running" && !history.hasRun) {
-      noteRunning(history);
-      this.#context.onRan(this.#setId, computeSpecKey(desired));
-      verdict.reason = null;
-    }
-    history.state = advanceState(history.state, verdict.state);
-    this.#context.onReport(
-      reportSet(desired, this.#observed, history, {
-        state: history.state,
-        verdict,
-        isFresh: !this.#isStale,
-      }),
-    );
+  #describe() {
+    return {
+      setId: this.#setId,
+      observed: this.#observed,
+      history: this.#history,
+      isFresh: !this.#isStale,
+    };
   }
 
   #begin(step: Step): void {

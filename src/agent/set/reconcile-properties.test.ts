@@ -8,7 +8,8 @@ import { readClock } from "../base/clock.ts";
 import type { ObservedLocalSet } from "../model/local-set.ts";
 import { findObservedRun } from "./container-history.ts";
 import { noteProbe } from "./container-run.ts";
-import { laneOf, type ProbeStep, reconcile } from "./reconcile.ts";
+import { reconcile } from "./reconcile.ts";
+import { laneOf, type ProbeStep } from "./steps.ts";
 import { type RetriedStep, noteStepDone } from "./step-outcome.ts";
 import { hashSpec } from "../model/spec-hash.ts";
 import {

@@ -3,7 +3,7 @@ import type { ContainerStatus } from "../../contracts/api/sets.ts";
 import { recallCompleted } from "./completed-containers.ts";
 import type { ObservedLocalSet } from "../model/local-set.ts";
 import { computeStatuses, judgeContainer } from "./container-status.ts";
-import type { Verdict } from "./reconcile.ts";
+import type { Verdict } from "./steps.ts";
 import { isSizeRefused } from "./resize-history.ts";
 import { areLimitsApplied } from "../model/set-limits.ts";
 import { type DesiredLocalSet, findGivenUp, type SetHistory } from "./set-history.ts";

@@ -5,7 +5,7 @@ import { type StepFailure, toStepFailure } from "../model/step-failure.ts";
 import { type Attempts, noteAnswered, noteFailure, noteSuccess } from "./attempts.ts";
 import { ensureContainerHistory, noteFailedRun, noteStopping } from "./container-history.ts";
 import { notePrepared } from "./preparations.ts";
-import type { ProbeStep, Step } from "./reconcile.ts";
+import type { ProbeStep, Step } from "./steps.ts";
 import { noteResized } from "./resize-history.ts";
 import type { DesiredLocalSet, SetHistory } from "./set-history.ts";
 

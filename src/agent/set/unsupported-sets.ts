@@ -2,9 +2,10 @@ import type { ObservedSet } from "../../contracts/agent-protocol/observed-set.ts
 import type { UnsupportedSet } from "../../contracts/agent-protocol/read-desired-sets.ts";
 import { renderReasonText } from "../../contracts/api/reason-texts.ts";
 import type { ObservedLocalSet } from "../model/local-set.ts";
-import { isAnyUp, noStep, reconcile, stepWhenDue, type Verdict } from "./reconcile.ts";
+import { reconcile } from "./reconcile.ts";
 import { reportSet } from "./report-set.ts";
 import type { DesiredLocalSet, SetHistory } from "./set-history.ts";
+import { isAnyUp, noStep, stepWhenDue, type Verdict } from "./steps.ts";
 
 interface Subject {
   order: UnsupportedSet;

@@ -1,0 +1,53 @@
+import type { UnsupportedSet } from "../../contracts/agent-protocol/read-desired-sets.ts";
+import type { ObservedLocalSet } from "../model/local-set.ts";
+import { advanceState } from "../model/set-state.ts";
+import { reportSet } from "../set/report-set.ts";
+import {
+  computeSpecKey,
+  type DesiredLocalSet,
+  noteRunning,
+  type SetHistory,
+} from "../set/set-history.ts";
+import type { Verdict } from "../set/steps.ts";
+import { judgeUnsupported } from "../set/unsupported-sets.ts";
+import type { SetRunnerContext } from "./set-runner-context.ts";
+
+/** A set as its runner knows it. */
+interface ReportedSubject {
+  setId: string;
+  observed: ObservedLocalSet | undefined;
+  history: SetHistory;
+  /** The observation is current. */
+  isFresh: boolean;
+}
+
+/** Reports the verdict, and records the first one that says that the set runs. */
+export function reportVerdict(
+  { onRan, onReport }: Pick<SetRunnerContext, "onRan" | "onReport">,
+  { setId, observed, history, isFresh }: ReportedSubject,
+  desired: DesiredLocalSet,
+  verdict: Verdict,
+): void {
+  if (verdict.state === "running" && !history.hasRun) {
+    noteRunning(history);
+    onRan(setId, computeSpecKey(desired));
+    verdict.reason = null;
+  }
+  history.state = advanceState(history.state, verdict.state);
+  onReport(reportSet(desired, observed, history, { state: history.state, verdict, isFresh }));
+}
+
+/** Judges and reports a set whose newest order this agent cannot read. */
+export function reportUnsupported(
+  { onReport, hasRunBefore }: Pick<SetRunnerContext, "onReport" | "hasRunBefore">,
+  { setId, observed, history, isFresh }: ReportedSubject,
+  { order, known }: { order: UnsupportedSet; known: DesiredLocalSet | undefined },
+  nowMs: number,
+): Verdict {
+  const { verdict, report } = judgeUnsupported(
+    { order, known, observed, history },
+    { nowMs, isFresh, hasRun: hasRunBefore(setId) },
+  );
+  onReport(report);
+  return verdict;
+}
