@@ -1,6 +1,7 @@
 import type { UnsupportedSet } from "../../contracts/agent-protocol/read-desired-sets.ts";
 import type { ObservedLocalSet } from "../model/local-set.ts";
 import { advanceState } from "../model/set-state.ts";
+import { noteReadiness } from "../set/drain.ts";
 import { reportSet } from "../set/report-set.ts";
 import {
   computeSpecKey,
@@ -19,12 +20,13 @@ interface ReportedSubject {
   history: SetHistory;
   /** The observation is current. */
   isFresh: boolean;
+  nowMs: number;
 }
 
 /** Reports the verdict, and records the first one that says that the set runs. */
 export function reportVerdict(
   { onRan, onReport }: Pick<SetRunnerContext, "onRan" | "onReport">,
-  { setId, observed, history, isFresh }: ReportedSubject,
+  { setId, observed, history, isFresh, nowMs }: ReportedSubject,
   desired: DesiredLocalSet,
   verdict: Verdict,
 ): void {
@@ -34,20 +36,22 @@ export function reportVerdict(
     verdict.reason = null;
   }
   history.state = advanceState(history.state, verdict.state);
-  onReport(reportSet(desired, observed, history, { state: history.state, verdict, isFresh }));
+  const report = reportSet(desired, observed, history, { state: history.state, verdict, isFresh });
+  noteReadiness(history.readiness, desired, observed, { isReady: report.ready, nowMs });
+  onReport(report);
 }
 
 /** Judges and reports a set whose newest order this agent cannot read. */
 export function reportUnsupported(
   { onReport, hasRunBefore }: Pick<SetRunnerContext, "onReport" | "hasRunBefore">,
-  { setId, observed, history, isFresh }: ReportedSubject,
+  { setId, observed, history, isFresh, nowMs }: ReportedSubject,
   { order, known }: { order: UnsupportedSet; known: DesiredLocalSet | undefined },
-  nowMs: number,
 ): Verdict {
   const { verdict, report } = judgeUnsupported(
     { order, known, observed, history },
     { nowMs, isFresh, hasRun: hasRunBefore(setId) },
   );
+  noteReadiness(history.readiness, known, observed, { isReady: false, nowMs });
   onReport(report);
   return verdict;
 }

@@ -8,6 +8,7 @@ import type { HashedSetSpec } from "../model/outdated.ts";
 import { hashSpec } from "../model/spec-hash.ts";
 import { toStepFailure } from "../model/step-failure.ts";
 import { noteFailure } from "../set/attempts.ts";
+import { findDrainedAtMs, noteReadiness } from "../set/drain.ts";
 import { reconcile, reconcileFenced, reconcileUnseen } from "../set/reconcile.ts";
 import {
   enterGeneration,
@@ -260,7 +261,7 @@ export class SetRunner {
     const circumstances = { ...end, nowMs, mayGiveUp: mayMove, isOfObservation: true };
     noteFailure(this.#history.attempts, failure, circumstances);
     const verdict = reconcile(desired, this.#observed, this.#history, nowMs);
-    reportVerdict(this.#context, this.#describe(), desired, verdict);
+    reportVerdict(this.#context, this.#describe(nowMs), desired, verdict);
   }
 
   #setObserved(observed: ObservedLocalSet | undefined): void {
@@ -288,10 +289,10 @@ export class SetRunner {
     if (isKnown && !isUp && !mayStart(this.#setId)) return;
     if (this.#unsupported) {
       const orders = { order: this.#unsupported, known: desired };
-      return this.#act(reportUnsupported(this.#context, this.#describe(), orders, nowMs));
+      return this.#act(reportUnsupported(this.#context, this.#describe(nowMs), orders));
     }
     const verdict = reconcile(desired, this.#observed, this.#history, nowMs);
-    if (desired) reportVerdict(this.#context, this.#describe(), desired, verdict);
+    if (desired) reportVerdict(this.#context, this.#describe(nowMs), desired, verdict);
     return this.#act(verdict);
   }
 
@@ -302,8 +303,14 @@ export class SetRunner {
     const unlisted = canRemove(this.#setId) ? ("deleted" as const) : undefined;
     const desired = isFenced() ? "stopped" : order ? order.desired : unlisted;
     if (desired === undefined || desired === "running") return;
-    if (this.#schedule.tryBeginWithoutObservation())
-      this.#act(reconcileUnseen(desired, this.#history, clock.nowMs()));
+    const nowMs = clock.nowMs();
+    const { readiness } = this.#history;
+    // The order has removed the set from the endpoints.
+    noteReadiness(readiness, this.#desired, this.#observed, { isReady: false, nowMs });
+    if (!this.#schedule.tryBeginWithoutObservation()) return;
+    const drained = isFenced() ? undefined : this.#desired;
+    const drainedAtMs = findDrainedAtMs(drained, this.#observed, readiness, nowMs);
+    this.#act(reconcileUnseen(desired, this.#history, { nowMs, drainedAtMs }));
   }
 
   #act({ steps, nextAtMs }: Verdict): void {
@@ -317,8 +324,9 @@ export class SetRunner {
     this.#alarm.set(Math.min(nextAtMs, this.#schedule.computeRetryAtMs()));
   }
 
-  #describe() {
+  #describe(nowMs: number) {
     return {
+      nowMs,
       setId: this.#setId,
       observed: this.#observed,
       history: this.#history,

@@ -18,7 +18,7 @@ export function decideContainers(
   set: DesiredLocalSet,
   observed: ObservedLocalSet,
   history: SetHistory,
-  nowMs: number,
+  { nowMs, drainedAtMs }: { nowMs: number; drainedAtMs: number },
 ): Verdict {
   const statuses = computeStatuses(set, observed, history);
   const { startable, replaceable, isComplete } = findStartable(statuses);
@@ -28,6 +28,7 @@ export function decideContainers(
         history,
         isStartable: startable.has(status.name),
         isReplaceable: replaceable.has(status.name),
+        drainedAtMs,
         nowMs,
       }) ?? [],
   );
@@ -65,8 +66,15 @@ function timeStep(
     history,
     isStartable,
     isReplaceable,
+    drainedAtMs,
     nowMs,
-  }: { history: SetHistory; isStartable: boolean; isReplaceable: boolean; nowMs: number },
+  }: {
+    history: SetHistory;
+    isStartable: boolean;
+    isReplaceable: boolean;
+    drainedAtMs: number;
+    nowMs: number;
+  },
 ): TimedStep | undefined {
   const { name: container, seen, known, phase, isUpToDate } = status;
   const { attempts, preparations, restartAtMs } = known;
@@ -74,8 +82,13 @@ function timeStep(
   const pull = timedPull(container, history);
   if (pull) return pull;
   if (!isUpToDate) {
-    if (phase === "running" && !isReplaceable) return undefined;
-    const atMs = Math.max(attempts.retryAtMs, nextPreparationAtMs(preparations));
+    const isStopped = phase === "running";
+    if (isStopped && !isReplaceable) return undefined;
+    const atMs = Math.max(
+      attempts.retryAtMs,
+      nextPreparationAtMs(preparations),
+      isStopped ? drainedAtMs : -Infinity,
+    );
     return { step: { kind: "prepare-container", container }, atMs };
   }
   const failure = history.hasRun ? undefined : findStartFailure(status);

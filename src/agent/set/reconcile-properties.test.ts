@@ -8,8 +8,9 @@ import { readClock } from "../base/clock.ts";
 import type { ObservedLocalSet } from "../model/local-set.ts";
 import { findObservedRun } from "./container-history.ts";
 import { noteProbe } from "./container-run.ts";
+import { noteReadiness } from "./drain.ts";
 import { reconcile } from "./reconcile.ts";
-import { laneOf, type ProbeStep } from "./steps.ts";
+import { laneOf, type ProbeStep, type Step } from "./steps.ts";
 import { type RetriedStep, noteStepDone } from "./step-outcome.ts";
 import { hashSpec } from "../model/spec-hash.ts";
 import {
@@ -172,6 +173,14 @@ function succeed(
   noteProbe(run, check, { healthy: true }, nowMs);
 }
 
+/** True for a step that stops a container that clients may use. */
+function stopsUsed(step: Step, observed: ObservedLocalSet | undefined): boolean {
+  const up = observed?.containers.filter(({ state }) => state === "running") ?? [];
+  if (step.kind === "stop-all" || step.kind === "remove") return up.length > 0;
+  if (step.kind === "prepare") return up.length > 0 && observed?.infra?.state === "running";
+  return step.kind === "prepare-container" && up.some(({ name }) => name === step.container);
+}
+
 describe("reconcile, from any observation", () => {
   it("converges in the steps of one start, and takes no further step", async () => {
     await fc.assert(
@@ -202,6 +211,28 @@ describe("reconcile, from any observation", () => {
           step.kind === "start" ? [indexOf(step.container)] : [],
         );
         expect(order).toEqual(order.toSorted((a, b) => a - b));
+      }),
+    );
+  });
+
+  it("stops nothing that clients use before the drain time", async () => {
+    await fc.assert(
+      fc.asyncProperty(scenario, async (chosen) => {
+        const { clock, engine, set } = await prepareScene(chosen);
+        set.template.drainSeconds = 5;
+        const history = newSetHistory();
+        enterGeneration(history, set, () => chosen.hasRun);
+        const observed = engine.observeSet(hostId, set.setId);
+        noteObserved(history, set, observed, readClock(clock));
+        const { readiness } = history;
+        noteReadiness(readiness, set, observed, { isReady: true, nowMs: clock.nowMs() });
+        for (let elapsedMs = 0; elapsedMs < 5_000; elapsedMs += 1_250) {
+          const nowMs = clock.nowMs();
+          const { steps, ready } = reconcile(set, observed, history, nowMs);
+          expect(steps.filter((step) => stopsUsed(step, observed))).toEqual([]);
+          noteReadiness(readiness, set, observed, { isReady: ready, nowMs });
+          await clock.pass(1_250);
+        }
       }),
     );
   });

@@ -7,6 +7,7 @@ import { listDeletedCompleted, recallCompleted } from "./completed-containers.ts
 import { readContainerHistory } from "./container-history.ts";
 import { hasExited } from "./container-run.ts";
 import { decideContainers } from "./decide-containers.ts";
+import { findDrainedAtMs } from "./drain.ts";
 import { nextPreparationAtMs, repeatedPreparationReason } from "./preparations.ts";
 import { exitReason } from "./reasons.ts";
 import { type DesiredLocalSet, findGivenUp, type SetHistory } from "./set-history.ts";
@@ -31,6 +32,9 @@ import {
  * Containers start in the order of their index. One run of the infra container is one start of the
  * set. Containers that have not run in it are started in order; others follow their restart policy.
  * A container that fails delays only those with a higher index that have not started yet.
+ *
+ * Before it stops or replaces a container that clients use, the set reports that it is not ready
+ * and waits for its drain time.
  */
 export function reconcile(
   desired: DesiredLocalSet | undefined,
@@ -38,14 +42,15 @@ export function reconcile(
   history: SetHistory,
   nowMs: number,
 ): Verdict {
+  const drainedAtMs = findDrainedAtMs(desired, observed, history.readiness, nowMs);
   if (desired === undefined || desired.desired === "deleted") {
     return observed
-      ? stepWhenDue({ kind: "remove" }, "stopping", history, nowMs)
+      ? stepWhenDue({ kind: "remove" }, "stopping", history, { nowMs, drainedAtMs })
       : noStep("absent");
   }
   if (desired.desired === "stopped") {
     return isAnyUp(observed)
-      ? stepWhenDue({ kind: "stop-all" }, "stopping", history, nowMs)
+      ? stepWhenDue({ kind: "stop-all" }, "stopping", history, { nowMs, drainedAtMs })
       : verdictWhileStopped(desired, observed, "stopped", history, nowMs);
   }
   const givenUp = findGivenUp(history);
@@ -53,13 +58,16 @@ export function reconcile(
   if (history.overRootfs?.isStopped) {
     const { reason } = history.overRootfs;
     const verdict = isAnyUp(observed)
-      ? stepWhenDue({ kind: "stop-all" }, "failed", history, nowMs)
+      ? stepWhenDue({ kind: "stop-all" }, "failed", history, { nowMs })
       : verdictWhileStopped(desired, observed, "failed", history, nowMs);
     return { ...verdict, reason };
   }
   return needsPreparation(desired, observed)
-    ? decidePreparation(desired, observed, history, nowMs)
-    : decideContainers(desired, recallCompleted(desired, observed, history), history, nowMs);
+    ? decidePreparation(desired, observed, history, { nowMs, drainedAtMs })
+    : decideContainers(desired, recallCompleted(desired, observed, history), history, {
+        nowMs,
+        drainedAtMs,
+      });
 }
 
 /** The verdict on any set of a deleted host: it stops, and nothing is removed (I3). */
@@ -69,17 +77,17 @@ export function reconcileFenced(
   nowMs: number,
 ): Verdict {
   if (!isAnyUp(observed)) return noStep("stopped");
-  return stepWhenDue({ kind: "stop-all" }, "stopping", history, nowMs);
+  return stepWhenDue({ kind: "stop-all" }, "stopping", history, { nowMs });
 }
 
 /** The verdict on a set that cannot be observed, and that should not run. It needs only a list. */
 export function reconcileUnseen(
   desired: "stopped" | "deleted",
   history: SetHistory,
-  nowMs: number,
+  due: { nowMs: number; drainedAtMs: number },
 ): Verdict {
   const kind = desired === "deleted" ? "remove" : "stop-all";
-  return stepWhenDue({ kind }, "stopping", history, nowMs);
+  return stepWhenDue({ kind }, "stopping", history, due);
 }
 
 /**
@@ -115,15 +123,22 @@ function decidePreparation(
   set: DesiredLocalSet,
   observed: ObservedLocalSet | undefined,
   history: SetHistory,
-  nowMs: number,
+  { nowMs, drainedAtMs }: { nowMs: number; drainedAtMs: number },
 ): Verdict {
   const completed = listDeletedCompleted(set, observed, history);
   const pulls = set.template.containers.flatMap(({ name }) => timedPull(name, history) ?? []);
   const { attempts, preparations, awaitsImages } = history;
   const restartAtMs = readContainerHistory(history, INFRA_CONTAINER).restartAtMs;
+  const infra = observed?.infra;
   const prepare: TimedStep = {
     step: { kind: "prepare", ...(completed.length > 0 ? { completed } : {}) },
-    atMs: Math.max(attempts.retryAtMs, restartAtMs, nextPreparationAtMs(preparations)),
+    atMs: Math.max(
+      attempts.retryAtMs,
+      restartAtMs,
+      nextPreparationAtMs(preparations),
+      // Without infra, no client reaches the set.
+      infra?.state === "running" ? drainedAtMs : -Infinity,
+    ),
   };
   const due = takeDue(awaitsImages && pulls.length > 0 ? pulls : [...pulls, prepare], nowMs);
   const failure =
@@ -131,7 +146,6 @@ function decidePreparation(
     set.template.containers
       .map(({ name }) => readContainerHistory(history, name).attempts.failure)
       .find((reason) => reason !== undefined);
-  const infra = observed?.infra;
   const reason =
     failure ??
     repeatedPreparationReason(preparations, "the set") ??

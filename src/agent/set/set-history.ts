@@ -19,6 +19,7 @@ import {
   noteContainer,
   noteRuns,
 } from "./container-history.ts";
+import { newReadiness, type Readiness } from "./drain.ts";
 import { newPreparationHistory, type PreparationHistory } from "./preparations.ts";
 import { newResizeHistory, type ResizeHistory } from "./resize-history.ts";
 
@@ -61,6 +62,7 @@ export interface SetHistory {
   /** The preparation replaces containers, and waits until the daemon has all images. */
   awaitsImages: boolean;
   overRootfs: OverRootfs | undefined;
+  readiness: Readiness;
   /** This agent has observed the set. Later runs begin under this agent. */
   isObserved: boolean;
   /** The last observed run of infra (see ObservedLocalSet). */
@@ -79,6 +81,7 @@ export function newSetHistory(): SetHistory {
     preparations: newPreparationHistory(),
     awaitsImages: false,
     overRootfs: undefined,
+    readiness: newReadiness(),
     isObserved: false,
     infraRun: undefined,
     containers: new Map(),

@@ -60,14 +60,14 @@ export function noStep(state: ReportedState): Verdict {
   return { steps: [], nextAtMs: Infinity, state, ready: false, reason: null };
 }
 
-/** A step of the set lane as soon as it is due. */
+/** A step of the set lane as soon as it is due, and not before the set has drained. */
 export function stepWhenDue(
   step: SetStep,
   state: ReportedState,
   { attempts }: SetHistory,
-  nowMs: number,
+  { nowMs, drainedAtMs = -Infinity }: { nowMs: number; drainedAtMs?: number },
 ): Verdict {
-  const due = takeDue([{ step, atMs: attempts.retryAtMs }], nowMs);
+  const due = takeDue([{ step, atMs: Math.max(attempts.retryAtMs, drainedAtMs) }], nowMs);
   return { ...due, state, ready: false, reason: attempts.failure ?? null };
 }
 

@@ -2,6 +2,7 @@ import type { ObservedSet } from "../../contracts/agent-protocol/observed-set.ts
 import type { UnsupportedSet } from "../../contracts/agent-protocol/read-desired-sets.ts";
 import { renderReasonText } from "../../contracts/api/reason-texts.ts";
 import type { ObservedLocalSet } from "../model/local-set.ts";
+import { findDrainedAtMs } from "./drain.ts";
 import { reconcile } from "./reconcile.ts";
 import { reportSet } from "./report-set.ts";
 import type { DesiredLocalSet, SetHistory } from "./set-history.ts";
@@ -41,14 +42,15 @@ function reconcileUnsupported(
   { order, known, observed, history }: Subject,
   nowMs: number,
 ): Verdict {
+  const drainedAtMs = findDrainedAtMs(known, observed, history.readiness, nowMs);
   if (order.desired === "deleted") {
     return observed
-      ? stepWhenDue({ kind: "remove" }, "stopping", history, nowMs)
+      ? stepWhenDue({ kind: "remove" }, "stopping", history, { nowMs, drainedAtMs })
       : noStep("absent");
   }
   if (order.desired === "stopped") {
     return isAnyUp(observed)
-      ? stepWhenDue({ kind: "stop-all" }, "stopping", history, nowMs)
+      ? stepWhenDue({ kind: "stop-all" }, "stopping", history, { nowMs, drainedAtMs })
       : noStep("stopped");
   }
   const code = "agent-too-old";

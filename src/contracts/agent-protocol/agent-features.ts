@@ -20,6 +20,7 @@ const agentFeatures = [
   "extra-hosts",
   "attachments",
   "ports",
+  "drain",
   "address-reports",
   "credential-rotation",
 ] as const;
@@ -29,7 +30,6 @@ const agentFeatures = [
  * that implements one moves it to `agentFeatures`. Until then, a set that needs it has no host.
  */
 type LaterFeature =
-  | "drain"
   | "hooks"
   | "serving"
   | "prefetch"
