@@ -9,7 +9,7 @@ import { markMisplaced } from "./misplaced-containers.ts";
 import { mustReplace, requireImages } from "./stale-containers.ts";
 import { findDataPath } from "./set-data.ts";
 import { applyLimits } from "./resize-set.ts";
-import { removeContainers, stopInOrder } from "./stop-containers.ts";
+import { removeContainers, stopContainer } from "./stop-containers.ts";
 
 /** SetPort.prepareContainer. */
 export async function prepareContainer(
@@ -37,7 +37,7 @@ export async function prepareContainer(
   await requireImages(context, set, [name], signal);
   // Someone may have unmounted it. A container would then write to the disk of the host (I13).
   if (dataPath !== undefined) await context.volumes?.ensure(set, signal);
-  if (existing) await removeContainers(context, [existing], { phase: "prepare" }, signal);
+  if (existing) await removeContainers(context, [existing], { set, phase: "prepare" }, signal);
   await createContainer(context, set, { name, infraId: infra.dockerId, dataPath }, signal);
 }
 
@@ -53,5 +53,5 @@ async function makeStartable(
 ): Promise<void> {
   if (container.dockerState !== "running") return applyLimits(context, set, container, signal);
   if (await isContainerDetached(context, container, infra, signal))
-    await stopInOrder(context, [container], signal);
+    await stopContainer(context, set, container, signal);
 }

@@ -39,7 +39,7 @@ export async function prepareSet(
   const listed = await context.containers.list({ setId: set.setId, phase: "prepare" }, signal);
   const marked = await markMisplaced(context, listed, signal);
   const existing = await removeStale(context, { set, completed }, marked, signal);
-  const current = await stopDetached(context, existing, signal);
+  const current = await stopDetached(context, set, existing, signal);
 
   const mounting = dataPath === undefined ? undefined : context.volumes?.ensure(set, signal);
   // If another part fails, wait for the volume, so that the next call does not overlap with it.
@@ -133,6 +133,7 @@ function isDown({ dockerState }: ListedContainer): boolean {
  */
 async function stopDetached(
   context: EngineContext,
+  set: LocalSetSpec,
   existing: readonly ListedContainer[],
   signal: AbortSignal,
 ): Promise<ListedContainer[]> {
@@ -144,7 +145,7 @@ async function stopDetached(
     }),
   );
   const detached = existing.filter((_container, position) => verdicts[position]);
-  await stopInOrder(context, detached, signal);
+  await stopInOrder(context, set, detached, signal);
   return existing.map((container) =>
     detached.includes(container) ? { ...container, dockerState: "exited" } : container,
   );

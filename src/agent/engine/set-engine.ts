@@ -33,8 +33,8 @@ export function createSetEngine({ logs, ...context }: SetEnginePorts): SetPort {
     start: (set, names, signal, options) =>
       startContainers(context, { set, names, ...options }, signal),
     stop: (set, names, signal) => stopContainers(context, set, names, signal),
-    remove: (setId, signal) => removeSet(context, setId, signal),
-    stopAll: (setId, signal) => stopSet(context, setId, signal),
+    remove: (setId, signal, options) => removeSet(context, { setId, ...options }, signal),
+    stopAll: (setId, signal, options) => stopSet(context, { setId, ...options }, signal),
     probe: (set, target, signal) => runProbe(context, set, target, signal),
     logs: (setId, name, range, signal) =>
       readLogs({ containers, logs }, { setId, name }, range, signal),

@@ -24,7 +24,7 @@ export async function removeStale(
     const replaced = stale.map(({ name }) => name).filter((name) => !completed.includes(name));
     await requireImages(context, set, replaced, signal);
   }
-  await removeContainers(context, stale, { phase: "prepare" }, signal);
+  await removeContainers(context, stale, { set, phase: "prepare" }, signal);
   return existing.filter((container) => !stale.includes(container));
 }
 

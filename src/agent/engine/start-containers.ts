@@ -6,6 +6,7 @@ import type { ListedContainer } from "../ports/container-port.ts";
 import type { EngineContext } from "./engine-context.ts";
 import { limitIo } from "./limit-io.ts";
 import { isContainerDetached } from "./detached-containers.ts";
+import { stopContainer } from "./stop-containers.ts";
 
 interface StartRequest {
   set: LocalSetSpec;
@@ -64,7 +65,7 @@ async function startContainer(
 ): Promise<void> {
   if (container.dockerState === "running") {
     if (!(await isContainerDetached(context, container, infra, signal))) return;
-    await context.containers.stop(container.dockerId, {}, signal);
+    await stopContainer(context, set, container, signal);
   }
   await context.containers.start(container, signal);
   await limitIoFromStart(context, set, { ...container, dockerState: "running" }, signal);

@@ -3,6 +3,7 @@ import { allSettledOrThrow } from "../base/all-settled-or-throw.ts";
 import { isInfra } from "../model/container-names.ts";
 import type { LocalSetSpec } from "../model/local-set.ts";
 import type { ListedContainer } from "../ports/container-port.ts";
+import type { StopOptions } from "../ports/set-port.ts";
 import type { EngineContext } from "./engine-context.ts";
 
 /** SetPort.stop. */
@@ -19,14 +20,17 @@ export async function stopContainers(
   );
 }
 
-/** Stops one container with the timeout of the template, which may be newer than its own. */
-async function stopContainer(
+/**
+ * Stops one container with the timeout of the template, which may be newer than its own. Without
+ * the template, or if that lacks the container, its own timeout applies.
+ */
+export async function stopContainer(
   { containers }: EngineContext,
-  { template }: LocalSetSpec,
+  set: LocalSetSpec | undefined,
   { dockerId, name }: ListedContainer,
   signal: AbortSignal,
 ): Promise<void> {
-  const wanted = template.containers.find((container) => container.name === name);
+  const wanted = set?.template.containers.find((container) => container.name === name);
   const timeoutSeconds = wanted?.options.stopTimeoutSeconds;
   await containers.stop(dockerId, { timeoutSeconds }, signal);
 }
@@ -34,11 +38,11 @@ async function stopContainer(
 /** SetPort.stopAll. */
 export async function stopSet(
   context: EngineContext,
-  setId: string,
+  { setId, set }: { setId: string } & StopOptions,
   signal: AbortSignal,
 ): Promise<void> {
   const listed = await context.containers.list({ setId, phase: "stop" }, signal);
-  await stopInOrder(context, listed, signal);
+  await stopInOrder(context, set, listed, signal);
 }
 
 /**
@@ -47,13 +51,13 @@ export async function stopSet(
  */
 export async function removeSet(
   context: EngineContext,
-  setId: string,
+  { setId, set }: { setId: string } & StopOptions,
   signal: AbortSignal,
 ): Promise<void> {
   const listed = await context.containers.list({ setId, phase: "remove" }, signal);
   const business = listed.filter((container) => !isInfra(container));
-  await removeContainers(context, business, { phase: "remove" }, signal);
-  await removeContainers(context, listed.filter(isInfra), { phase: "remove" }, signal);
+  await removeContainers(context, business, { set, phase: "remove" }, signal);
+  await removeContainers(context, listed.filter(isInfra), { set, phase: "remove" }, signal);
   await allSettledOrThrow([
     context.cgroups.remove(setId, signal),
     context.network.release(setId, signal),
@@ -66,14 +70,17 @@ export async function removeSet(
  * together.
  */
 export async function stopInOrder(
-  { containers: port }: EngineContext,
+  context: EngineContext,
+  set: LocalSetSpec | undefined,
   containers: readonly ListedContainer[],
   signal: AbortSignal,
 ): Promise<void> {
   const indexes = [...new Set(containers.map(({ index }) => index))].sort((a, b) => b - a);
   for (const index of indexes) {
     const group = containers.filter((container) => container.index === index && isUp(container));
-    await allSettledOrThrow(group.map(({ dockerId }) => port.stop(dockerId, {}, signal)));
+    await allSettledOrThrow(
+      group.map((container) => stopContainer(context, set, container, signal)),
+    );
   }
 }
 
@@ -84,10 +91,10 @@ export async function stopInOrder(
 export async function removeContainers(
   context: EngineContext,
   containers: readonly ListedContainer[],
-  { phase }: { phase: AgentPhase },
+  { set, phase }: { phase: AgentPhase } & StopOptions,
   signal: AbortSignal,
 ): Promise<void> {
-  await stopInOrder(context, containers, signal);
+  await stopInOrder(context, set, containers, signal);
   await allSettledOrThrow(
     containers.map((container) => context.containers.remove(container, phase, signal)),
   );

@@ -80,11 +80,11 @@ async function runStep(
   switch (step.kind) {
     case "remove":
       // Its containers may take minutes to exit, and must not occupy a slot of the steps.
-      if (isAnyUp(observed)) await stop(() => port.stopAll(setId, signal));
-      await change(() => port.remove(setId, signal));
+      if (isAnyUp(observed)) await stop(() => port.stopAll(setId, signal, { set: desired }));
+      await change(() => port.remove(setId, signal, { set: desired }));
       return [];
     case "stop-all":
-      await stop(() => port.stopAll(setId, signal));
+      await stop(() => port.stopAll(setId, signal, { set: desired }));
       return [];
     default:
   }

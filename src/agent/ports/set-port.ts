@@ -6,6 +6,11 @@ import type {
   ProbeResult,
 } from "../model/local-set.ts";
 
+/** `set`: the newest known description of the set that stops. */
+export interface StopOptions {
+  set?: LocalSetSpec | undefined;
+}
+
 /**
  * The agent's operations on the containers of its host's sets, in the order of a set's life. The
  * set engine (agent/engine) implements it over the ports to a machine, and host-adapters/simulated
@@ -79,14 +84,15 @@ export interface SetPort {
   /**
    * Stops the running containers: business containers by descending index, then infra. Then deletes
    * every container and the cgroup, and trashes the volume. Needs only labels, so it also works for
-   * a set without a known spec.
+   * a set without a known spec. With `set`, containers get the stop timeouts of its template, and
+   * without it those of their creation.
    */
-  remove(setId: string, signal: AbortSignal): Promise<void>;
+  remove(setId: string, signal: AbortSignal, options?: StopOptions): Promise<void>;
   /**
    * Stops the running containers in the order of `remove`. The containers stay, as in a stopped
    * set.
    */
-  stopAll(setId: string, signal: AbortSignal): Promise<void>;
+  stopAll(setId: string, signal: AbortSignal, options?: StopOptions): Promise<void>;
   /**
    * Runs one probe of an observed container's health check, within its timeout. Only a check with a
    * command calls the Docker API.

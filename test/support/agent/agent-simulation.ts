@@ -355,8 +355,10 @@ export class AgentSimulation {
         during({ verb: "stop", setId: set.setId, container: names[0] }, () =>
           port.stop(set, names, signal),
         ),
-      remove: (setId, signal) => ofSet("remove", setId, () => port.remove(setId, signal)),
-      stopAll: (setId, signal) => ofSet("stopAll", setId, () => port.stopAll(setId, signal)),
+      remove: (setId, signal, options) =>
+        ofSet("remove", setId, () => port.remove(setId, signal, options)),
+      stopAll: (setId, signal, options) =>
+        ofSet("stopAll", setId, () => port.stopAll(setId, signal, options)),
       probe: (set, target, signal) =>
         during({ verb: "probe", setId: set.setId, container: target.container.name }, () =>
           port.probe(set, target, signal),
