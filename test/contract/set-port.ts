@@ -359,6 +359,18 @@ export function describeSetPort(adapter: string, open: () => Promise<SetPortHarn
       expect(await see(set)).toEqual(before);
     });
 
+    it("replaces no running container while the image of another outdated one is missing", async () => {
+      const set = newSet({ names: ["app", "log"] });
+      await run(set);
+      const before = await see(set);
+      const changed = structuredClone(set);
+      breakImage(changed, "log");
+      for (const { options } of changed.template.containers) options.env = { COLOR: "blue" };
+      const missing = { code: IMAGE_MISSING, containers: ["log"] };
+      await expect(port.prepareContainer(changed, "app", signal)).rejects.toMatchObject(missing);
+      expect(await see(set)).toEqual(before);
+    });
+
     it("prepares and starts the containers of one set concurrently", async () => {
       const set = newSet({ names: ["a", "b", "c"] });
       await run(set);

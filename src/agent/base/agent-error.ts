@@ -25,15 +25,23 @@ export class AgentError extends Error {
   readonly temporary: boolean;
   /** Stable code of the set's reason, such as "image-not-found". */
   readonly code: string;
+  /** The containers of the set that the failure concerns, if an action concerns several. */
+  readonly containers: readonly string[] | undefined;
 
   constructor(
     code: string,
     message: string,
-    options: { phase: AgentPhase; temporary: boolean; cause?: unknown },
+    options: {
+      phase: AgentPhase;
+      temporary: boolean;
+      cause?: unknown;
+      containers?: readonly string[];
+    },
   ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.phase = options.phase;
     this.temporary = options.temporary;
+    this.containers = options.containers;
   }
 }

@@ -6,10 +6,11 @@ import { createContainer } from "./create-containers.ts";
 import type { EngineContext } from "./engine-context.ts";
 import { isContainerDetached } from "./detached-containers.ts";
 import { markMisplaced } from "./misplaced-containers.ts";
-import { mustReplace, requireImages } from "./stale-containers.ts";
+import { listOutdated, mustReplace } from "./stale-containers.ts";
 import { findDataPath } from "./set-data.ts";
+import { requireImages } from "./set-images.ts";
 import { applyLimits } from "./resize-set.ts";
-import { removeContainers, stopContainer } from "./stop-containers.ts";
+import { isUp, removeContainers, stopContainer } from "./stop-containers.ts";
 
 /** SetPort.prepareContainer. */
 export async function prepareContainer(
@@ -33,8 +34,10 @@ export async function prepareContainer(
     await makeStartable(context, set, { container: existing, infra }, signal);
     return;
   }
-  // Without its image a replaced container would be down during the pull.
-  await requireImages(context, set, [name], signal);
+  // Without its image a replaced container would be down during the pull. Neither must one stop
+  // while another one waits: the set could be down until the last image is here.
+  const others = existing && isUp(existing) ? listOutdated(set, listed) : [];
+  await requireImages(context, { set, names: [name, ...others] }, signal);
   // Someone may have unmounted it. A container would then write to the disk of the host (I13).
   if (dataPath !== undefined) await context.volumes?.ensure(set, signal);
   if (existing) await removeContainers(context, [existing], { set, phase: "prepare" }, signal);

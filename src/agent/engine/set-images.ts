@@ -9,16 +9,23 @@ interface SetImages {
   names: readonly string[];
 }
 
-/** The first needed image that the daemon lacks; undefined if it has all of them. */
-export async function findMissingImage(
+/** Rejects with IMAGE_MISSING, which names the containers, if the daemon lacks images of these. */
+export async function requireImages(
   { images }: EngineContext,
-  needed: SetImages,
+  { set, names }: SetImages,
   signal: AbortSignal,
-): Promise<string | undefined> {
-  const { tenant } = needed.set;
-  for (const reference of listImages(needed))
-    if (!(await images.isUsable({ reference, tenant }, signal))) return reference;
-  return undefined;
+): Promise<void> {
+  const { tenant, template } = set;
+  const missing = new Set<string>();
+  for (const reference of listImages({ set, names }))
+    if (!(await images.isUsable({ reference, tenant }, signal))) missing.add(reference);
+  const [first] = missing;
+  if (first === undefined) return;
+  const needing = template.containers.filter(
+    ({ name, image }) => names.includes(name) && missing.has(image),
+  );
+  const containers = needing.map(({ name }) => name);
+  throw createMissing(`image "${first}" is not on this host`, containers);
 }
 
 /**
@@ -36,15 +43,12 @@ export async function requireImageAccess(
     return;
   throw createMissing(
     `image "${reference}" is private: tenant ${tenant} must pull it with its own credential first`,
+    [name],
   );
 }
 
-export function createImageMissing(reference: string): AgentError {
-  return createMissing(`image "${reference}" is not on this host`);
-}
-
-function createMissing(message: string): AgentError {
-  return new AgentError(IMAGE_MISSING, message, { phase: "image", temporary: true });
+function createMissing(message: string, containers: readonly string[]): AgentError {
+  return new AgentError(IMAGE_MISSING, message, { phase: "image", temporary: true, containers });
 }
 
 /** SetPort.pullImages. */

@@ -3,7 +3,7 @@ import type { LocalSetSpec } from "../model/local-set.ts";
 import { isContainerOutdated } from "../model/spec-hash.ts";
 import type { ListedContainer } from "../ports/container-port.ts";
 import type { EngineContext } from "./engine-context.ts";
-import { createImageMissing, findMissingImage } from "./set-images.ts";
+import { requireImages } from "./set-images.ts";
 import { removeContainers } from "./stop-containers.ts";
 
 /**
@@ -22,21 +22,10 @@ export async function removeStale(
   // anyway.
   if (existing.find(isInfra)?.dockerState === "running") {
     const replaced = stale.map(({ name }) => name).filter((name) => !completed.includes(name));
-    await requireImages(context, set, replaced, signal);
+    await requireImages(context, { set, names: replaced }, signal);
   }
   await removeContainers(context, stale, { set, phase: "prepare" }, signal);
   return existing.filter((container) => !stale.includes(container));
-}
-
-/** Rejects with IMAGE_MISSING if the daemon lacks the image of one of these containers. */
-export async function requireImages(
-  context: EngineContext,
-  set: LocalSetSpec,
-  names: readonly string[],
-  signal: AbortSignal,
-): Promise<void> {
-  const missing = await findMissingImage(context, { set, names }, signal);
-  if (missing !== undefined) throw createImageMissing(missing);
 }
 
 /**
@@ -52,6 +41,14 @@ function findStale(set: LocalSetSpec, existing: readonly ListedContainer[]): Lis
     (container) =>
       !names.has(container.name) || (!isInfra(container) && container.infraId !== infra.dockerId),
   );
+}
+
+/** The names of the containers of the template that `mustReplace` is true for. */
+export function listOutdated(set: LocalSetSpec, existing: readonly ListedContainer[]): string[] {
+  return set.template.containers.flatMap(({ name }) => {
+    const container = existing.find((candidate) => candidate.name === name);
+    return container && mustReplace(set, container) ? [name] : [];
+  });
 }
 
 /** True if a container of the template is outdated, or if Docker cannot start it again. */

@@ -100,6 +100,6 @@ export async function removeContainers(
   );
 }
 
-function isUp({ dockerState }: ListedContainer): boolean {
+export function isUp({ dockerState }: ListedContainer): boolean {
   return dockerState === "running" || dockerState === "paused" || dockerState === "restarting";
 }

@@ -13,7 +13,7 @@ async function runningPair(): Promise<{ simulation: AgentSimulation; set: Desire
 }
 
 /** A new version of the set, whose container `name` has another command and maybe no image. */
-function ensureContainerHistory(
+function changeContainer(
   simulation: AgentSimulation,
   set: DesiredSet,
   { name, lacksImage = false }: { name: string; lacksImage?: boolean },
@@ -33,7 +33,7 @@ describe("a container of a running set that fails", () => {
     const { simulation, set } = await runningPair();
     const appId = containerOf(simulation, set, "app").dockerId;
     simulation.hangs = ({ verb }) => verb === "pull";
-    const changed = ensureContainerHistory(simulation, set, { name: "log", lacksImage: true });
+    const changed = changeContainer(simulation, set, { name: "log", lacksImage: true });
     await simulation.pass(10_000);
     expect(containerOf(simulation, set, "app")).toMatchObject({
       dockerId: appId,
@@ -75,7 +75,7 @@ describe("a container of a running set that fails", () => {
   it("is replaced while the same infra container and the others run on", async () => {
     const { simulation, set } = await runningPair();
     const before = simulation.observed(set.setId);
-    ensureContainerHistory(simulation, set, { name: "log" });
+    changeContainer(simulation, set, { name: "log" });
     await simulation.pass(10_000);
     const after = simulation.observed(set.setId);
     expect(after?.infra).toEqual(before?.infra);
@@ -86,12 +86,37 @@ describe("a container of a running set that fails", () => {
   });
 });
 
+describe("an update of two containers", () => {
+  it("stops none of them before both images are there", async () => {
+    const { simulation, set } = await runningPair();
+    const before = simulation.observed(set.setId);
+    simulation.hangs = ({ verb }) => verb === "pull";
+    const changed = changeContainer(simulation, set, { name: "log", lacksImage: true });
+    const both = changeContainer(simulation, changed, { name: "app" });
+    await simulation.pass(20_000);
+    expect(simulation.observed(set.setId)).toEqual(before);
+    expect(simulation.callCounts.get("prepareContainer")).toBeLessThanOrEqual(3);
+    expect(lastReport(simulation, both)).toMatchObject({
+      ready: false,
+      reason: { code: "image-pulling" },
+    });
+    simulation.hangs = () => false;
+    const { image } = set.template.containers[1] ?? {};
+    const template = structuredClone(both.template);
+    for (const container of template.containers) container.image = image ?? "";
+    simulation.change(both, { template });
+    await simulation.pass(20_000);
+    expect(simulation.differences()).toEqual([]);
+    expect(simulation.observed(set.setId)?.infra).toEqual(before?.infra);
+  });
+});
+
 describe("a step that hangs", () => {
   it("does not delay another container of its set", async () => {
     const { simulation, set } = await runningPair();
     const appId = containerOf(simulation, set, "app").dockerId;
     simulation.hangs = ({ verb }) => verb === "prepareContainer";
-    ensureContainerHistory(simulation, set, { name: "log" });
+    changeContainer(simulation, set, { name: "log" });
     await simulation.pass(3_000);
     simulation.engine.exit(appId);
     await simulation.pass(5_000);
@@ -104,7 +129,7 @@ describe("a step that hangs", () => {
   it("does not delay the stop of its set", async () => {
     const { simulation, set } = await runningPair();
     simulation.hangs = ({ verb }) => verb === "pull";
-    const changed = ensureContainerHistory(simulation, set, { name: "log", lacksImage: true });
+    const changed = changeContainer(simulation, set, { name: "log", lacksImage: true });
     await simulation.pass(5_000);
     const stopped = simulation.change(changed, { desired: "stopped" });
     await simulation.pass(5_000);

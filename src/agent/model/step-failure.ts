@@ -24,6 +24,8 @@ export interface StepFailure {
   isUnavailable: boolean;
   /** The daemon lacks an image, so a pull must precede the next try. */
   needsImage?: boolean;
+  /** The containers that lack their image, if the error names them. */
+  containers?: readonly string[] | undefined;
 }
 
 /** Converts the error of a step for the history and the report. */
@@ -36,6 +38,7 @@ export function toStepFailure(error: unknown, during: StepKind): StepFailure {
       temporary: error.temporary,
       isUnavailable: error.code === "docker-unavailable",
       needsImage: error.code === IMAGE_MISSING,
+      containers: error.containers,
     };
   }
   return {

@@ -58,7 +58,8 @@ export interface SetPort {
    * detached. Leaves other containers alone.
    *
    * Pulls no image. Rejects with the code `IMAGE_MISSING` if the daemon lacks it, and then removes
-   * nothing.
+   * nothing. A running container is replaced only if the daemon has the images of all outdated
+   * containers of the set.
    */
   prepareContainer(set: LocalSetSpec, container: string, signal: AbortSignal): Promise<void>;
   /**

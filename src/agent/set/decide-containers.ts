@@ -22,12 +22,14 @@ export function decideContainers(
 ): Verdict {
   const statuses = computeStatuses(set, observed, history);
   const { startable, replaceable, isComplete } = findStartable(statuses);
+  // A container must not stop while another one waits for its image.
+  const lacksImage = statuses.some(({ known }) => known.needsImage);
   const changes = statuses.flatMap(
     (status) =>
       timeStep(status, {
         history,
         isStartable: startable.has(status.name),
-        isReplaceable: replaceable.has(status.name),
+        isReplaceable: !lacksImage && replaceable.has(status.name),
         drainedAtMs,
         nowMs,
       }) ?? [],

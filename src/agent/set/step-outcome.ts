@@ -92,7 +92,8 @@ export function noteStepFailed(
   end: StepEnd,
 ): void {
   if (step.kind === "resize") return noteResized(history, failure, end);
-  if (failure.needsImage && noteImageMissing(history, step, end)) return undefined;
+  if (failure.needsImage && noteImageMissing(history, step, { ...end, ...failure }))
+    return undefined;
   const isStart = step.kind !== "stop-all" && step.kind !== "remove";
   const mayGiveUp = isStart && end.mayMove && !history.hasRun;
   return noteFailure(attemptsOf(history, step), failure, { ...end, mayGiveUp });
@@ -102,19 +103,26 @@ export function noteStepFailed(
  * Lets the lanes of the containers pull. Returns false if they have done so, which is a failure:
  * the daemon has an image that it cannot use, or something deletes images.
  */
-function noteImageMissing(history: SetHistory, step: RetriedStep, { desired }: StepEnd): boolean {
+function noteImageMissing(
+  history: SetHistory,
+  step: RetriedStep,
+  { desired, containers }: StepEnd & Pick<StepFailure, "containers">,
+): boolean {
   if (step.kind === "prepare") {
     const isRepeated = history.awaitsImages;
-    // The pulls find out which of the images are missing.
     history.awaitsImages = true;
-    for (const { name } of desired?.template.containers ?? [])
+    // Without their names, the pulls find out which of the images are missing.
+    const all = desired?.template.containers.map(({ name }) => name) ?? [];
+    for (const name of containers ?? all)
       if (!step.completed?.includes(name)) ensureContainerHistory(history, name).needsImage = true;
     return !isRepeated;
   }
   if (!("container" in step)) return false;
-  const known = ensureContainerHistory(history, step.container);
-  const isRepeated = known.hasPulled;
-  Object.assign(known, { needsImage: true, hasPulled: false });
+  const lacking = (containers ?? [step.container]).map((name) =>
+    ensureContainerHistory(history, name),
+  );
+  const isRepeated = lacking.some(({ hasPulled }) => hasPulled);
+  for (const known of lacking) Object.assign(known, { needsImage: true, hasPulled: false });
   return !isRepeated;
 }
 

@@ -95,9 +95,8 @@ export class SimulatedEngine {
    */
   prepareInfra(hostId: string, set: LocalSetSpec): void {
     const stale = this.#findStale(hostId, set);
-    const missing = set.template.containers.find(({ image }) => !this.#hasImage(image));
     const isUp = this.#infraOf(hostId, set.setId)?.state === "running";
-    if (isUp && stale.length > 0 && missing) throw createImageMissing(missing.image);
+    if (isUp && stale.length > 0) this.#requireImages(set, () => true);
     for (const container of stale) this.#delete(container);
     const existing = this.#infraOf(hostId, set.setId);
     if (existing) this.#stopDetached(hostId, set.setId, existing);
@@ -109,6 +108,17 @@ export class SimulatedEngine {
   pullImages(set: LocalSetSpec, names: readonly string[]): void {
     for (const { name, image } of set.template.containers)
       if (names.includes(name) && !this.#hasImage(image)) throw createImageNotFound(image);
+  }
+
+  /** Fails if images are missing of the containers that `isNeeded` is true for. */
+  #requireImages({ template }: LocalSetSpec, isNeeded: (name: string) => boolean): void {
+    const missing = template.containers.filter(
+      ({ name, image }) => isNeeded(name) && !this.#hasImage(image),
+    );
+    const [first] = missing;
+    if (!first) return;
+    const names = missing.map(({ name }) => name);
+    throw createImageMissing(first.image, names);
   }
 
   #hasImage(image: string): boolean {
@@ -151,7 +161,11 @@ export class SimulatedEngine {
         this.#end(existing, exitedByStop);
       return;
     }
-    if (!this.#hasImage(template.image)) throw createImageMissing(template.image);
+    this.#requireImages(set, (one) => {
+      if (one === name || existing?.state !== "running") return one === name;
+      const other = this.#find(hostId, setId, one);
+      return other !== undefined && isContainerOutdated(set, one, other);
+    });
     if (existing) this.#delete(existing);
     this.#create(hostId, set, name, template.index, infra.dockerId);
   }

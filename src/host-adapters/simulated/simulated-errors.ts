@@ -1,10 +1,11 @@
 import { AgentError, IMAGE_MISSING } from "../../agent/base/agent-error.ts";
 
 /** The engine lacks the image, and a pull may help. */
-export function createImageMissing(image: string): AgentError {
+export function createImageMissing(image: string, containers: readonly string[]): AgentError {
   return new AgentError(IMAGE_MISSING, `image "${image}" is missing`, {
     phase: "image",
     temporary: true,
+    containers,
   });
 }
 
