@@ -97,6 +97,7 @@ describe("an update of two containers", () => {
     expect(simulation.observed(set.setId)).toEqual(before);
     expect(simulation.callCounts.get("prepareContainer")).toBeLessThanOrEqual(3);
     expect(lastReport(simulation, both)).toMatchObject({
+      state: "running",
       ready: false,
       reason: { code: "image-pulling" },
     });
@@ -108,6 +109,27 @@ describe("an update of two containers", () => {
     await simulation.pass(20_000);
     expect(simulation.differences()).toEqual([]);
     expect(simulation.observed(set.setId)?.infra).toEqual(before?.infra);
+  });
+});
+
+describe("an update of the only container", () => {
+  it("never gives the set up, and goes back to the earlier spec", async () => {
+    const { simulation } = await runningHost(0);
+    const set = simulation.want({ names: ["app"] });
+    await simulation.pass(30_000);
+    simulation.failing.add("start");
+    const changed = changeContainer(simulation, set, { name: "app" });
+    await simulation.pass(120_000);
+    expect(lastReport(simulation, changed)).toMatchObject({
+      state: "running",
+      ready: false,
+      gaveUp: false,
+      reason: { code: "docker-error" },
+    });
+    simulation.failing.clear();
+    const back = simulation.change(changed, { template: set.template });
+    await simulation.pass(120_000);
+    expect(lastReport(simulation, back)).toMatchObject({ state: "running", ready: true });
   });
 });
 

@@ -6,6 +6,7 @@ import { reportSet } from "../set/report-set.ts";
 import {
   computeSpecKey,
   type DesiredLocalSet,
+  hasComeUpBefore,
   noteRunning,
   type SetHistory,
 } from "../set/set-history.ts";
@@ -23,14 +24,14 @@ interface ReportedSubject {
   nowMs: number;
 }
 
-/** Reports the verdict, and records the first one that says that the set runs. */
+/** Reports the verdict, and records the first one that says that all containers of a spec run. */
 export function reportVerdict(
   { onRan, onReport }: Pick<SetRunnerContext, "onRan" | "onReport">,
   { setId, observed, history, isFresh, nowMs }: ReportedSubject,
   desired: DesiredLocalSet,
   verdict: Verdict,
 ): void {
-  if (verdict.state === "running" && !history.hasRun) {
+  if (verdict.isComplete && !hasComeUpBefore(history)) {
     noteRunning(history);
     onRan(setId, computeSpecKey(desired));
     verdict.reason = null;

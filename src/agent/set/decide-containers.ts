@@ -49,6 +49,7 @@ export function decideContainers(
     ...takeDue(timed, nowMs),
     state: hasRun ? "running" : statuses.every(isUpToDateStatus) ? "starting" : "preparing",
     ready: isComplete && statuses.every(isReady),
+    isComplete,
     reason:
       failed?.reason ??
       findReason(statuses, history) ??

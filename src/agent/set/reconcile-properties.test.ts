@@ -136,7 +136,7 @@ async function converge(chosen: Scenario, isOver: () => boolean) {
     expect(reconcile(set, observed, history, clock.nowMs())).toEqual(verdict);
     const lanes = verdict.steps.map(laneOf);
     expect(new Set(lanes).size).toBe(lanes.length);
-    if (verdict.state === "running") noteRunning(history);
+    if (verdict.isComplete) noteRunning(history);
     const changes = verdict.steps.filter((step) => step.kind !== "probe");
     const probes = verdict.steps.filter((step) => step.kind === "probe");
     const isQuiet = verdict.steps.length === 0 && (verdict.ready || !isFinite(verdict.nextAtMs));

@@ -138,6 +138,7 @@ describe("a set that should run", () => {
       nextAtMs: Infinity,
       state: "running",
       ready: true,
+      isComplete: true,
       reason: null,
     });
   });
@@ -414,8 +415,9 @@ describe("a set that should not run", () => {
   it("needs no step if nothing of it runs or exists", () => {
     const set = setOf({}, "stopped");
     const quiet = { steps: [], nextAtMs: Infinity, state: "stopped", ready: false, reason: null };
-    expect(judge(set, { app: "exited 0", log: "created" }, { infra: "exited 0" })).toEqual(quiet);
-    expect(reconcile(set, undefined, historyOf(set), nowMs)).toEqual(quiet);
+    const down = judge(set, { app: "exited 0", log: "created" }, { infra: "exited 0" });
+    expect(down).toMatchObject(quiet);
+    expect(reconcile(set, undefined, historyOf(set), nowMs)).toMatchObject(quiet);
   });
 
   it("is removed if it is deleted or unknown, and absent afterwards", () => {

@@ -104,7 +104,7 @@ function verdictWhileStopped(
   if (!observed || areLimitsApplied(set.template, observed)) return noStep(state);
   const { retryAtMs, failure } = history.resize;
   const due = takeDue([{ step: { kind: "resize" }, atMs: retryAtMs }], nowMs);
-  return { ...due, state, ready: false, reason: failure ?? null };
+  return { ...due, state, ready: false, isComplete: false, reason: failure ?? null };
 }
 
 /** False if infra runs and is up to date, and no other containers than the template's exist. */
@@ -150,5 +150,6 @@ function decidePreparation(
     failure ??
     repeatedPreparationReason(preparations, "the set") ??
     (infra && history.hasRun && hasExited(infra) ? exitReason(infra) : null);
-  return { ...due, state: history.hasRun ? "running" : "preparing", ready: false, reason };
+  const state = history.hasRun ? "running" : "preparing";
+  return { ...due, state, ready: false, isComplete: false, reason };
 }

@@ -51,9 +51,14 @@ export interface SetHistory {
   /** The generation of `state` and of the attempts. */
   generation: number | undefined;
   state: ReportedState | undefined;
-  /** The spec that `hasRun` refers to. */
+  /** The spec of the generation. */
   specKey: string | undefined;
-  /** This spec has run. From then on the agent restarts the set here and never gives it up. */
+  /** The last spec of which all containers have run together. */
+  ranSpecKey: string | undefined;
+  /**
+   * The spec has run, or one with the same infra container that this one updates. From then on the
+   * agent restarts the set here and never gives it up.
+   */
   hasRun: boolean;
   /** Failed steps of the set lane. */
   attempts: Attempts;
@@ -75,6 +80,7 @@ export function newSetHistory(): SetHistory {
     generation: undefined,
     state: undefined,
     specKey: undefined,
+    ranSpecKey: undefined,
     hasRun: false,
     attempts: newAttempts(),
     resize: newResizeHistory(),
@@ -90,7 +96,8 @@ export function newSetHistory(): SetHistory {
 
 /**
  * Begins a new generation: resets the reported state and the failed attempts. `hasRun` stays true
- * while the containers are the same and the set should run. `hasRunBefore` reads the state file.
+ * while infra is the same and the set should run. So an update of some containers cannot make the
+ * set leave its host. `hasRunBefore` reads the state file.
  */
 export function enterGeneration(
   history: SetHistory,
@@ -105,9 +112,16 @@ export function enterGeneration(
   resetAttempts(history);
   const specKey = computeSpecKey(desired);
   if (!holdsStop(history.overRootfs, desired, specKey)) history.overRootfs = undefined;
+  if (history.specKey !== specKey && hasRunBefore(specKey)) history.ranSpecKey = specKey;
   if (desired.desired !== "running") history.hasRun = false;
-  else if (history.specKey !== specKey) history.hasRun = hasRunBefore(specKey);
+  else if (history.specKey !== specKey)
+    history.hasRun =
+      history.ranSpecKey === specKey || (history.hasRun && hasSameInfra(history.specKey, specKey));
   history.specKey = specKey;
+}
+
+function hasSameInfra(before: string | undefined, after: string): boolean {
+  return before?.split(".", 1)[0] === after.split(".", 1)[0];
 }
 
 /** Forgets the containers that the template lacks. */
@@ -141,7 +155,7 @@ function holdsStop(
   );
 }
 
-/** Equal for sets with equal containers. */
+/** Equal for sets with equal containers. It begins with the hash of infra. */
 export function computeSpecKey({ template, specHashes }: HashedSetSpec): string {
   const names = [INFRA_CONTAINER, ...template.containers.map(({ name }) => name)];
   return names.map((name) => specHashes[name]).join(".");
@@ -178,9 +192,15 @@ export function noteObserved(
 
 const noNames: ReadonlySet<string> = new Set();
 
-/** Records that the set runs, and resets the failed attempts. */
+/** True if all containers of the spec have run together, and the set should run since. */
+export function hasComeUpBefore({ hasRun, specKey, ranSpecKey }: SetHistory): boolean {
+  return hasRun && specKey === ranSpecKey;
+}
+
+/** Records that all containers of the spec run, and resets the failed attempts. */
 export function noteRunning(history: SetHistory): void {
   history.hasRun = true;
+  history.ranSpecKey = history.specKey;
   for (const attempts of listAttempts(history)) noteSuccess(attempts);
 }
 

@@ -52,12 +52,14 @@ export interface Verdict {
   /** The state to report; the transition table (set-state.ts) may override it. */
   state: ReportedState;
   ready: boolean;
+  /** All containers of the spec run, or have completed. */
+  isComplete: boolean;
   reason: Reason | null;
 }
 
 /** Nothing to do in this state. */
 export function noStep(state: ReportedState): Verdict {
-  return { steps: [], nextAtMs: Infinity, state, ready: false, reason: null };
+  return { steps: [], nextAtMs: Infinity, state, ready: false, isComplete: false, reason: null };
 }
 
 /** A step of the set lane as soon as it is due, and not before the set has drained. */
@@ -68,7 +70,7 @@ export function stepWhenDue(
   { nowMs, drainedAtMs = -Infinity }: { nowMs: number; drainedAtMs?: number },
 ): Verdict {
   const due = takeDue([{ step, atMs: Math.max(attempts.retryAtMs, drainedAtMs) }], nowMs);
-  return { ...due, state, ready: false, reason: attempts.failure ?? null };
+  return { ...due, state, ready: false, isComplete: false, reason: attempts.failure ?? null };
 }
 
 /** A step and the earliest time of it. */
