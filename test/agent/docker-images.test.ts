@@ -1,5 +1,6 @@
 import Docker from "dockerode";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { toMark } from "../../src/host-adapters/docker/pulled-images.ts";
 import { composeSetEngine } from "../../src/main/compose/set-engine.ts";
 import type { SetPort } from "../../src/agent/ports/set-port.ts";
 import { newId } from "../../src/lib/ids.ts";
@@ -68,6 +69,20 @@ it("an image that its registry does not have is a permanent error", async () => 
       message: expect.stringContaining(image),
     });
   }
+});
+
+it("an image that was pulled by its digest is listed by it", async () => {
+  const tagged = await publish("team/pinned", "1");
+  const [repository = ""] = tagged.split(/:1$/);
+  const accept = "application/vnd.docker.distribution.manifest.v2+json";
+  const url = `http://${repository.replace("/", "/v2/")}/manifests/1`;
+  const { headers } = await fetch(url, { method: "HEAD", headers: { accept } });
+  const pinned = `${repository}@${headers.get("docker-content-digest")}`;
+  await port.pullImages(localSet({ image: pinned }), ["app"], signal);
+  const held = await port.images(signal);
+  expect(held).toContain(pinned);
+  expect(held.filter((name) => /^berth-(?:pulled|private)/.test(name))).toEqual([]);
+  for (const reference of [pinned, toMark(pinned)]) await docker.getImage(reference).remove();
 });
 
 it("a container whose image is missing is not created, and can be after a pull", async () => {

@@ -1,4 +1,5 @@
 import type Docker from "dockerode";
+import { IMAGES_PER_HOST_MAX } from "../../contracts/agent-protocol/sync.ts";
 import type { RegistryCredentials } from "../../agent/model/registry-credentials.ts";
 import type { ImagePort } from "../../agent/ports/image-port.ts";
 import type { Log } from "../../lib/log.ts";
@@ -40,7 +41,7 @@ export function createDockerImages(options: DockerImagesOptions): ImagePort {
     return ensureInfraImage(docker, wanted, signal);
   });
   const privateImages = rememberSuccess(async () =>
-    (await listReferences(docker, signal)).some(isPrivateMark),
+    (await listDockerImages(docker, signal)).some(({ RepoTags }) => RepoTags.some(isPrivateMark)),
   );
   privateImages.get().catch(() => undefined); // the first call asks again
   const hasCredentials = (reference: string) =>
@@ -74,19 +75,25 @@ function mayBeId(reference: string): boolean {
   return /^(?:sha256:)?[0-9a-f]+$/.test(reference);
 }
 
+/**
+ * The tags and digests of all images. A template may name either. If there are too many, digests
+ * are missing first.
+ */
 async function listImages(docker: Docker, signal: AbortSignal): Promise<string[]> {
-  const references = await listReferences(docker, signal);
-  return [...new Set(references)]
-    .filter((name) => name !== "<none>:<none>" && !isMark(name))
-    .sort();
+  const images = await listDockerImages(docker, signal);
+  const toNames = (references: string[]) =>
+    [...new Set(references)].filter((name) => !name.startsWith("<none>") && !isMark(name)).sort();
+  const tags = toNames(images.flatMap(({ RepoTags }) => RepoTags));
+  const digests = toNames(images.flatMap(({ RepoDigests }) => RepoDigests));
+  return [...tags, ...digests].slice(0, IMAGES_PER_HOST_MAX).sort();
 }
 
-async function listReferences(docker: Docker, signal: AbortSignal): Promise<string[]> {
+async function listDockerImages(docker: Docker, signal: AbortSignal) {
   const answer = await callDocker(
     { phase: "image", timeoutMs: listTimeoutMs },
     signal,
     (abortSignal) => docker.listImages({ abortSignal }),
   );
   const call = { call: "GET /images/json", phase: "image" as const };
-  return parseAnswer(imagesAnswer, answer, call).flatMap(({ RepoTags }) => RepoTags);
+  return parseAnswer(imagesAnswer, answer, call);
 }

@@ -3,7 +3,7 @@ import type Docker from "dockerode";
 import { AgentError } from "../../agent/base/agent-error.ts";
 import { familiarName } from "../../agent/model/image-name.ts";
 import type { Log } from "../../lib/log.ts";
-import { addReference, isPrivateMark, recordAccess } from "./private-images.ts";
+import { addReference, recordAccess } from "./private-images.ts";
 import type { PullImage } from "./pull-image.ts";
 
 const markName = "berth-pulled";
@@ -18,8 +18,9 @@ export function toMark(reference: string): string {
   return `${markName}:${hash}`;
 }
 
+/** True for a mark, and for the digest that containerd's image store gives it. */
 export function isMark(reference: string): boolean {
-  return reference.startsWith(`${markName}:`) || isPrivateMark(reference);
+  return /^berth-(?:pulled|private)[:@]/.test(reference);
 }
 
 /** The references that the agent pulled this image by. */
