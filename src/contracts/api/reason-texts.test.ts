@@ -35,6 +35,7 @@ const reasonSamples: { [C in ReasonCode]: readonly ReasonFacts<C>[] } = {
   ],
   "unknown-sets": [{ sets: 1 }, { sets: 3 }],
   "tunnel-address-missing": [{}],
+  "tunnel-address-shared": [{ address: "192.0.2.7" }],
   "resize-refused": [
     { cause: "no-capacity", host, isLost: false, missing: "memory by 2 GiB" },
     { cause: "no-capacity", host, isLost: true, missing: "memory by 2 GiB" },

@@ -73,6 +73,8 @@ export const reasonTexts = {
     `The host has ${formatCount(facts.sets, "set")} that the database does not know. Their containers continue to run. Save what you need, apply your manifests, then run \`berth delete unknown-sets HOST\`.`,
   "tunnel-address-missing": (_facts: NoFacts) =>
     "The host has no tunnel address, so its sets and those on other hosts do not reach each other. Set `BERTH_TUNNEL_ADDRESS` of its agent to an address that the other hosts reach.",
+  "tunnel-address-shared": (facts: { address: string }) =>
+    `Another host has the tunnel address ${facts.address}, too, so sets on other hosts reach only one of them. Give each host an address of its own, or set \`BERTH_TUNNEL_ADDRESS\` of its agent.`,
   "resize-refused": resizeRefusedText,
   "volume-bound": (facts: HostFacts) =>
     `The set stays on host ${facts.host} with its volume: elsewhere it would start empty. To give up the data, move the set with "discardVolume".`,

@@ -154,6 +154,16 @@ it("show why a host reaches no others: it has no tunnel address", async () => {
   expect(await getHost(second)).toMatchObject({ reason: null });
   await report(first, "v2", "192.0.2.1");
   expect(await getHost(first)).toMatchObject({ reason: null });
+
+  // Two hosts with one address are an error of each, unless one of them is lost.
+  await report(first, "v3", "192.0.2.2");
+  for (const host of [first, second])
+    expect(await getHost(host)).toMatchObject({
+      reason: { code: "tunnel-address-shared", text: expect.stringContaining("192.0.2.2") },
+    });
+  await api.ctx.db.execute(sql`update hosts set state = 'lost' where id = ${second.hostId}`);
+  for (const host of [first, second])
+    expect((await getHost(host)).reason?.code).not.toBe("tunnel-address-shared");
 });
 
 it("are read without members and features that only newer agents know", async () => {

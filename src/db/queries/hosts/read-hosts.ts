@@ -73,6 +73,13 @@ const hostColumns = {
   /** Other hosts connect sets to networks, too, and this one has no tunnel to them. */
   lacksTunnel: sql<boolean>`(hosts.capabilities->'features' @> ${networksFeature} and hosts.capabilities->>'tunnelAddress' is null
     and exists (select 1 from hosts o where o.id <> hosts.id and o.capabilities->'features' @> ${networksFeature}))`,
+  /**
+   * Another host that is not lost has the same tunnel address. The subselect has no reference to
+   * the row, so Postgres evaluates it once in a statement.
+   */
+  sharesTunnel: sql<boolean>`(hosts.state <> 'lost' and coalesce(hosts.capabilities->>'tunnelAddress' in (
+    select o.capabilities->>'tunnelAddress' from hosts o where o.state <> 'lost' and o.capabilities->'features' @> ${networksFeature}
+      group by 1 having count(*) > 1), false))`,
   leaseExpiresAt: hosts.leaseExpiresAt,
   credentialReplacedAt: hosts.credentialReplacedAt,
   rotationRequestedAt: hosts.rotationRequestedAt,
@@ -103,9 +110,13 @@ export async function listHosts(
 
 type HostRow = Awaited<ReturnType<typeof selectHosts>>[number];
 
+function describeSharedTunnel(stored: HostRow["capabilities"]): Reason {
+  return describe("tunnel-address-shared", { address: stored?.tunnelAddress ?? "unknown" });
+}
+
 function toHost(hostRow: HostRow): Host {
   const { used, measured, reportedAt, acceptedGeneration, isGenerationRefused, ...rest } = hostRow;
-  const { duplicate, capabilities: stored, lacksTunnel, ...others } = rest;
+  const { duplicate, capabilities: stored, lacksTunnel, sharesTunnel, ...others } = rest;
   const { credentialReplacedAt, rotationRequestedAt, ...row } = others;
   const noTunnel = lacksTunnel ? describe("tunnel-address-missing", {}) : null;
   const refused = { acceptedGeneration, databaseGeneration: row.generation };
@@ -117,7 +128,8 @@ function toHost(hostRow: HostRow): Host {
         ? (row.reason ??
           describeSelfTest(stored) ??
           describeUnknownSets(row.unknownSets) ??
-          noTunnel)
+          noTunnel ??
+          (sharesTunnel ? describeSharedTunnel(stored) : null))
         : describe("host-duplicated", { cause: duplicate }),
     capabilities: stored && toCapabilities(stored),
     reported: reportedAt && {
