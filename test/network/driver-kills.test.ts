@@ -1,8 +1,11 @@
+import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { promisify } from "node:util";
 import type Docker from "dockerode";
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { newId } from "../../src/lib/ids.ts";
 import { removeContainers } from "../support/docker/remove-containers.ts";
 import {
   createContainer,
@@ -14,9 +17,12 @@ import {
   startDriverHost,
   type TestNetwork,
 } from "../support/network/driver-host.ts";
+import { networkBasics } from "../support/network/host-network.ts";
+import { sampleRule } from "../support/network/rule-samples.ts";
 import { seededRandom } from "../support/seeded-random.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
+const run = promisify(execFile);
 /** More rounds on request: each takes two to four seconds. The seed repeats a run. */
 const roundsMax = Number(process.env["BERTH_TEST_KILLS"] ?? 8);
 const budgetMs = roundsMax * 15_000;
@@ -31,12 +37,14 @@ beforeAll(async () => {
 afterAll(() => host.close());
 
 it(
-  "kill -9 at any point of attach and detach leaks no port, link, namespace or record",
+  "kill -9 at any point of attach and detach leaks nothing, beside a service address and rules",
   async () => {
     const random = seededRandom(seed);
     const network = await createNetwork(host, { vni: 4097 });
     const client = await createContainer(host.docker, { network, address: "10.64.0.8" });
-    await client.start();
+    const stranger = await createContainer(host.docker, { network, address: "10.64.0.7" });
+    await Promise.all([client.start(), stranger.start()]);
+    await putService(network);
     const namespaces = await countNamespaces();
     expect(namespaces).toBeGreaterThan(0);
     const startedAtMs = performance.now();
@@ -55,13 +63,21 @@ it(
       await killAfter(random() * killWithinMs);
       expect(await failure, `seed ${seed}, round ${rounds}`).toBeUndefined();
       expect((await readInterface(server)).addresses).toEqual(["10.64.0.9/16"]);
-      expect(await fetchFrom(client, "10.64.0.9")).toBe("nine");
-      await expectAgreement(2);
+      for (const address of ["10.64.0.9", serviceAddress]) {
+        expect(await fetchFrom(client, address)).toBe("nine");
+        expect([address, rounds, await isSilent(stranger, address)]).toEqual([
+          address,
+          rounds,
+          true,
+        ]);
+      }
+      await expectAgreement(3);
       const removal = server.remove({ force: true });
       await killAfter((random() * killWithinMs) / 2);
       await removal;
-      await expectAgreement(1);
+      await expectAgreement(2);
     }
+    expect(await listBackends()).toEqual([]);
     expect(rounds).toBeGreaterThan(0);
     expect(await countNamespaces()).toBe(namespaces);
     await removeContainers(host.docker);
@@ -97,6 +113,60 @@ it(
   },
   budgetMs + 300_000,
 );
+
+const serviceAddress = "10.64.1.1";
+
+/** A network state with a service, whose set accepts connections of the first client only. */
+async function putService(network: TestNetwork): Promise<void> {
+  const serviceOf = (name: string, last: number, addresses: string[] = []) => ({
+    serviceId: newId("svc"),
+    name,
+    addresses,
+    members: [{ setId: newId("set"), addresses: [`10.64.0.${last}`], isEndpoint: true }],
+    ports: [],
+  });
+  const [web, known] = [serviceOf("web", 9, [serviceAddress]), serviceOf("client", 8)];
+  const ofWeb = { serviceId: web.serviceId, direction: "ingress" } as const;
+  const peer = { kind: "service", serviceId: known.serviceId } as const;
+  const rules = [
+    sampleRule(0, { ...ofWeb, action: "deny", priority: 1 }),
+    sampleRule(1, { ...ofWeb, action: "allow", priority: 2, peer }),
+  ];
+  const answer = await host.control("PUT", "/v1/network-state", {
+    source: "test-services",
+    version: 1,
+    tunnelAddress: null,
+    networks: [
+      {
+        ...networkBasics,
+        networkId: network.networkId,
+        vni: network.vni,
+        gateways: ["10.64.0.1"],
+        remotePorts: [],
+        services: [web, known, serviceOf("stranger", 7)],
+        rules,
+      },
+    ],
+  });
+  expect(answer).toMatchObject({ status: 200, body: { isApplied: true, isStored: true } });
+}
+
+/** Whether a connection gets neither an answer nor a refusal. */
+async function isSilent(container: Docker.Container, address: string): Promise<boolean> {
+  const { State } = await container.inspect();
+  const connect = ["timeout", "0.3", "bash", "-c", `exec 3<>/dev/tcp/${address}/80`];
+  const enter = [`--net=/proc/${State.Pid}/ns/net`, ...connect];
+  return run("nsenter", enter).then(
+    () => false,
+    ({ code }: { code?: number }) => code === 124,
+  );
+}
+
+/** The flows that address packets to a set of the service. */
+async function listBackends(): Promise<string[]> {
+  const dump = await host.ovs.ovs("ovs-ofctl", "dump-flows", "--no-stats", host.bridge, "table=12");
+  return dump.split("\n").filter((line) => line.includes("10.64.0.9"));
+}
 
 /**
  * If the driver dies during a call, Docker repeats the call without its content and fails. Then the
