@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { parseCpuList } from "../lib/linux/cpu-list.ts";
 import { parseAddress, parseSubnet } from "../lib/ip/ip-address.ts";
 import { processSettings, wholeNumber } from "./common-settings.ts";
 import { type Env, parseEnv } from "./parse-env.ts";
@@ -16,6 +17,15 @@ export const networkDriverSettings = {
     .default("berth"),
   /** The socket for the host's agent. Only root may connect. */
   BERTH_NETWORK_CONTROL_SOCKET: socketPath.default("/run/berth/network-driver.sock"),
+  /**
+   * The processors of the threads that poll network cards, such as `2-3`: for Open vSwitch with
+   * DPDK. Sets do not run there, and the host does not offer their capacity.
+   */
+  BERTH_NETWORK_PMD_CPUS: z
+    .string()
+    .refine((text) => parseCpuList(text) !== undefined, "expected processors such as 2-3 or 2,5")
+    .transform((text) => parseCpuList(text) ?? [])
+    .optional(),
 };
 
 const schema = z.object({

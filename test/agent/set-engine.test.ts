@@ -1,5 +1,7 @@
+import { readFile } from "node:fs/promises";
 import Docker from "dockerode";
 import { afterEach, beforeEach, expect, it } from "vitest";
+import { containerLimits } from "../../src/agent/model/set-limits.ts";
 import { createSetEngine, type SetEnginePorts } from "../../src/agent/engine/set-engine.ts";
 import type { LocalSetSpec } from "../../src/agent/model/local-set.ts";
 import type { SetPort } from "../../src/agent/ports/set-port.ts";
@@ -138,4 +140,32 @@ it("the set's cgroup exists before infra starts, and is deleted after it", async
   await engine.remove(set.setId, signal);
   expect(calls.slice(0, 2)).toEqual(["delete app", "delete infra"]);
   expect(calls.slice(2).toSorted()).toEqual(["delete cgroup", "release network"]);
+});
+
+it("containers run on none of the processors of the switch, and a resize corrects older ones", async () => {
+  const readCpus = async (set: LocalSetSpec, name: string) => {
+    const { State } = await docker.getContainer(`berth-${set.setId}-${name}`).inspect();
+    const status = await readFile(`/proc/${State.Pid}/status`, "utf8");
+    return /^Cpus_allowed_list:\t(.*)$/m.exec(status)?.[1];
+  };
+  const set = localSet({ options: { command: ["sleep", "1000"] } });
+  const before = createSetEngine(ports);
+  await before.prepare(set, signal);
+  await before.start(set, ["app"], signal);
+  expect(await readCpus(set, "app")).not.toBe("0");
+  const restricted = composeEnginePorts({ docker, hostId, log: silentLog, cpus: [0] });
+  const other = localSet({ options: { command: ["sleep", "1000"] } });
+  const engine = createSetEngine(restricted);
+  await engine.prepare(other, signal);
+  await engine.start(other, ["app"], signal);
+  for (const name of ["infra", "app"]) expect(await readCpus(other, name)).toBe("0");
+  const filter = { setId: set.setId, phase: "observe" as const };
+  const listed = await restricted.containers.list(filter, signal);
+  const container = listed.find(({ name }) => name === "app");
+  if (!container) throw new Error("the set has a container");
+  const { template } = set;
+  const options = { cpuPercent: 100, memoryPercent: 100 };
+  const limits = containerLimits(template, options);
+  await restricted.containers.updateLimits(container, limits, { includesMemory: false }, signal);
+  expect(await readCpus(set, container.name)).toBe("0");
 });

@@ -217,6 +217,17 @@ describe("the Open vSwitch adapter", () => {
     expect(results).toEqual([late, late, "ended"]);
   });
 
+  it("configures the processors of threads that poll network cards", async () => {
+    const options = { bridge: "berth1", datapath, runFolder: ovs.runFolder } as const;
+    const readMask = () =>
+      ovs.ovs("ovs-vsctl", "--if-exists", "get", "Open_vSwitch", ".", "other_config:pmd-cpu-mask");
+    await createOvsSwitch({ ...options, pmdCpus: [1, 3] }).ensureBridge(signal);
+    expect(await readMask()).toContain('"0xa"');
+    // Without the setting, that of the operator stays.
+    await createOvsSwitch(options).ensureBridge(signal);
+    expect(await readMask()).toContain('"0xa"');
+  });
+
   it("refuses names and external ids that ovs-vsctl would read as something else", async () => {
     for (const name of ["--all", "a b", "sixteen-letters-", "a/b", ""])
       await expect(createSwitch().removePort(name, signal)).rejects.toThrow(SwitchError);

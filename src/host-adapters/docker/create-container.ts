@@ -50,21 +50,23 @@ async function createContainer(
   creation: Creation,
   signal: AbortSignal,
 ): Promise<string> {
-  const { docker, index } = context;
+  const { docker, index, cpus } = context;
+  const { HostConfig: hostConfig, ...spec } = creation.spec;
+  const cpuset = cpus ? { CpusetCpus: cpus.join(",") } : {};
+  const options = { ...spec, HostConfig: { ...hostConfig, ...cpuset } };
   try {
     const container = await callDocker(
       { phase: "prepare", timeoutMs: createTimeoutMs },
       signal,
-      (abortSignal) => docker.createContainer({ ...creation.spec, abortSignal }),
+      (abortSignal) => docker.createContainer({ ...options, abortSignal }),
     );
     // The event of the creation may arrive after the next list.
     index.noteCreated({ setId: creation.set.setId, dockerId: container.id });
     return container.id;
   } catch (error) {
     if (!isImageMissing(error)) throw await explain(context, creation, error, signal);
-    const options = { phase: "image" as const, temporary: true };
     const message = `image "${creation.image}" is not on this host`;
-    throw new AgentError(IMAGE_MISSING, message, options);
+    throw new AgentError(IMAGE_MISSING, message, { phase: "image", temporary: true });
   }
 }
 

@@ -27,6 +27,8 @@ export interface DockerContainersOptions {
   startsMax?: number | undefined;
   /** Whether the host has a name server for sets of networks. Without the function, it has none. */
   hasNames?: ((signal: AbortSignal) => Promise<boolean>) | undefined;
+  /** The processors on which containers run. Without it, all of them. */
+  cpus?: readonly number[] | undefined;
   /** Reads the kernel's counters of a running container (CgroupPort.containerMemoryEvents). */
   readMemoryEvents: (setId: string, dockerId: string) => Promise<MemoryEvents | undefined>;
 }
@@ -48,6 +50,7 @@ export function createDockerContainers(options: DockerContainersOptions): Contai
     facts: () => daemon.facts(),
     forgetFacts: () => daemon.forgetFacts(),
     hasNames: options.hasNames ?? (async () => false),
+    cpus: options.cpus,
     details: createContainerDetailsCache(docker, ({ setId, dockerId }) =>
       readMemoryEvents(setId, dockerId),
     ),

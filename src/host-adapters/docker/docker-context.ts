@@ -15,6 +15,8 @@ export interface DockerContext {
   forgetFacts(): void;
   /** Whether the host has a name server for sets of networks. */
   hasNames(signal: AbortSignal): Promise<boolean>;
+  /** The processors on which containers run. Undefined for all. */
+  cpus: readonly number[] | undefined;
   details: ContainerDetailsCache;
   index: ContainerIndex;
   /** Its keys are tenants. */

@@ -12,7 +12,7 @@ const inUsePattern = /unable to set memory limit|device or resource busy/i;
 
 /** ContainerPort.updateLimits on Docker. */
 export async function updateLimits(
-  { docker, details }: DockerContext,
+  { docker, details, cpus }: DockerContext,
   {
     container: { dockerId, name },
     limits,
@@ -20,7 +20,8 @@ export async function updateLimits(
   }: { container: ListedContainer; limits: Limits; includesMemory: boolean },
   signal: AbortSignal,
 ): Promise<void> {
-  const update = includesMemory ? dockerLimits(limits) : dockerLimitsButMemory(limits);
+  const changed = includesMemory ? dockerLimits(limits) : dockerLimitsButMemory(limits);
+  const update = { ...changed, ...(cpus ? { CpusetCpus: cpus.join(",") } : {}) };
   try {
     await callDocker({ phase: "resize", timeoutMs: updateTimeoutMs }, signal, (abortSignal) =>
       docker.getContainer(dockerId).update({ ...update, abortSignal }),

@@ -67,6 +67,27 @@ describe("the machine", () => {
     expect((await full.measure(0)).used.cpuMillis).toBe(cpuMillis);
   });
 
+  it("excludes the processors of the switch, which are always busy", async () => {
+    const writeStat = (own: string) =>
+      writeFile(
+        `${procRoot}/stat`,
+        `cpu  ${own}\ncpu0 50 0 0 50 0 0 0 0\ncpu1 100 0 0 0 0 0 0 0\n`,
+      );
+    await writeStat("0 0 0 0 0 0 0 0");
+    const machine = createLinuxMachine({
+      dockerRoot: () => "/",
+      reservePercent: noReserve,
+      switchCpus: [1],
+      procRoot,
+    });
+    const { allocatable, used } = await machine.measure(0);
+    expect(allocatable.cpuMillis).toBe(cpuMillis - 1_000);
+    expect(used.cpuMillis).toBe(0);
+    // Only the switch is busy.
+    await writeFile(`${procRoot}/stat`, "cpu  900 0 0 500 0 0 0 0\ncpu1 1000 0 0 0 0 0 0 0\n");
+    expect((await machine.measure(0)).used.cpuMillis).toBe(0);
+  });
+
   it("approaches the current CPU usage, and never exceeds the machine", async () => {
     const machine = createLinuxMachine({
       dockerRoot: () => "/",

@@ -21,6 +21,8 @@ export interface LinuxMachineOptions {
   reservePercent: { cpu: number; memory: number; rootfs: number };
   /** Capacity and usage of the volumes; undefined while the host has none. */
   volumes?: () => MachineVolumes | undefined;
+  /** Processors of the switch, on which no set runs. */
+  switchCpus?: readonly number[] | undefined;
   /** Limits of the machine that its sets share. */
   limits?: () => readonly HostLimit[];
   /** The mount point of proc. */
@@ -56,15 +58,18 @@ export function createLinuxMachine({
   reservePercent,
   volumes,
   limits = () => [],
+  switchCpus = [],
   procRoot = "/proc",
 }: LinuxMachineOptions): MachinePort {
-  const cpuMillisTotal = cpus().length * 1_000;
+  const cpuMillisTotal = (cpus().length - switchCpus.length) * 1_000;
   let last: CpuSample | undefined;
   let busyShare = 0;
   const updateBusyShare = async () => {
-    const sample = await sampleCpu(procRoot);
+    const sample = await sampleCpu(procRoot, switchCpus);
     if (!last) {
-      busyShare = Math.min(1, ((await readLoad(procRoot)) * 1_000) / cpuMillisTotal);
+      // The threads of the switch always run.
+      const load = Math.max(0, (await readLoad(procRoot)) - switchCpus.length);
+      busyShare = Math.min(1, (load * 1_000) / cpuMillisTotal);
     } else if (sample.totalTicks > last.totalTicks) {
       const passedTicks = sample.totalTicks - last.totalTicks;
       const share = (sample.busyTicks - last.busyTicks) / passedTicks;
@@ -183,16 +188,25 @@ function withoutReserve(
   };
 }
 
-/**
- * Reads the first line of /proc/stat: user nice system idle iowait irq softirq steal (guest is
- * within user).
- */
-async function sampleCpu(procRoot: string): Promise<CpuSample> {
+/** Reads the line of all processors in /proc/stat, and subtracts those of `excluded` ones. */
+async function sampleCpu(procRoot: string, excluded: readonly number[]): Promise<CpuSample> {
   const text = await readFile(`${procRoot}/stat`, "utf8");
-  const fields = /^cpu +(.*)$/m.exec(text)?.[1]?.trim().split(/ +/).slice(0, 8).map(Number) ?? [];
-  const totalTicks = fields.reduce((sum, ticks) => sum + ticks, 0);
-  const idleTicks = (fields[3] ?? 0) + (fields[4] ?? 0);
-  return { atMs: performance.now(), busyTicks: totalTicks - idleTicks, totalTicks };
+  const all = readTicks(text, "cpu");
+  const others = excluded.map((cpu) => readTicks(text, `cpu${cpu}`));
+  const without = (key: "busy" | "total") =>
+    others.reduce((left, each) => left - each[key], all[key]);
+  return { atMs: performance.now(), busyTicks: without("busy"), totalTicks: without("total") };
+}
+
+/**
+ * Reads a line of /proc/stat: user nice system idle iowait irq softirq steal (guest is within
+ * user).
+ */
+function readTicks(stat: string, name: string): { busy: number; total: number } {
+  const line = new RegExp(`^${name} +(.*)$`, "m").exec(stat)?.[1] ?? "";
+  const fields = line.trim().split(/ +/).slice(0, 8).map(Number);
+  const total = fields.reduce((sum, ticks) => sum + ticks, 0);
+  return { busy: total - (fields[3] ?? 0) - (fields[4] ?? 0), total };
 }
 
 /** Mean number of running and runnable processes in the last minute. */

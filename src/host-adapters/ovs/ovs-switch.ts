@@ -11,6 +11,7 @@ import {
   TUNNEL_PORT,
 } from "../../network-driver/ports/switch-port.ts";
 import { isAborted, runAbortable, toAbortError } from "../../lib/async/abort.ts";
+import { toCpuMask } from "../../lib/linux/cpu-list.ts";
 import { CommandError, runCommand, runForLines } from "../exec.ts";
 import { diffFlows } from "./diff-flows.ts";
 import { readFlowCount } from "./flow-count.ts";
@@ -66,6 +67,8 @@ export interface OvsSwitchOptions {
   runFolder: string;
   /** Connects the bridge with other hosts by VXLAN over this UDP port. */
   tunnel?: { udpPort: number };
+  /** The processors of the threads that poll network cards. Undefined to leave them as they are. */
+  pmdCpus?: readonly number[] | undefined;
 }
 
 /**
@@ -95,6 +98,7 @@ class OvsSwitch implements SwitchPort {
   /** The bridge's socket for OpenFlow. */
   readonly #management: string;
   readonly #tunnel: { udpPort: number } | undefined;
+  readonly #pmdCpus: readonly number[] | undefined;
   /**
    * The flows that the last call has applied. To compare 10,000 flows with those of the bridge, the
    * daemon must list them, and the netdev datapath forwards nothing meanwhile. So while the bridge
@@ -107,12 +111,13 @@ class OvsSwitch implements SwitchPort {
   /** Passes of the revalidator that have not ended. */
   #passes: Promise<void> | undefined;
 
-  constructor({ bridge, datapath, runFolder, tunnel }: OvsSwitchOptions) {
+  constructor({ bridge, datapath, runFolder, tunnel, pmdCpus }: OvsSwitchOptions) {
     this.#bridge = checkName(bridge);
     this.#datapath = datapath;
     this.#runFolder = runFolder;
     this.#management = `unix:${join(runFolder, `${bridge}.mgmt`)}`;
     this.#tunnel = tunnel;
+    this.#pmdCpus = pmdCpus;
   }
 
   async ensureBridge(signal: AbortSignal): Promise<void> {
@@ -120,6 +125,8 @@ class OvsSwitch implements SwitchPort {
     const settings = [`datapath_type=${this.#datapath}`, "fail_mode=secure"];
     // One transaction: without the mode, a new bridge forwards every frame to all ports.
     const args = ["--may-exist", "add-br", bridge, "--", "set", "Bridge", bridge, ...settings];
+    const mask = this.#pmdCpus && `other_config:pmd-cpu-mask=${toCpuMask(this.#pmdCpus)}`;
+    if (mask !== undefined) args.push("--", "set", "Open_vSwitch", ".", mask);
     await this.#vsctl(args, { timeoutMs: changeTimeoutMs, signal });
     if (this.#tunnel) await this.#ensureTunnel(this.#tunnel, signal);
     await this.#limitConnections(signal);

@@ -17,6 +17,7 @@ import { HostCredentials } from "../../host-adapters/control-plane-client/host-c
 import { createNetworkDriverClient } from "../../host-adapters/network-driver-client/network-driver-client.ts";
 import { readAgentIdentity } from "../../host-adapters/machine/agent-identity.ts";
 import { createHostAddress } from "../../host-adapters/machine/host-address.ts";
+import { readSetCpus } from "../../host-adapters/machine/set-cpus.ts";
 import { findTunnelAddress } from "../../host-adapters/machine/tunnel-address.ts";
 import { isMachineStopping } from "../../host-adapters/machine/machine-shutdown.ts";
 import { type HostLimit, readHostLimits } from "../../host-adapters/machine/host-limits.ts";
@@ -96,6 +97,7 @@ export async function startHostAgent(
     volumes: () => late.volumes && volumesOnMachine(late.volumes, root),
     limits,
     reservePercent: toReserve(settings),
+    switchCpus: settings.BERTH_NETWORK_PMD_CPUS,
   });
   logLowLimits(limits(), log);
   const state = openStateFile(path.join(settings.BERTH_AGENT_DATA_DIR, "host-agent.json"));
@@ -219,6 +221,7 @@ function createAgentOptions(
       busyboxPath: settings.BERTH_BUSYBOX_PATH,
       cgroupRoot: settings.BERTH_CGROUP_ROOT,
       startsMax: settings.BERTH_AGENT_STARTS_MAX,
+      cpus: readSetCpus(settings.BERTH_NETWORK_PMD_CPUS),
       volumes,
       registryCredentials,
       networkDriver: { driver: networkDriver, plugin: settings.BERTH_NETWORK_PLUGIN },

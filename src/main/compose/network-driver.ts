@@ -46,6 +46,7 @@ export async function startNetworkDriver(
       datapath: config.BERTH_NETWORK_DATAPATH,
       runFolder: config.BERTH_NETWORK_OVS_RUNDIR,
       tunnel: { udpPort: config.BERTH_NETWORK_TUNNEL_PORT },
+      pmdCpus: config.BERTH_NETWORK_PMD_CPUS,
     }),
     tunnelGuard: createTunnelGuard({
       bridge: config.BERTH_NETWORK_BRIDGE,

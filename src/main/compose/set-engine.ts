@@ -33,6 +33,8 @@ export interface DockerSetsOptions {
   cgroupRoot?: string;
   /** Concurrent container starts on this host; further starts wait. */
   startsMax?: number;
+  /** The processors on which sets run. Without it, all of them. */
+  cpus?: readonly number[] | undefined;
   /** Deadline of a pull that makes no progress. */
   pullIdleTimeoutMs?: number;
   /** Credentials of private registries. Without them, all pulls are anonymous. */
@@ -103,6 +105,7 @@ export function composeEnginePorts(options: DockerSetsOptions): SetEnginePorts {
       hostId,
       log,
       startsMax: options.startsMax,
+      cpus: options.cpus,
       hasNames:
         networkDriver &&
         (async (signal) => (await networkDriver.driver.status(signal)).names.state !== "off"),
