@@ -6,14 +6,24 @@ import { HostCredentials } from "./host-credentials.ts";
 /** Credentials on a disk that fails from `failsAt` on, and the order of saves and sends. */
 function open(stored: HostCredentialState, failsAt = Number.POSITIVE_INFINITY) {
   const steps: string[] = [];
-  const disk = { state: stored, saves: 0, failsAt };
+  const disk = {
+    state: stored,
+    saves: 0,
+    failsAt,
+    isSaving: false,
+    beforeSave: async (_save: number) => {},
+  };
   const credentials = new HostCredentials({
     stored,
     store: {
       saveCredentials: async (state) => {
         if (++disk.saves >= disk.failsAt) throw new Error("the disk is full");
+        if (disk.isSaving) throw new Error("two saves at the same time");
+        disk.isSaving = true;
+        await disk.beforeSave(disk.saves);
+        disk.isSaving = false;
         disk.state = JSON.parse(JSON.stringify(state)) as HostCredentialState;
-        steps.push(`save ${state.nextCredential === undefined ? "present" : "next"}`);
+        steps.push(`save ${state.nextCredential === undefined ? "current" : "next"}`);
       },
     },
     signal: new AbortController().signal,
@@ -30,7 +40,7 @@ it("saves the next credential before it sends it, and again before it uses it", 
   credentials.startRotation("a", send);
   credentials.startRotation("a", send); // in progress
   await credentials.settled();
-  expect(steps).toEqual(["save next", "send with a", "save present", "send as first use"]);
+  expect(steps).toEqual(["save next", "send with a", "save current", "send as first use"]);
   expect(disk.state).toEqual({ credential: credentials.current, previousCredentials: ["a"] });
   expect(credentials.current).toMatch(/^brt_/);
   // The answer to a request with the previous credential is stale.
@@ -85,6 +95,24 @@ it("ignores the acceptance of a previous credential that a rotation has replaced
   expect(credentials.current).toBe(rotated);
   expect(credentials.listFallbacks(rotated)).toEqual(["a", "b"]);
 });
+
+it.each([1, 2])(
+  "retains a fallback that Berth accepts during save %i of a rotation",
+  async (at) => {
+    const previousCredentials = ["e", "d", "c", "b", "a"];
+    const { credentials, disk, send } = open({ credential: "f", previousCredentials });
+    let fallback: Promise<void> | undefined;
+    disk.beforeSave = async (save) => {
+      if (save === at) fallback = credentials.confirmFallback("a", "f");
+    };
+    credentials.startRotation("f", send);
+    await credentials.settled();
+    await fallback;
+    expect(credentials.current).toBe("a");
+    expect(credentials.listFallbacks("a").slice(0, 5)).toEqual(["f", "e", "d", "c", "b"]);
+    expect(disk.state).toMatchObject({ credential: "a" });
+  },
+);
 
 it("returns to a next credential that Berth uses already", async () => {
   const { credentials, disk } = open({ credential: "a", nextCredential: "b" });

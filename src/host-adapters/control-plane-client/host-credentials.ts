@@ -36,6 +36,7 @@ export class HostCredentials {
   readonly #log: Log;
   #state: HostCredentialState;
   #rotation: Promise<void> | undefined;
+  #lastSave: Promise<void> = Promise.resolve();
 
   constructor({ stored, store, signal, log }: HostCredentialsOptions) {
     this.#state = stored;
@@ -50,9 +51,11 @@ export class HostCredentials {
   }
 
   /**
-   * The other credentials of the host, for the repetition of a request that Berth has refused. The
-   * first is the current one, if the request had an older one. Those that a restored database may
-   * know follow, the newest first, and a next one whose first use had no answer.
+   * The credentials with which to repeat a request that Berth has refused, in this order:
+   *
+   * - The current one, if a rotation has replaced the refused one meanwhile.
+   * - The previous ones, the newest first. A restored database may know one of them.
+   * - The next one. Berth uses it already if the disk has an older copy of the state.
    */
   listFallbacks(refused: string): string[] {
     const { credential, nextCredential, previousCredentials = [] } = this.#state;
@@ -62,12 +65,12 @@ export class HostCredentials {
   }
 
   /**
-   * Confirms that Berth accepts a credential after it has refused another one. The agent then uses
-   * it if it still used the refused one: a database was restored, or a rotation met an older API.
-   * It retains all others, so a wrong conclusion ends with the next refusal.
+   * Makes a credential that Berth has accepted the current one, unless the agent no longer uses the
+   * refused one. Berth refuses the current one after a restore of its database. An older API also
+   * refuses that of a rotation. The others remain, so the next refusal corrects a wrong choice.
    */
   async confirmFallback(accepted: string, refused: string): Promise<void> {
-    // A rotation may have replaced the credential while the answer was awaited.
+    // A rotation may have replaced the refused one while the answer was awaited.
     if (accepted === refused || this.current !== refused) return;
     const { nextCredential, previousCredentials = [] } = this.#state;
     this.#state = {
@@ -79,7 +82,7 @@ export class HostCredentials {
     };
     this.#log.warn({}, "Berth does not know the credential of this host: using another one");
     // Without the save, the next agent finds out by the same refusal.
-    await this.#store.saveCredentials(this.#state).catch((error: unknown) => {
+    await this.#save(this.#state).catch((error: unknown) => {
       this.#log.error({ err: error }, "cannot save the credential of this host");
     });
   }
@@ -100,32 +103,48 @@ export class HostCredentials {
       });
   }
 
-  /** Resolves when no rotation is in progress. */
+  /** Resolves when neither a rotation nor a save is in progress. */
   async settled(): Promise<void> {
     await this.#rotation;
+    await this.#lastSave;
   }
 
   async #rotate(send: SendCredential): Promise<void> {
-    const { credential, nextCredential: next = newSecret(), previousCredentials } = this.#state;
-    await this.#save({ ...this.#state, nextCredential: next });
+    const { credential, nextCredential: next = newSecret() } = this.#state;
+    await this.#change({ ...this.#state, nextCredential: next });
     await send(next, credential, this.#signal);
-    if (this.current !== credential) throw new Error("the current credential has changed");
-    await this.#save({
+    if (this.current !== credential) throw credentialChanged();
+    const { previousCredentials = [] } = this.#state;
+    await this.#change({
       credential: next,
-      previousCredentials: [credential, ...(previousCredentials ?? [])].slice(
-        0,
-        PREVIOUS_CREDENTIALS_MAX,
-      ),
+      previousCredentials: [credential, ...previousCredentials].slice(0, PREVIOUS_CREDENTIALS_MAX),
     });
     this.#log.info({}, "the agent has a new credential");
     // Its first use, after which Berth refuses the previous one.
     await send(next, next, this.#signal);
   }
 
-  async #save(state: HostCredentialState): Promise<void> {
-    await this.#store.saveCredentials(state);
+  /**
+   * Saves a state, and then uses it. Rejects if the agent has fallen back to another credential
+   * meanwhile. That one stays, and its save follows this one.
+   */
+  async #change(state: HostCredentialState): Promise<void> {
+    const before = this.#state;
+    await this.#save(state);
+    if (this.#state !== before) throw credentialChanged();
     this.#state = state;
   }
+
+  /** One save at a time, so a failed save leaves the state of the previous one on the disk. */
+  #save(state: HostCredentialState): Promise<void> {
+    const save = this.#lastSave.then(() => this.#store.saveCredentials(state));
+    this.#lastSave = save.catch(() => undefined); // the caller gets the error
+    return save;
+  }
+}
+
+function credentialChanged(): Error {
+  return new Error("the current credential has changed");
 }
 
 /** Credentials of a host without a disk. */
