@@ -7,20 +7,22 @@ import { write, writeSync } from "node:fs";
 const BUFFERED_CHARS = 12_288;
 /** The log writes shorter lines after this time. SIGKILL loses at most the lines of this time. */
 const BUFFERED_MS = 50;
-/** Queued lines have at most this length. Further ones are lost. */
+/** The largest total length of queued lines. Further ones are lost. */
 const QUEUED_CHARS_MAX = 16 * 2 ** 20;
 /** Pause between two attempts to write to a slow reader. */
 const RETRY_MS = 20;
-/** When the process exits, a slow reader gets as much time to read any byte. */
+/** At the exit of the process, the writer waits this long until the reader reads any byte. */
 const EXIT_MS = 1_000;
 
 /**
  * Writes the lines of a log to a descriptor, and the rest when the process exits. Lines are lost if
- * the reader has exited, the disk is full, or too many lines are queued. A log never ends its
- * process, nor prevents the end: sonic-boom, the writer of pino, tries again without end at an exit
- * after EPIPE.
+ * the reader has exited, the disk is full, or too many lines are queued. A log neither ends its
+ * process nor prevents its exit. (sonic-boom, the writer of pino, prevents the exit after EPIPE.)
+ *
+ * @param fileDescriptor 1 for standard output, 2 for standard error
  */
-export function openLogWriter(fileDescriptor: number): { write(line: string): void } {
+export function openLogWriter(fileDescriptor: 1 | 2): { write(line: string): void } {
+  unblock(fileDescriptor);
   let queued = "";
   /** The lines before the queued ones: a write has begun, and not all of it has ended. */
   let inFlight = Buffer.alloc(0);
@@ -65,6 +67,15 @@ export function openLogWriter(fileDescriptor: number): { write(line: string): vo
       else if (!isWriting) flushLater(BUFFERED_MS);
     },
   };
+}
+
+/**
+ * Makes a pipe or socket non-blocking, as a side effect of its stream. In a blocking one that
+ * nothing reads, a write would wait for the reader, and the exit of the process for that write.
+ */
+function unblock(fileDescriptor: 1 | 2): void {
+  const stream = fileDescriptor === 1 ? process.stdout : process.stderr;
+  stream.on("error", () => undefined); // such as the end of the reader
 }
 
 function writeNow(fileDescriptor: number, bytes: Buffer): void {

@@ -21,7 +21,7 @@ export function createLog(options: {
   service: string;
   version: string;
   level: LogLevel;
-  fileDescriptor?: number;
+  fileDescriptor?: 1 | 2;
 }): Log {
   return pino(
     {

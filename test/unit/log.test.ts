@@ -1,10 +1,12 @@
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { open } from "node:fs/promises";
+import { open, readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { transform } from "esbuild";
 import { expect, it } from "vitest";
 
+const logWriterFile = new URL("../../src/lib/log-writer.ts", import.meta.url);
 const logModule = new URL("../../src/lib/log.ts", import.meta.url).href;
 const root = fileURLToPath(new URL("../../", import.meta.url));
 
@@ -25,9 +27,10 @@ function flagsOf(code: string): string[] {
 async function runWith(
   stdout: "closed" | "full" | "unread",
   code: string,
+  flags = flagsOf(code),
 ): Promise<number | string> {
   const file = stdout === "full" ? await open("/dev/full", "w") : undefined;
-  const child = spawn(process.execPath, flagsOf(code), {
+  const child = spawn(process.execPath, flags, {
     cwd: root,
     stdio: ["ignore", file?.fd ?? "pipe", "inherit"],
     timeout: 30_000,
@@ -89,13 +92,22 @@ it.each(["closed", "full"] as const)(
   },
 );
 
-it("lets the process exit while nothing reads its output", async () => {
-  // A pipe of Node does not block.
-  const code = `process.stdout.write("{}");
-    for (let n = 0; n < 20_000; n++) log.info({ n }, "unread");
-    setTimeout(() => process.exit(5), 300);`;
-  expect(await runWith("unread", code)).toBe(5);
-});
+it.each(["queued", "in flight"])(
+  "lets the process exit while nothing reads its output and lines are %s",
+  async (place) => {
+    // Without tsx, which makes the output non-blocking.
+    const { code: writer } = await transform(await readFile(logWriterFile, "utf8"), {
+      loader: "ts",
+    });
+    const last = place === "queued" ? `log.write("last");` : "";
+    const code = `${writer}
+      const log = openLogWriter(1);
+      for (let n = 0; n < 20_000; n++) log.write("x".repeat(99) + "\\n");
+      setTimeout(() => { ${last} process.exit(5); }, 300);`;
+    const flags = ["--input-type=module", "--eval", code];
+    expect(await runWith("unread", code, flags)).toBe(5);
+  },
+);
 
 it("writes everything to a slow reader, in order and in whole lines", async () => {
   const code = `process.stdout.write("");
