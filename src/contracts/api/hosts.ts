@@ -94,13 +94,13 @@ export const hostSchema = z
         replacedAt: timestamp
           .nullable()
           .describe(
-            "When the last rotation ended: the agent first used its credential. Null before the first rotation.",
+            "The end of the last rotation, when the agent first used its new credential. Null without one.",
           ),
         rotationRequestedAt: timestamp
           .nullable()
           .describe("When an operator requested a rotation that has not ended. Null without one."),
       })
-      .describe("The rotation of the credential with which the agent authenticates."),
+      .describe("When the credential of the agent was or will be replaced."),
     enrolledAt: timestamp,
   })
   .meta({ id: "Host" });

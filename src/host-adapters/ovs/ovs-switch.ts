@@ -290,8 +290,8 @@ class OvsSwitch implements SwitchPort {
 
   /**
    * Waits until the datapath forwards nothing by a flow that has been replaced. The datapath caches
-   * decisions (megaflows), which the revalidator of the daemon checks in passes. By an old
-   * decision, a connection that has just ended would open again, or one that no list has.
+   * decisions (megaflows), which the revalidator of the daemon checks in passes. A packet that
+   * follows an old decision could open an ended connection again, or a new one after the list.
    *
    * It rejects after `passesWaitMs`. The passes continue, so a later call finds their result.
    */
