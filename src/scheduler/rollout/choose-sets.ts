@@ -11,11 +11,11 @@ import {
 } from "./may-disrupt.ts";
 import type {
   Candidate,
-  UpdateDirection,
   OpenRecord,
   RolloutInput,
-  UpdateMethod,
   SetOperation,
+  UpdateDirection,
+  UpdateMethod,
 } from "./rollout-input.ts";
 import type { RolloutAction, WaitsFor } from "./rollout-plan.ts";
 
@@ -177,7 +177,10 @@ class Round {
     };
   }
 
-  /** The direction of a set that has, or gets, `direction` now. */
+  /**
+   * The direction of a set that has, or gets, `direction` now. If the step selects a number, sets
+   * are exchangeable: one changes only while too few or too many are at the target.
+   */
   #chooseDirection(direction: UpdateDirection, isSelected: boolean): UpdateDirection {
     const { rollout } = this.#input;
     if (rollout.state === "rolling-back") return "from";

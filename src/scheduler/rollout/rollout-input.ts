@@ -80,7 +80,7 @@ export interface RolloutStrategy {
   onFailure: "pause" | "rollback";
   /** A set that was ready fails after it was unready for so long. */
   unreadySeconds: number;
-  /** A set that is not ready fails at this number of restarts of its containers. */
+  /** A set that is not ready fails at this number of restarts of one container. 0 counts as 1. */
   restartsMax: number;
 }
 
@@ -105,7 +105,7 @@ export interface RolloutFacts {
   stepBeganAtMs: number;
   /** Since when the condition of the step's promotion holds. */
   gateSinceMs: number | undefined;
-  /** The newest pushed value of the metric of the step. */
+  /** The newest pushed value of the metric of the step. Undefined if there is none. */
   measurement: { value: number; atMs: number } | undefined;
 }
 
@@ -205,7 +205,7 @@ export interface OpenRecord {
     wasReady: boolean;
     /** Since when it is unready after it was ready. */
     unreadySinceMs: number | undefined;
-    /** Restarts of its containers since `beganAtMs`, without those by Berth. */
+    /** The most restarts of one of its containers since `beganAtMs`, without those by Berth. */
     restarts: number;
   };
 }
