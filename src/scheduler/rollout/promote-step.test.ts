@@ -48,7 +48,7 @@ describe("a step that is reached", () => {
 describe("a metric", () => {
   const errors = { metric: "errors", max: 5, min: 1, forSeconds: 30, staleSeconds: 60 };
   const facts = (value: number, atMs: number, gateSinceMs?: number): Partial<RolloutFacts> => ({
-    measurement: { value, atMs },
+    measurement: { value, atMs, withinSinceMs: ago(90) },
     gateSinceMs,
     stepBeganAtMs: ago(100),
   });
@@ -80,6 +80,16 @@ describe("a metric", () => {
         nextMs: Infinity,
       });
     }
+  });
+
+  test("begins its time again if a value was outside of its limits between two rounds", () => {
+    const left = (withinSinceMs: number | undefined) =>
+      promote(errors, {
+        ...facts(3, ago(1), ago(30)),
+        measurement: { value: 3, atMs: ago(1), withinSinceMs },
+      });
+    expect(left(ago(10))).toMatchObject({ gateSinceMs: ago(10), nextMs: NOW_MS + 20_000 });
+    expect(left(undefined)).toMatchObject({ gateSinceMs: NOW_MS });
   });
 
   test("may have one limit only", () => {

@@ -59,12 +59,14 @@ function checkGate(
     measurement.value >= min &&
     measurement.value <= max;
   if (!isGood) return { isOpen: false, gateSinceMs: undefined, nextMs: Infinity };
-  const nextMs = sinceMs + forSeconds * 1_000;
+  // Between two rounds, a value may have left its limits and returned.
+  const goodSinceMs = Math.max(sinceMs, measurement.withinSinceMs ?? nowMs);
+  const nextMs = goodSinceMs + forSeconds * 1_000;
   // The first good value begins the gate, and a later one has to confirm it.
   const isConfirmed = gateSinceMs !== undefined && measurement.atMs > gateSinceMs;
   return {
     isOpen: isConfirmed && nowMs >= nextMs,
-    gateSinceMs: sinceMs,
+    gateSinceMs: goodSinceMs,
     nextMs: nowMs < nextMs ? nextMs : measurement.atMs + staleSeconds * 1_000 + 1,
   };
 }

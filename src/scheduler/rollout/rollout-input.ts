@@ -105,8 +105,11 @@ export interface RolloutFacts {
   stepBeganAtMs: number;
   /** Since when the condition of the step's promotion holds. */
   gateSinceMs: number | undefined;
-  /** The newest pushed value of the metric of the step. Undefined if there is none. */
-  measurement: { value: number; atMs: number } | undefined;
+  /**
+   * The newest pushed value of the metric of the step, and since when the values have been within
+   * its limits. Undefined if there is none.
+   */
+  measurement: { value: number; atMs: number; withinSinceMs: number | undefined } | undefined;
 }
 
 /** Replicas of the service, without those that a user stopped. */
