@@ -131,6 +131,25 @@ test("a set is either a candidate or has an open record", () => {
   expect(() => planRollout(input)).toThrow("a set is a candidate or has a record");
 });
 
+test("no set begins beyond the number of open records that a round can read", () => {
+  const open = (count: number) =>
+    Array.from({ length: count }, (_, position) => createRecord(`set_o${position}`));
+  const operation = { phase: "updating", owner: "rollout", leadsTo: "other" } as const;
+  const candidates = [
+    createCandidate("set_a", { at: "other", isAvailable: false, operation }),
+    createCandidate("set_b", { isAvailable: false }),
+    createCandidate("set_c", { operation: { ...operation, phase: "replacing", leadsTo: "to" } }),
+  ];
+  const plan = (count: number) =>
+    planRollout(
+      createInput({ replicas: 1_000, atTarget: count }, { open: open(count), candidates }),
+    );
+  expect(kindsOf(plan(397))).toEqual(["turn", "begin", "adopt"]);
+  expect(kindsOf(plan(398))).toEqual(["turn", "begin"]);
+  expect(kindsOf(plan(399))).toEqual(["turn"]);
+  expect(plan(400)).toMatchObject({ actions: [], waitsFor: "parallel" });
+});
+
 test("a set that serves returns only within the budget", () => {
   const open = [createRecord("set_a", { isAvailable: true })];
   const counts = { desired: 2, live: 2, available: 1, notExpected: 0, surging: 0 };

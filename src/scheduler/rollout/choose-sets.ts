@@ -9,13 +9,14 @@ import {
   permitsSurge,
   type ReplicaCounts,
 } from "./may-disrupt.ts";
-import type {
-  Candidate,
-  OpenRecord,
-  RolloutInput,
-  SetOperation,
-  UpdateDirection,
-  UpdateMethod,
+import {
+  type Candidate,
+  OPEN_RECORDS_MAX,
+  type OpenRecord,
+  type RolloutInput,
+  type SetOperation,
+  type UpdateDirection,
+  type UpdateMethod,
 } from "./rollout-input.ts";
 import type { RolloutAction, WaitsFor } from "./rollout-plan.ts";
 
@@ -78,7 +79,7 @@ class Round {
     this.#input = input;
     this.#counts = input.counts;
     this.#wanted = countWantedSets(rollout.selection, totals);
-    this.#parallelMax = parallel === null ? Infinity : countParallel(parallel, totals.desired);
+    this.#parallelMax = Math.min(OPEN_RECORDS_MAX, countParallel(parallel, totals.desired));
     this.#atTarget = open.reduce(
       (sum, { at, direction }) => sum + toTarget(direction) - Number(at === "to"),
       totals.atTarget,
@@ -228,6 +229,7 @@ class Round {
     // A set that is changing to a third revision gets the target even beyond the selection.
     const direction = this.#wantsDirection(set) ?? (set.at === "from" ? "from" : "to");
     if (operation.leadsTo === direction && operation.phase !== "updating") {
+      if (this.#isFull()) return;
       this.#actions.push({ kind: "adopt", setId: set.setId, direction });
       this.#inFlight += 1;
       this.#atTarget += toTarget(direction) - Number(set.at === "to");
@@ -239,7 +241,7 @@ class Round {
       return;
     }
     if (action.kind === "turn") {
-      if (!this.#permitsTurn(set)) return;
+      if (this.#isFull() || !this.#permitsTurn(set)) return;
       this.#inFlight += 1;
       this.#atTarget += toTarget(direction) - Number(set.at === "to");
       this.#returns ||= direction === "from";
@@ -286,6 +288,13 @@ class Round {
     }
     this.#counts = countDisruption(this.#counts, { isAvailable, mode });
     return true;
+  }
+
+  /** Whether another record would exceed the input of the next round. */
+  #isFull(): boolean {
+    const isFull = this.#inFlight >= OPEN_RECORDS_MAX;
+    if (isFull) this.#wait("parallel");
+    return isFull;
   }
 
   /** A set may serve during one update, and not during the next one: that needs the budget. */
@@ -356,7 +365,8 @@ function toTarget(direction: UpdateDirection): number {
 }
 
 /** "20%" of the size, rounded up, and at least one set. */
-function countParallel(parallel: number | string, desired: number): number {
+function countParallel(parallel: number | string | null, desired: number): number {
+  if (parallel === null) return Infinity;
   if (typeof parallel === "number") return Math.max(1, parallel);
   return Math.max(1, Math.ceil((desired * Number(parallel.slice(0, -1))) / 100));
 }

@@ -24,6 +24,7 @@ export interface RolloutInput {
 }
 
 export const CANDIDATES_MAX = 200;
+/** The planner begins no further set beyond it, whatever the budget permits. */
 export const OPEN_RECORDS_MAX = 400;
 
 /**
@@ -118,6 +119,7 @@ export interface RolloutTotals {
   desired: number;
   /** Replicas that a selection by zone, label or id matches. */
   selected: number;
+  /** By their revision now, including those whose update in place is in progress. */
   atTarget: number;
   /** Available as in `ReplicaCounts`. */
   availableAtTarget: number;
@@ -136,8 +138,9 @@ export interface SetOperation {
 
 /**
  * A set that this rollout may begin to change; it has no open record. The caller passes the first
- * ones of this order: not available, at a third revision, then alternating between the zones. They
- * are the sets that
+ * ones of this order. Last are sets that cannot begin: their host is not ready, or another owner
+ * has an operation. Before them, sets that are not available are first, then those at a third
+ * revision, then the others in turns of the zones. Candidates are the sets that
  * - are selected, or at a third revision and not available, and are not at the target; or
  * - are at the target beyond the selection, if the excess returns; newest first; or
  * - are not at the earlier revision, if the rollout rolls back; or
@@ -216,7 +219,7 @@ export interface OpenRecord {
 /**
  * A placed set at the target that is not available, or has a container that is not up. It has no
  * open record, and no operation beyond its waiting phase. Sets that the service created meanwhile
- * are among them, and those that a user stopped are not.
+ * are among them, and those that a user stopped are not. Sets on hosts that are ready come first.
  */
 export interface UnhealthySet {
   setId: string;
