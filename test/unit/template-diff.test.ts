@@ -44,9 +44,6 @@ const options: Readonly<Record<string, unknown>> = {
   serving: "optional",
 };
 
-/** Options of agents with the features `hooks` and `serving`. The hash of others covers them. */
-const hashedByEarlierAgents = new Set(["hooks", "serving"]);
-
 /** A changed value of each member, except containers. */
 const members: Readonly<Record<string, unknown>> = {
   cpuMillis: 123,
@@ -98,10 +95,6 @@ describe("the planner and the agent agree", () => {
     const changed = changeOption(option, options[option]);
     const outdated = listOutdated(base, changed);
     const diff = compareTemplates(base.template, changed.template);
-    if (hashedByEarlierAgents.has(option)) {
-      expect(diff.level).toBe("live");
-      return;
-    }
     expect(diff.containers).toEqual(outdated);
     expect(diff.level).toBe(outdated.length > 0 ? "containers" : "live");
   });

@@ -1,5 +1,5 @@
+import type { RolloutStrategy, UpdateMethod } from "../../contracts/api/rollouts.ts";
 import type { TemplateDiff } from "./compare-templates.ts";
-import type { RolloutStrategy, UpdateMethod } from "./rollout-input.ts";
 
 /** The facts of a set, and of its service, that decide how it can be updated. */
 export interface MethodFacts {

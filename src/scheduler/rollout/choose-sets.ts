@@ -1,3 +1,4 @@
+import type { UpdateDirection, UpdateMethod } from "../../contracts/api/rollouts.ts";
 import { chooseFallback, chooseMethod } from "./choose-method.ts";
 import type { TemplateDiff } from "./compare-templates.ts";
 import { countWantedSets, selectsAll, selectsByNumber } from "./count-wanted-sets.ts";
@@ -15,8 +16,6 @@ import {
   type OpenRecord,
   type RolloutInput,
   type SetOperation,
-  type UpdateDirection,
-  type UpdateMethod,
 } from "./rollout-input.ts";
 import type { RolloutAction, WaitsFor } from "./rollout-plan.ts";
 

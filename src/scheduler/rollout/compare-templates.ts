@@ -146,10 +146,7 @@ function hasNewImage(from: SetTemplate, to: SetTemplate): boolean {
 }
 
 function isOptional({ containers }: SetTemplate, name: string): boolean {
-  const container = containers.find((candidate) => candidate.name === name);
-  return Object.entries(container?.options ?? {}).some(
-    ([option, value]) => option === "serving" && value === "optional",
-  );
+  return containers.find((container) => container.name === name)?.options.serving === "optional";
 }
 
 /** The names of members whose values differ. An undefined member equals an absent one. */

@@ -1,5 +1,6 @@
+import type { RolloutSelection } from "../../contracts/api/rollouts.ts";
 import { assert } from "../../lib/assert.ts";
-import type { RolloutTotals, RolloutSelection } from "./rollout-input.ts";
+import type { RolloutTotals } from "./rollout-input.ts";
 
 /**
  * How many replicas should be at the target revision in a step: at most the size of the service. A

@@ -1,4 +1,5 @@
-import type { OpenRecord, RolloutInput, RolloutStrategy, UnhealthySet } from "./rollout-input.ts";
+import type { RolloutStrategy } from "../../contracts/api/rollouts.ts";
+import type { OpenRecord, RolloutInput, UnhealthySet } from "./rollout-input.ts";
 
 /**
  * Why a set fails.

@@ -1,3 +1,4 @@
+import type { UpdateDirection } from "../../contracts/api/rollouts.ts";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
@@ -13,7 +14,7 @@ import {
 import { countWantedSets, selectsByNumber } from "./count-wanted-sets.ts";
 import { countDisruption, mayDisrupt } from "./may-disrupt.ts";
 import { planRollout } from "./plan-rollout.ts";
-import type { RolloutInput, UpdateDirection } from "./rollout-input.ts";
+import type { RolloutInput } from "./rollout-input.ts";
 import type { RolloutAction, RolloutPlan } from "./rollout-plan.ts";
 
 const runs = { numRuns: 500 };

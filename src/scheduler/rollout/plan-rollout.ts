@@ -1,3 +1,4 @@
+import type { RolloutPhase } from "../../contracts/api/rollouts.ts";
 import { assert } from "../../lib/assert.ts";
 import { chooseSets, type ChosenSets } from "./choose-sets.ts";
 import { selectsByNumber } from "./count-wanted-sets.ts";
@@ -9,7 +10,7 @@ import {
   type OpenRecord,
   type RolloutInput,
 } from "./rollout-input.ts";
-import type { NextRollout, RolloutAction, RolloutPhase, RolloutPlan } from "./rollout-plan.ts";
+import type { NextRollout, RolloutAction, RolloutPlan } from "./rollout-plan.ts";
 
 /** A time that has passed is due with the next round, and not in a loop without a pause. */
 const DUE_MS_MIN = 100;

@@ -1,7 +1,8 @@
+import type { RolloutPromotion } from "../../contracts/api/rollouts.ts";
 import { describe, expect, test } from "vitest";
 import { createFacts, NOW_MS, strategy } from "../../../test/support/fleet/rollout-inputs.ts";
 import { promoteStep } from "./promote-step.ts";
-import type { RolloutFacts, RolloutPromotion } from "./rollout-input.ts";
+import type { RolloutFacts } from "./rollout-input.ts";
 
 function promote(promotion: RolloutPromotion, facts: Partial<RolloutFacts> = {}) {
   const steps = [

@@ -1,5 +1,6 @@
+import type { RolloutSelection } from "../../contracts/api/rollouts.ts";
 import { selectsAll } from "./count-wanted-sets.ts";
-import type { RolloutFacts, RolloutSelection } from "./rollout-input.ts";
+import type { RolloutFacts } from "./rollout-input.ts";
 
 /** The state of a step whose selected sets are all updated and available. */
 export type StepVerdict =

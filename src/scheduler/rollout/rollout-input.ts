@@ -1,6 +1,13 @@
 import type { HostState } from "../../contracts/api/hosts.ts";
+import type { DisruptionBudget } from "../../contracts/api/disruption-budget.ts";
 import type { OperationOwner, OperationPhase } from "../../contracts/api/operations.ts";
-import type { DisruptionBudget } from "../../contracts/api/services.ts";
+import type {
+  RolloutKind,
+  RolloutSelection,
+  RolloutStrategy,
+  UpdateDirection,
+  UpdateMethod,
+} from "../../contracts/api/rollouts.ts";
 import type { SetState } from "../../contracts/api/sets.ts";
 import type { TemplateDiff } from "./compare-templates.ts";
 import type { ReplicaCounts } from "./may-disrupt.ts";
@@ -33,64 +40,13 @@ export const OPEN_RECORDS_MAX = 400;
  * means that the set was restarted, or created, since the rollout began.
  */
 export type Position = "from" | "to" | "other";
-/** The revision that a set gets: the target, or, when it returns, the earlier one. */
-export type UpdateDirection = "to" | "from";
-
-/**
- * How one set is updated.
- * start-first: a replacement becomes ready before the set stops; the set may change its host.
- * in-place: the changed containers of the set are replaced, and the others run on.
- * in-place-all: all containers of the set are replaced, on the same host.
- */
-export type UpdateMethod = "start-first" | "in-place" | "in-place-all";
-
-/** The sets of a step. Count and percentage select any sets, and follow the size of the service. */
-export type RolloutSelection =
-  | { count: number }
-  | { percent: number }
-  | { zones: readonly string[] }
-  | { hostLabels: Readonly<Record<string, string>> }
-  | { sets: readonly string[] };
-
-/**
- * The condition under which the next step begins, once each selected set is updated and available.
- * auto: none. manual: a user promotes. afterSeconds: they stay available for so long. metric: the
- * pushed value is within its limits for `forSeconds`; one older than `staleSeconds` is unknown.
- */
-export type RolloutPromotion =
-  | "auto"
-  | "manual"
-  | { afterSeconds: number }
-  | {
-      metric: string;
-      min?: number | undefined;
-      max?: number | undefined;
-      forSeconds: number;
-      staleSeconds: number;
-    };
-
-/** The resolved strategy of a rollout. */
-export interface RolloutStrategy {
-  method: "auto" | "start-first" | "in-place";
-  /** 1 to 20 steps. The last one selects 100 percent. */
-  steps: readonly { select: RolloutSelection; promote: RolloutPromotion }[];
-  /** How many sets are updated at the same time. Null if only the budget limits them. */
-  parallel: number | string | null;
-  /** The time in which an updated set has to become ready. */
-  progressDeadlineSeconds: number;
-  onFailure: "pause" | "rollback";
-  /** A set that was ready fails after it was unready for so long. */
-  unreadySeconds: number;
-  /** A set that is not ready fails at this number of restarts of one container. 0 counts as 1. */
-  restartsMax: number;
-}
 
 export interface RolloutFacts {
   /**
    * update: from one revision to another. restart: the same revision with new containers, which
    * nothing can return.
    */
-  kind: "update" | "restart";
+  kind: RolloutKind;
   state: "running" | "paused" | "rolling-back";
   strategy: RolloutStrategy;
   /** The index of the current step. */
@@ -129,9 +85,9 @@ export interface RolloutTotals {
 
 /** The operation of a set in progress. */
 export interface SetOperation {
-  phase: OperationPhase | "updating" | "copying" | "halting";
+  phase: OperationPhase;
   /** Of `rollout` only this rollout or one that it superseded, because a service has one. */
-  owner: OperationOwner | "rebalance" | "preemption";
+  owner: OperationOwner;
   /** The revision that the set has once the operation ends. */
   leadsTo: Position;
 }

@@ -1,10 +1,10 @@
+import type { RolloutStrategy } from "../../contracts/api/rollouts.ts";
 import { expect, describe, test } from "vitest";
 import fc from "fast-check";
 import { RolloutModel } from "../../../test/support/fleet/rollout-model.ts";
 import type { Behavior, ModelOptions } from "../../../test/support/fleet/service-model.ts";
 import { seededRandom } from "../../../test/support/seeded-random.ts";
 import type { TemplateDiff } from "./compare-templates.ts";
-import type { RolloutStrategy } from "./rollout-input.ts";
 
 /**
  * Runs the planner in a loop against a model of one service. Each run has a seed, and fast-check

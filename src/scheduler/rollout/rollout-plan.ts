@@ -1,5 +1,5 @@
+import type { RolloutPhase, RolloutSelection, UpdateDirection, UpdateMethod } from "../../contracts/api/rollouts.ts";
 import type { SetFailure } from "./judge-sets.ts";
-import type { UpdateDirection, RolloutSelection, UpdateMethod } from "./rollout-input.ts";
 
 /** The decisions of `planRollout` for one round. The caller stores all of them, or none. */
 export interface RolloutPlan {
@@ -48,18 +48,6 @@ export interface NextRollout {
   /** Why this plan pauses, rolls back or fails the rollout. Undefined if it does not. */
   failure: { failed: number; first: SetFailure } | undefined;
 }
-
-/**
- * For display only.
- * preparing: hosts pull images. updating: sets change. soaking: the step waits until its sets are
- * available for its promotion. returning: sets get the earlier revision.
- */
-export type RolloutPhase =
-  | "preparing"
-  | "updating"
-  | "soaking"
-  | "awaiting-promotion"
-  | "returning";
 
 /**
  * max-unavailable, max-surge: the disruption budget. parallel: the limit of the strategy. images:

@@ -1,13 +1,12 @@
 import fc from "fast-check";
-import type { DisruptionBudget } from "../../../src/contracts/api/services.ts";
+import type { DisruptionBudget } from "../../../src/contracts/api/disruption-budget.ts";
+import type { RolloutSelection, RolloutStrategy } from "../../../src/contracts/api/rollouts.ts";
 import type { TemplateDiff } from "../../../src/scheduler/rollout/compare-templates.ts";
 import type {
   Candidate,
   OpenRecord,
   RolloutFacts,
   RolloutInput,
-  RolloutSelection,
-  RolloutStrategy,
 } from "../../../src/scheduler/rollout/rollout-input.ts";
 
 /** Inputs of the planner of rollouts: builders with sensible defaults, and arbitrary ones. */
@@ -144,7 +143,7 @@ export function createInput(
   };
 }
 
-const selections: fc.Arbitrary<RolloutSelection> = fc.oneof(
+const selections = fc.oneof<fc.Arbitrary<RolloutSelection>[]>(
   fc.record({ count: fc.integer({ min: 1, max: 12 }) }),
   fc.record({ percent: fc.integer({ min: 1, max: 100 }) }),
   fc.constant({ percent: 100 }),

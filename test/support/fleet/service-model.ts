@@ -1,7 +1,7 @@
-import type { DisruptionBudget } from "../../../src/contracts/api/services.ts";
+import type { DisruptionBudget } from "../../../src/contracts/api/disruption-budget.ts";
+import type { UpdateMethod } from "../../../src/contracts/api/rollouts.ts";
 import type { ReplicaCounts } from "../../../src/scheduler/rollout/may-disrupt.ts";
 import type { TemplateDiff } from "../../../src/scheduler/rollout/compare-templates.ts";
-import type { UpdateMethod } from "../../../src/scheduler/rollout/rollout-input.ts";
 
 /** How the containers of a revision behave on a ready host. */
 export type Behavior =
