@@ -37,7 +37,7 @@ export const operationSamples: Samples = {
   cancelDrainMoves: (q) => [endOperations.cancelDrainMoves(q, 1)],
   listServicesWithDueOperations: (q) => [readOperations.listServicesWithDueOperations(q, "", 1)],
   listDueOperations: (q) => [
-    readOperations.listDueOperations(q, "svc", { volumeDataSql, limit: 1 }),
+    readOperations.listDueOperations(q, "svc", { volumeDataSql, minReadySeconds: 1, limit: 1 }),
   ],
   readReplicaCounts: (q) => [
     readOperations.readReplicaCounts(q, "svc", { desired: 1, minReadySeconds: 1 }),
@@ -46,7 +46,10 @@ export const operationSamples: Samples = {
     blockOperations.blockOperations(q, [{ setId: "set", reason, retryAfterMs: 1 }]),
   ],
   startReplacing: (q) => [
-    startOperations.startReplacing(q, [{ setId: "set", replacementSetId: "new" }], 1),
+    startOperations.startReplacing(q, [{ setId: "set", replacementSetId: "new", deadlineMs: 1 }]),
+  ],
+  startUpdating: (q) => [
+    startOperations.startUpdating(q, [{ setId: "set", containers: ["app"], interrupts: true }]),
   ],
   startLeaving: (q) => [startOperations.startLeaving(q, ids)],
   insertClaims: (q) => [claims.insertClaims(q, [{ setId: "set", hostId: "host", ...amounts }])],

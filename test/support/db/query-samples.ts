@@ -42,6 +42,7 @@ import { networkSamples } from "./network-samples.ts";
 import { registrySamples } from "./registry-samples.ts";
 import { operationSamples } from "./operation-samples.ts";
 import { removedHostSamples } from "./removed-host-samples.ts";
+import { rolloutSamples } from "./rollout-samples.ts";
 import { type Samples, volumeSamples } from "./volume-samples.ts";
 
 const ids = ["a", "b"];
@@ -79,6 +80,7 @@ const service = {
   onHostLost,
   autoscale: null,
   disruption: body.disruption,
+  rollout: null,
   deleting: false,
 };
 const newService = { ...service, template: body.template, setIds: ids, jobs: [job] };
@@ -472,6 +474,8 @@ const sets: Samples = {
   countLiveSets: (q) => [writeSets.countLiveSets(q, "svc")],
   lockHosts: (q) => [writeSets.lockHosts(q, ids)],
   lockFreeHosts: (q) => [writeSets.lockFreeHosts(q, ids)],
+  listHostsOfSets: (q) => [writeSets.listHostsOfSets(q, ids)],
+  confirmUpdates: (q) => [observedSets.confirmUpdates(q, ids)],
   updatePendingPriority: (q) => [writeSets.updatePendingPriority(q, "svc", 1)],
   markSetsDeleted: (q) => [writeSets.markSetsDeleted(q, ids, ids)],
   findSet: (q) => [writeSets.findSet(q, "set", "tnt"), writeSets.findSet(q, "set", null)],
@@ -526,6 +530,7 @@ export const querySamples: Samples = {
   ...placing,
   ...registrySamples,
   ...removedHostSamples,
+  ...rolloutSamples,
   ...runtime,
   ...services,
   ...sets,

@@ -1,7 +1,7 @@
-import { and, count, eq, gt, isNull, sql } from "drizzle-orm";
+import { and, eq, gt, sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { autoscaleStates } from "../../schema/autoscaling.ts";
-import { sets } from "../../schema/sets.ts";
+import { replicaSetSql } from "../operations/operation-conditions.ts";
 import { queryRows, secondsFromNow } from "../runtime/query.ts";
 
 type StepsTaken = Record<string, { steps: number; sinceMs: number | null }>;
@@ -170,18 +170,12 @@ export async function deleteAutoscaleState(q: Queryable, serviceId: string): Pro
   await q.delete(autoscaleStates).where(eq(autoscaleStates.serviceId, serviceId));
 }
 
-/** The number of live sets of a service that are ready. (Index sets_service.) */
+/** The number of replicas of a service that are ready. (Index sets_service.) */
 export async function countReadySets(q: Queryable, serviceId: string): Promise<number> {
-  const rows = await q
-    .select({ count: count() })
-    .from(sets)
-    .where(
-      and(
-        eq(sets.serviceId, serviceId),
-        isNull(sets.deletedAt),
-        eq(sets.ready, true),
-        eq(sets.desired, "running"),
-      ),
-    );
+  const rows = await queryRows<{ count: number }>(
+    q,
+    sql`select count(*)::int as count from sets s
+        where s.service_id = ${serviceId} and s.ready and s.desired = 'running' and ${replicaSetSql}`,
+  );
   return rows[0]?.count ?? 0;
 }

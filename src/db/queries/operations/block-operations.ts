@@ -1,7 +1,6 @@
-import { eq, sql } from "drizzle-orm";
+import { sql } from "drizzle-orm";
 import type { Reason } from "../../../contracts/common/primitives.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { operations } from "../../schema/operations.ts";
 import { queryRows, secondsFromNow } from "../runtime/query.ts";
 
 /**
@@ -27,22 +26,23 @@ export async function blockOperations(
   return rows.filter(({ isNews }) => isNews).map(({ id }) => id);
 }
 
-/** Lets an operation wait again after its replacement missed its deadline. */
+/**
+ * Lets an operation wait again after its replacement missed its deadline. The record of an update
+ * waits too, so that no deadline runs.
+ */
 export async function waitAgain(
   q: Queryable,
   setId: string,
   { reason, retryAfterMs }: { reason: Reason; retryAfterMs: number },
 ): Promise<void> {
-  await q
-    .update(operations)
-    .set({
-      phase: "waiting",
-      replacementSetId: null,
-      blocked: reason,
-      attempts: sql`least(${operations.attempts} + 1, 1000)`,
-      dueAt: secondsFromNow(retryAfterMs / 1000),
-    })
-    .where(eq(operations.setId, setId));
+  await q.execute(
+    sql`with noted as (
+          update rollout_sets set replacement_set_id = null, began_at = null, ready_at = null where set_id = ${setId} and ended_at is null
+        )
+        update operations set phase = 'waiting', replacement_set_id = null, blocked = ${JSON.stringify(reason)}::jsonb,
+          attempts = least(attempts + 1, 1000), due_at = ${secondsFromNow(retryAfterMs / 1000)}
+        where set_id = ${setId}`,
+  );
 }
 
 /**

@@ -36,17 +36,17 @@ export async function deleteDrain(q: Queryable, hostId: string): Promise<void> {
 }
 
 /**
- * Turns resizes that their agents have not applied into moves, if a forced drain of their host has
- * passed its deadline; at most `limit`. The sets move with the size that the resize would give
- * them. Their bookings stay as they are until they leave. If the drain ends before, the resize is
- * applied again.
+ * Turns resizes and updates that their agents have not applied into moves, at most `limit`. It does
+ * so after a forced drain of their host has passed its deadline. The sets move with the size or the
+ * revision of the operation. Their bookings stay as they are until they leave. If the drain ends
+ * before, the resize is applied again.
  */
 export async function interruptResizesForDrains(q: Queryable, limit: number): Promise<void> {
   await q.execute(
     sql`with forced as (
           select o.set_id, d.host_id from operations o join sets s on s.id = o.set_id
             join drains d on d.host_id = s.host_id join hosts h on h.id = d.host_id
-          where o.phase in ('applying', 'reverting') and h.draining and d.is_forced
+          where o.phase in ('applying', 'reverting', 'updating') and h.draining and d.is_forced
             and coalesce(d.deadline_at, d.created_at) <= now()
           order by o.set_id limit ${limit} for update of o skip locked
         )

@@ -63,9 +63,12 @@ export async function cancelDrainMoves(q: Queryable, limit: number): Promise<voi
   );
 }
 
-/** Columns of a move that ends although its set still needs the size with which it would move. */
-const asResize = sql.raw(
-  `kind = 'resize', owner = 'resize', drain_host_id = null, discards_volume = false, deadline_at = null, blocked = null, attempts = 0, due_at = now()`,
+/**
+ * Columns of a move, or of an update, that ends although its set still needs the size with which it
+ * would end.
+ */
+export const asResize = sql.raw(
+  `kind = 'resize', phase = 'waiting', rollout_id = null, restarts = false, to_revision = null, owner = 'resize', drain_host_id = null, discards_volume = false, deadline_at = null, blocked = null, attempts = 0, due_at = now()`,
 );
 
 /**

@@ -1,4 +1,5 @@
-import { sql } from "drizzle-orm";
+import { type SQL, sql } from "drizzle-orm";
+import { secondsAgo } from "../runtime/query.ts";
 
 /** SQL condition: set `s` exists and is not marked for deletion. */
 export const liveSetSql = sql`s.deleted_at is null and s.desired <> 'deleted'`;
@@ -19,3 +20,12 @@ export const leavingSetSql = sql`(s.leaving and exists (select 1 from operations
 
 /** SQL condition: drain `d` of host `h` is forced and past its deadline. It ignores budgets. */
 export const forcedDrainSql = sql`coalesce(h.draining and d.is_forced and coalesce(d.deadline_at, d.created_at) <= now(), false)`;
+
+/**
+ * SQL condition: the disruption budget counts set `s`. It has been ready for `minReadySeconds`, and
+ * neither a user stops it nor an operation removes it.
+ */
+export function availableSetSql(minReadySeconds: number): SQL {
+  return sql`(s.ready and s.desired = 'running' and not ${leavingSetSql}
+    and coalesce(s.ready_since, '-infinity') <= ${secondsAgo(minReadySeconds)})`;
+}

@@ -1,11 +1,12 @@
 import { type SQL, sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
+import type { UpdateMethod } from "../../../contracts/api/rollouts.ts";
 import type { StoredOwner } from "../../schema/operations.ts";
-import { queryRows, secondsAgo } from "../runtime/query.ts";
+import { queryRows } from "../runtime/query.ts";
 import {
+  availableSetSql,
   liveSetSql,
   replicaSetSql,
-  leavingSetSql,
   forcedDrainSql,
 } from "./operation-conditions.ts";
 
@@ -39,9 +40,17 @@ export interface WaitingOperation {
   /** The drain is forced, and its deadline has passed: it ignores budgets and capacity. */
   isForced: boolean;
   desired: "running" | "stopped";
+  isReady: boolean;
+  /** The disruption budget counts the set. */
   isAvailable: boolean;
   hasVolumeData: boolean;
+  /** The revision of the set now. */
+  revision: number;
   toRevision: number;
+  /** How a rollout updates the set. Null for a move or a resize. */
+  method: UpdateMethod | null;
+  /** The update replaces all containers. */
+  restarts: boolean;
   /** A replacement could not have the address of the set at the same time. */
   hasStaticAddress: boolean;
   to: { cpuMillis: number; memoryBytes: number; volumeBytes: number };
@@ -59,16 +68,23 @@ export interface WaitingOperation {
 export async function listDueOperations(
   q: Queryable,
   serviceId: string,
-  { volumeDataSql, limit }: { volumeDataSql: SQL; limit: number },
+  {
+    volumeDataSql,
+    minReadySeconds,
+    limit,
+  }: { volumeDataSql: SQL; minReadySeconds: number; limit: number },
 ): Promise<WaitingOperation[]> {
   return queryRows(
     q,
     sql`select o.set_id as "setId", o.kind, o.owner, o.may_move as "mayMove",
           (o.owner <> 'drain' and o.discards_volume) or (h.draining and coalesce(d.discards_volumes, false)) as "discardsVolume",
           o.attempts, s.host_id as "hostId", h.name as "hostName",
-          h.draining as "isHostDraining", s.desired, s.ready as "isAvailable", ${volumeDataSql} as "hasVolumeData",
+          h.draining as "isHostDraining", s.desired, s.ready as "isReady",
+          ${availableSetSql(minReadySeconds)} as "isAvailable", ${volumeDataSql} as "hasVolumeData",
           ${forcedDrainSql} as "isForced",
-          coalesce(o.to_revision, s.revision) as "toRevision",
+          s.revision, coalesce(o.to_revision, s.revision) as "toRevision", o.restarts,
+          case when o.kind = 'update' then coalesce((select method from rollout_sets r
+            where r.rollout_id = o.rollout_id and r.set_id = o.set_id), case when o.restarts then 'in-place-all' else 'in-place' end) end as method,
           exists (select 1 from revisions r where r.service_id = s.service_id and r.number = coalesce(o.to_revision, s.revision)
             and r.template @? '$.networks[*].address') as "hasStaticAddress",
           json_build_object('cpuMillis', coalesce(o.cpu_millis, s.cpu_millis), 'memoryBytes', coalesce(o.memory_bytes, s.memory_bytes),
@@ -98,11 +114,10 @@ export async function readReplicaCounts(
   const [row] = await queryRows<ReplicaCountsRow>(
     q,
     sql`select (count(*) filter (where is_replica))::int as live,
-          (count(*) filter (where is_replica and ready and desired = 'running' and not is_leaving
-            and coalesce(ready_since, '-infinity') <= ${secondsAgo(minReadySeconds)}))::int as available,
+          (count(*) filter (where is_replica and is_available))::int as available,
           (count(*) filter (where is_replica and (desired = 'stopped' or not (was_ready or ready))))::int as "notExpected",
           (count(*) filter (where not is_replica))::int as surging
-        from (select s.*, ${replicaSetSql} as is_replica, ${leavingSetSql} as is_leaving from sets s
+        from (select s.*, ${replicaSetSql} as is_replica, ${availableSetSql(minReadySeconds)} as is_available from sets s
           where s.service_id = ${serviceId} and ${liveSetSql}) s`,
   );
   const { live = 0, available = 0, notExpected = 0, surging = 0 } = row ?? {};

@@ -36,6 +36,8 @@ export async function closeDeletedServices(
                 where x.service_id = s.id and x.deleted_at is null and (x.desired <> 'deleted' or h.state is distinct from 'lost'))
             order by id limit ${limit} for no key update skip locked)
           returning id, tenant_id, name
+        ), woken as (
+          delete from rollout_wakes where service_id in (select id from closed)
         ), named as (
           select r.id, r.network_id, c.id as service_id from closed c join rules r on r.service_id = c.id
           union all select r.id, r.network_id, c.id from closed c join rules r on r.peer_service_id = c.id

@@ -43,6 +43,7 @@ const serviceColumns = sql`select s.id, t.name as tenant, s.name, s.generation::
       s.desired_replicas as "desiredReplicas", s.priority, r.template, s.placement, s.on_host_lost as "onHostLost",
       s.autoscale, ${serviceAddressesSql} as addresses, s.deleting, s.created_at as "createdAt", s.updated_at as "updatedAt", c.counts, c.reason,
       not s.deleting and s.revision >= coalesce(s.target_revision, 0)
+        and not exists (select 1 from rollouts where service_id = s.id and state in ('running', 'paused', 'rolling-back'))
         and c.in_place = s.desired_replicas and c.live = c.in_place as settled`;
 
 /**

@@ -5,6 +5,7 @@ import {
   type DisruptionBudget,
   disruptionBudgetSchema,
 } from "../../../contracts/api/disruption-budget.ts";
+import type { RolloutStrategySpec } from "../../../contracts/api/rollouts.ts";
 import type { PlacementSpec } from "../../../contracts/api/placement-spec.ts";
 import type { AutoscaleSpec, HostLostPolicy } from "../../../contracts/api/services.ts";
 import { AppError } from "../../../contracts/common/app-error.ts";
@@ -48,6 +49,8 @@ export interface ServiceRow {
   onHostLost: HostLostPolicy;
   autoscale: AutoscaleSpec | null;
   disruption: DisruptionBudget;
+  /** How its rollouts proceed. Null for the default. */
+  rollout: RolloutStrategySpec | null;
   deleting: boolean;
 }
 
@@ -60,7 +63,7 @@ const disruptionSql = sql`coalesce(disruption, ${defaultBudget}::jsonb)`;
 const serviceColumns = sql`id, tenant_id as "tenantId", name, generation::float8 as generation, revision,
   ${targetRevision} as "targetRevision", json_build_object('cpuMillis', set_cpu_millis, 'memoryBytes', set_memory_bytes,
     'volumeBytes', set_volume_bytes) as size, set_rootfs_bytes::float8 as "rootfsBytes", ${disruptionSql} as disruption, replicas,
-  desired_replicas as "desiredReplicas", priority, placement, on_host_lost as "onHostLost", autoscale, deleting`;
+  desired_replicas as "desiredReplicas", priority, placement, on_host_lost as "onHostLost", autoscale, rollout, deleting`;
 
 /**
  * Locks the live service of this name until the transaction ends. Every change of a service takes
@@ -174,7 +177,7 @@ export async function lockServicesById(
 
 export interface NewService extends Omit<
   ServiceRow,
-  "generation" | "revision" | "targetRevision" | "size" | "rootfsBytes" | "deleting"
+  "generation" | "revision" | "targetRevision" | "size" | "rootfsBytes" | "rollout" | "deleting"
 > {
   template: SetTemplate;
   /** The ids of its pending sets. */
@@ -316,6 +319,7 @@ export async function updateService(q: Queryable, service: ServiceRow): Promise<
       onHostLost: service.onHostLost,
       autoscale: service.autoscale,
       disruption: service.disruption,
+      rollout: service.rollout,
       deleting: service.deleting,
       updatedAt: sql`now()`,
     })

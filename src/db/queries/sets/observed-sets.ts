@@ -2,6 +2,7 @@ import { type SQL, sql } from "drizzle-orm";
 import type { Reason } from "../../../contracts/common/primitives.ts";
 import type { ContainerStatus, SetState } from "../../../contracts/api/sets.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
+import { asResize } from "../operations/end-operations.ts";
 import { leavingSetSql } from "../operations/operation-conditions.ts";
 import { unconfirmedCopySql } from "../hosts/unknown-sets.ts";
 import { anyOf, queryRows, secondsAgo } from "../runtime/query.ts";
@@ -53,6 +54,12 @@ export interface HostSetRow {
   sized: boolean;
   /** A resize is being applied, so that a refusal reverts it. */
   canRevertSize: boolean;
+  /** An update in place is in progress. */
+  isUpdating: boolean;
+  /** A rollout of its service is active. */
+  hasRollout: boolean;
+  /** An operation waits for the set: its own, or that of a set that it replaces. */
+  isAwaited: boolean;
   /** The set leaves its host to be placed again. */
   leaving: boolean;
   /** Capacity is booked for the set on its next host. */
@@ -77,6 +84,9 @@ export async function lockSetsOnHost(
     sql`select s.id, s.tenant_id as "tenantId", s.service_id as "serviceId", s.generation::float8 as generation, s.desired,
           s.state, s.ready, s.reason, s.sized, coalesce(o.phase = 'applying', false) as "canRevertSize",
           coalesce(s.leaving and o.phase = 'leaving', false) as leaving,
+          coalesce(o.phase = 'updating', false) as "isUpdating",
+          exists (select 1 from rollouts r where r.service_id = s.service_id and r.state in ('running', 'paused', 'rolling-back')) as "hasRollout",
+          o.set_id is not null or exists (select 1 from operations n where n.replacement_set_id = s.id) as "isAwaited",
           exists (select 1 from claims where set_id = s.id) as "hasClaim", ${unconfirmedCopySql} as "hasUnconfirmedCopy", s.attempts, s.avoid_host_ids as "avoidHostIds", s.containers
         from sets s left join operations o on o.set_id = s.id
         where s.host_id = ${hostId} and s.id = ${anyOf(setIds)}
@@ -118,6 +128,7 @@ export async function updateObservedSets(
       select s.id, o.state, o.ready, o.reason, o.address, o.containers,
         s.sized or o.sized as sized, s.was_ready or s.ready or o.ready as was_ready,
         case when o.ready then case when s.ready then coalesce(s.ready_since, now()) else now() end end as ready_since,
+        case when not o.ready then case when s.ready then now() else s.unready_since end end as unready_since,
         case when o.state = 'starting' then coalesce(s.starting_at, now()) else s.starting_at end as starting_at,
         case when o.state = 'running' then coalesce(s.running_at, now()) else s.running_at end as running_at,
         case when o.state = 'running' then 0 else s.attempts end as attempts,
@@ -143,6 +154,7 @@ const observedColumns = [
   "sized",
   "was_ready",
   "ready_since",
+  "unready_since",
   "starting_at",
   "running_at",
   "attempts",
@@ -150,7 +162,10 @@ const observedColumns = [
   "avoid_host_ids",
 ] as const;
 
-/** Removes sets from a host that abandoned their start, to place them elsewhere. */
+/**
+ * Removes sets from a host that abandoned their start, to place them elsewhere. A set that an
+ * update broke stays: its rollout decides, within the budget.
+ */
 export async function markSetsLeaving(
   q: Queryable,
   hostId: string,
@@ -161,7 +176,7 @@ export async function markSetsLeaving(
     with begun as (
       insert into operations (set_id, service_id, kind, phase, owner)
       select id, service_id, 'move', 'leaving', 'start-failed' from sets where id = ${anyOf(setIds)}
-      on conflict (set_id) do update set phase = 'leaving', blocked = null where operations.phase <> 'replacing'
+      on conflict (set_id) do update set phase = 'leaving', blocked = null where operations.phase not in ('replacing', 'updating')
       returning set_id
     ), bumped as (
       update hosts set generation = generation + 1 where id = ${hostId} and exists (select 1 from begun) returning generation
@@ -169,6 +184,20 @@ export async function markSetsLeaving(
     update sets set generation = sets.generation + 1, host_generation = bumped.generation, leaving = true,
       attempts = least(attempts + 1, 1000), failed_starts = least(failed_starts + 1, 1000), updated_at = now()
     from bumped, begun where id = begun.set_id`);
+}
+
+/**
+ * Ends updates whose sets are ready with their new containers. A size that a resize requested
+ * meanwhile waits as a resize. The caller has locked the host and the sets.
+ */
+export async function confirmUpdates(q: Queryable, setIds: readonly string[]): Promise<void> {
+  if (setIds.length === 0) return;
+  await q.execute(
+    sql`with resized as (
+          update operations o set ${asResize} where set_id = ${anyOf(setIds)} and phase = 'updating' and cpu_millis is not null
+        )
+        delete from operations where set_id = ${anyOf(setIds)} and phase = 'updating' and cpu_millis is null`,
+  );
 }
 
 /**

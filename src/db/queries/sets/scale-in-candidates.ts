@@ -1,8 +1,8 @@
 import { sql } from "drizzle-orm";
 import type { DesiredSetState, SetState } from "../../../contracts/api/sets.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
-import { queryRows, secondsAgo } from "../runtime/query.ts";
-import { leavingSetSql, replicaSetSql } from "../operations/operation-conditions.ts";
+import { queryRows } from "../runtime/query.ts";
+import { availableSetSql, replicaSetSql } from "../operations/operation-conditions.ts";
 import { volumeDataSql } from "../volumes/volumes.ts";
 
 /** Twice the replicas that a service may have. */
@@ -46,8 +46,7 @@ export async function listScaleInCandidates(
     sql`select s.id, s.host_id as "hostId", h.name as "hostName", h.zone, h.rack,
           coalesce(not (h.draining or h.cordoned), true) as "hostAcceptsSets",
           s.state, s.desired, s.ready as "isReady",
-          s.ready and s.desired = 'running' and not ${leavingSetSql}
-            and coalesce(s.ready_since, '-infinity') <= ${secondsAgo(minReadySeconds)} as "isAvailable",
+          ${availableSetSql(minReadySeconds)} as "isAvailable",
           exists (select 1 from operations o where o.set_id = s.id) as "isMoving",
           s.desired = 'stopped' and ${volumeDataSql} as "isStoppedWithData",
           s.restore_volume_id is not null and not (s.was_ready or s.ready) as "isRestoring",

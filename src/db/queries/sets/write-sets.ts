@@ -55,6 +55,16 @@ export async function countLiveSets(q: Queryable, serviceId: string): Promise<nu
   return rows[0]?.live ?? 0;
 }
 
+/** Lists the hosts of these sets. The caller locks them, and reads the sets again. */
+export async function listHostsOfSets(q: Queryable, setIds: readonly string[]): Promise<string[]> {
+  if (setIds.length === 0) return [];
+  const rows = await queryRows<{ id: string }>(
+    q,
+    sql`select distinct host_id as id from sets where id = ${anyOf(setIds)} and host_id is not null`,
+  );
+  return rows.map(({ id }) => id);
+}
+
 /** Locks hosts in id order: before any of their sets. */
 export async function lockHosts(q: Queryable, hostIds: readonly string[]): Promise<void> {
   if (hostIds.length === 0) return;
