@@ -5,6 +5,7 @@ import type { Named } from "./event-facts.ts";
 import type { EventKind } from "./events.ts";
 import { hostEventTexts } from "./host-event-texts.ts";
 import { networkEventTexts } from "./network-event-texts.ts";
+import { rolloutEventTexts } from "./rollout-event-texts.ts";
 import { setEventTexts } from "./set-event-texts.ts";
 
 type ServiceScaled =
@@ -62,6 +63,7 @@ export const eventTexts = {
   ...setEventTexts,
   ...hostEventTexts,
   ...networkEventTexts,
+  ...rolloutEventTexts,
 
   "service-created": (facts: Named & { replicas: number }) =>
     `Service ${facts.service} created with ${formatCount(facts.replicas, "replica")}.`,

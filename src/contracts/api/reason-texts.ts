@@ -86,6 +86,32 @@ export const reasonTexts = {
   },
   "move-held": (facts: HostFacts & { explanation: string }) =>
     `The set stays on host ${facts.host} until another host has capacity: ${facts.explanation}`,
+  "update-waits": (facts: {
+    limitedBy: "max-unavailable" | "max-surge";
+    inUse: number;
+    limit: number;
+  }) =>
+    `The set is waiting for the disruption budget before its update (${facts.limitedBy === "max-surge" ? "replacements" : "unavailable sets"}: ${facts.inUse} of at most ${facts.limit}).`,
+  "update-held": (facts: { explanation: string }) =>
+    `The set waits for its update until a host has capacity for its replacement: ${facts.explanation}`,
+  "update-not-ready": (facts: { seconds: number }) =>
+    `The set is not ready ${formatCount(facts.seconds, "second")} after the begin of its update.`,
+  "update-unready": (facts: { seconds: number }) =>
+    `The updated set was ready, and has been unready for ${formatCount(facts.seconds, "second")}.`,
+  "update-crash-loop": (facts: { restarts: number }) =>
+    `A container of the updated set has restarted ${facts.restarts} times.`,
+  "update-gave-up": (_facts: NoFacts) => "The host no longer tries to start the updated set.",
+  "image-not-pulled": (_facts: NoFacts) =>
+    "The host of the set cannot pull an image of its update.",
+  "rollout-set-failed": (facts: { failed: number; setId: string; cause: string }) =>
+    `${formatCount(facts.failed, "set")} failed. Set ${facts.setId}: ${facts.cause}`,
+  "rollout-changed": (facts: { by: string; reason: string | null }) =>
+    `Requested by ${facts.by}${facts.reason === null ? "." : `: ${facts.reason}`}`,
+  "rollout-superseded": (facts: { number: number }) =>
+    `Rollout ${facts.number} of the service has superseded it.`,
+  "rollout-service-deleted": (_facts: NoFacts) => "The service is being deleted.",
+  "rollout-not-startable": (facts: { explanation: string }) =>
+    `The change no longer applies to the service. ${facts.explanation}`,
   "operation-expired": (_facts: NoFacts) =>
     "The set could not move before the deadline of its operation, which has expired.",
   "replacement-not-ready": (facts: { replacementSetId: string }) =>
@@ -111,7 +137,7 @@ export function renderReasonText<C extends ReasonCode>(code: C, facts: ReasonFac
 export function createReason<C extends ReasonCode>(
   code: C,
   facts: ReasonFacts<C>,
-  phase: "placement" | "resize",
+  phase: "placement" | "resize" | "rollout",
 ): Reason {
   return { code, text: renderReasonText(code, facts), phase };
 }

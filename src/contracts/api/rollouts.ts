@@ -62,7 +62,7 @@ const SOAK_SECONDS = 10;
 const percent = z.number().int().min(1).max(100);
 
 /** The sets that a step updates. Each step includes those of the previous ones. */
-const selectionSchema = z
+export const selectionSchema = z
   .union([
     z.strictObject({ count: z.number().int().min(1).max(REPLICAS_MAX) }),
     z.strictObject({ percent }),
@@ -177,8 +177,10 @@ export type RolloutStrategy = Omit<RolloutStrategySpec, "steps"> & { steps: Roll
 
 /** Changes of one container. Options that are missing stay. */
 export interface ContainerChange {
-  image?: string;
-  options?: Partial<ContainerTemplate["options"]>;
+  image?: string | undefined;
+  options?:
+    | { [K in keyof ContainerTemplate["options"]]?: ContainerTemplate["options"][K] | undefined }
+    | undefined;
 }
 
 /** The change that a user requested. It applies to the template that is current at its start. */

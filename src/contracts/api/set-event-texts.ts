@@ -5,6 +5,7 @@ type SetMoved =
   | { cause: "request" }
   | { cause: "replacement-ready"; replacementSetId: string }
   | { cause: "host-deleted"; host: string }
+  | { cause: "update-started"; revision: number }
   | { cause: "resized-in-place" | "replacement-started"; host: string }
   | { cause: "leaving"; host: string; hasVolume: boolean }
   | { cause: "canceled" };
@@ -47,6 +48,8 @@ function setMovedText(facts: SetMoved): string {
       return `Host ${facts.host} has capacity for the new size now. The set stays there.`;
     case "replacement-started":
       return `A replacement is starting on another host. The set stays on host ${facts.host} until the replacement is ready.`;
+    case "update-started":
+      return `A set with revision ${facts.revision} is starting. It takes the place of this set once it is ready.`;
     case "leaving":
       return `The set leaves host ${facts.host} and will be placed again.${
         facts.hasVolume ? " Its volume goes to the trash of the host; it gets an empty volume." : ""

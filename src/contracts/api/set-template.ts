@@ -27,7 +27,7 @@ const IMAGE_CHARS_MAX = 255;
  * The response to an agent contains the template of each set of its host. With this limit, a
  * response with 2 x SETS_PER_HOST_MAX sets stays below the 64 MiB that an agent accepts.
  */
-const TEMPLATE_BYTES_MAX = 30 * 2 ** 10;
+export const TEMPLATE_BYTES_MAX = 30 * 2 ** 10;
 /** A smaller volume would consist mostly of the metadata of its file system. */
 const VOLUME_BYTES_MIN = 16 * 2 ** 20;
 const MEMORY_BYTES_MIN = 16 * 2 ** 20;
@@ -43,7 +43,7 @@ const IO_OPS_PER_SECOND_MAX = 1_000_000_000;
  * with a maximum length. The expression is unambiguous, so a text that does not match takes no
  * exponential time.
  */
-const imageReference = (() => {
+export const imageReference = (() => {
   const host = "[a-zA-Z0-9]+(?:-+[a-zA-Z0-9]+)*";
   const registry = `${host}(?:\\.${host})*(?::[0-9]{1,5})?`;
   const part = "[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*";
@@ -77,7 +77,7 @@ const restartPolicy = z.strictObject({
     .describe("When an exited container restarts: always, after a failure only, or never."),
 });
 
-const sharedOptions = {
+export const sharedOptions = {
   env: environment.default({}),
   command: argv.optional().describe("Replaces the image's entrypoint."),
   args: z

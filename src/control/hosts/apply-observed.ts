@@ -7,6 +7,7 @@ import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import { noteReplacements } from "../../db/queries/hosts/unknown-sets.ts";
 import {
   type HostSetRow,
+  confirmUpdates,
   lockSetsOnHost,
   markSetsLeaving,
   type ObservedUpdate,
@@ -14,6 +15,7 @@ import {
   releaseSets,
   updateObservedSets,
 } from "../../db/queries/sets/observed-sets.ts";
+import { insertRolloutWakes } from "../../db/queries/rollouts/rollouts.ts";
 import { listSetsWithVolume } from "../../db/queries/volumes/volumes.ts";
 import { confirmResizes, revertResizes } from "../../db/queries/services/resizes.ts";
 import type { SignalChannel, UnitOfWork } from "../runtime/context.ts";
@@ -74,6 +76,7 @@ export async function applyObserved(
   const sized: string[] = [];
   const refused: RefusedSize[] = [];
   const replacing: string[] = [];
+  const updated: string[] = [];
   const events: EmittedEvent[] = [];
   for (const set of takeLatestPerSet(observed)) {
     const row = rowById.get(set.setId);
@@ -89,8 +92,10 @@ export async function applyObserved(
     const update = toUpdate(row, set, set.state);
     updates.push(update);
     if (update.ready && row.hasUnconfirmedCopy) replacing.push(row.id);
+    if (update.ready && row.isUpdating) updated.push(row.id);
     events.push(...toEvents(row, hostId, update));
-    const mayLeave = !row.leaving && row.desired === "running" && !bound.includes(row.id);
+    const mayLeave =
+      !row.leaving && !row.isUpdating && row.desired === "running" && !bound.includes(row.id);
     if (set.gaveUp && mayLeave) leaving.push(row.id);
     if (set.sized && !row.sized) sized.push(row.id);
     if (set.sizeRefused && row.canRevertSize) refused.push(toRefusal(set));
@@ -102,6 +107,7 @@ export async function applyObserved(
     confirmResizes(tx, hostId, sized),
     revertResizes(tx, hostId, refused),
     noteReplacements(tx, hostId, replacing),
+    confirmUpdates(tx, updated),
   ]);
   for (const { setId, cause } of refused) {
     const row = rowById.get(setId);
@@ -111,8 +117,10 @@ export async function applyObserved(
   }
   tx.emit(...events);
   wakeMoverForClaims(tx, hostId, released, rowById);
+  await wakeMoverForUpdates(tx, hostId, [...changed, ...updated], rowById, updates);
   const changedIds = new Set([
     ...changed,
+    ...updated,
     ...released.map(({ setId }) => setId),
     ...leaving,
     ...returned,
@@ -139,6 +147,43 @@ function wakeMoverForClaims(
   if (!released.some(({ setId, placeAgain }) => placeAgain && rowById.get(setId)?.hasClaim)) return;
   const jobId = `move:${hostId}:at${Date.now()}`;
   tx.enqueue({ name: "move-sets", jobId, payload: { cause: "set-removed" } });
+}
+
+/**
+ * Wakes the mover for sets whose operation, or whose rollout, may go on: they became ready or
+ * unready, failed, or have a container that did. It inserts a row of each service with a rollout,
+ * because a report must not change the rollout itself.
+ */
+async function wakeMoverForUpdates(
+  tx: UnitOfWork,
+  hostId: string,
+  changedIds: readonly string[],
+  rowById: ReadonlyMap<string, HostSetRow>,
+  updates: readonly ObservedUpdate[],
+): Promise<void> {
+  const changed = new Set(changedIds);
+  const woken = updates.flatMap((update) => {
+    const row = changed.has(update.setId) ? rowById.get(update.setId) : undefined;
+    return row && (row.hasRollout || row.isAwaited) && isNewsForMover(row, update) ? row : [];
+  });
+  if (woken.length === 0) return;
+  const rolling = woken.flatMap(({ hasRollout, serviceId }) => (hasRollout ? serviceId : []));
+  await insertRolloutWakes(tx, [...new Set(rolling)]);
+  const jobId = `move:${hostId}:at${Date.now()}`;
+  tx.enqueue({ name: "move-sets", jobId, payload: { cause: "set-changed" } });
+}
+
+function isNewsForMover(
+  row: HostSetRow,
+  { ready, state, sized, containers }: ObservedUpdate,
+): boolean {
+  if (row.isUpdating || ready !== row.ready || sized !== row.sized) return true;
+  if (state !== row.state && state === "failed") return true;
+  const before = new Map(row.containers.map((container) => [container.name, container]));
+  return containers.some((container) => {
+    const known = before.get(container.name);
+    return known?.ready !== container.ready || known.restarts !== container.restarts;
+  });
 }
 
 /** The last entry of each set. An agent sends one entry for each. */

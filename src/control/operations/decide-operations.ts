@@ -10,6 +10,7 @@ import {
 import { listAllHostPools, lockFleetHosts } from "../../db/queries/placement/fleet.ts";
 import { findTemplate, type ServiceRow } from "../../db/queries/services/write-services.ts";
 import { assert } from "../../lib/assert.ts";
+import { compareTemplates } from "../../scheduler/rollout/compare-templates.ts";
 import { mayLeaveVolume } from "../../scheduler/rollout/may-leave-volume.ts";
 import {
   countDisruption,
@@ -26,6 +27,13 @@ import { reserveIfFits, computeGrowth } from "../placement/growth.ts";
 /** The next step of a waiting operation. */
 export type OperationDecision = { operation: WaitingOperation; template: SetTemplate } & (
   | { step: "resize" | "replace-first"; reason?: undefined }
+  /** The agent replaces these containers of the set on its host. */
+  | {
+      step: "update-in-place";
+      containers: readonly string[];
+      interrupts: boolean;
+      reason?: undefined;
+    }
   /** `targetId` is the planned host. Undefined for a forced drain if no host has capacity. */
   | { step: "stop-first"; targetId: string | undefined; reason?: undefined }
   | { step: "wait"; reason: Reason }
@@ -44,7 +52,7 @@ export async function decideOperations(
 ): Promise<OperationDecision[]> {
   const templates = await readTemplates(tx, service, due);
   const fitting = await findFittingResizes(tx, due);
-  const counts: ReplicaCounts = await readReplicaCounts(tx, service.id, {
+  let counts: ReplicaCounts = await readReplicaCounts(tx, service.id, {
     desired: service.desiredReplicas,
     minReadySeconds: service.disruption.minReadySeconds,
   });
@@ -55,6 +63,24 @@ export async function decideOperations(
     assert(revision, "the revision of an operation exists");
     const template = templateWithSize(revision, operation.to);
     const about = { operation, template };
+    const update = toUpdate(
+      operation,
+      service.disruption,
+      templates.get(operation.revision),
+      template,
+    );
+    if (update) {
+      const set = { isAvailable: operation.isAvailable, mode: "stop-first" as const };
+      const isFree = update.step === "update-in-place" && !update.interrupts;
+      const verdict = isFree
+        ? ({ ok: true } as const)
+        : mayDisrupt(service.disruption, counts, set);
+      if (verdict.ok && !isFree) counts = countDisruption(counts, set);
+      decisions.push(
+        verdict.ok ? update : { ...about, step: "wait", reason: budgetReason(operation, verdict) },
+      );
+      continue;
+    }
     if (fitting.has(operation.setId)) {
       decisions.push({ ...about, step: "resize" });
       continue;
@@ -93,11 +119,12 @@ async function decideMoves(
     const { hostIds, rejections } = await planMoves(
       tx,
       service,
-      candidates.map(({ operation: { setId, hostId }, template, step }) => ({
+      candidates.map(({ operation: { setId, hostId, kind, isHostDraining }, template, step }) => ({
         setId,
         hostId,
         template,
         isSameSet: step === "stop-first",
+        mayStay: kind === "update" && !isHostDraining,
       })),
       cache,
     );
@@ -172,7 +199,10 @@ async function readTemplates(
   due: readonly WaitingOperation[],
 ): Promise<Map<number, SetTemplate>> {
   const templates = new Map<number, SetTemplate>();
-  for (const revision of new Set(due.map(({ toRevision }) => toRevision))) {
+  const revisions = due.flatMap((operation) =>
+    operation.kind === "update" ? [operation.revision, operation.toRevision] : operation.toRevision,
+  );
+  for (const revision of new Set(revisions)) {
     const template = await findTemplate(tx, service.id, revision);
     if (template) templates.set(revision, template);
   }
@@ -181,7 +211,47 @@ async function readTemplates(
 
 /** Whether the next step of the operation may change the row of its host, which needs a lock. */
 export function changesHost(operation: WaitingOperation, budget: DisruptionBudget): boolean {
-  return isResizeInPlace(operation) || chooseStep(operation, budget) === "stop-first";
+  return (
+    isResizeInPlace(operation) ||
+    isUpdateInPlace(operation) ||
+    chooseStep(operation, budget) === "stop-first"
+  );
+}
+
+/**
+ * Whether an update replaces containers of the set on its host. On a draining host, a set that may
+ * leave is updated by its move.
+ */
+function isUpdateInPlace(operation: WaitingOperation): boolean {
+  const { kind, method, isHostDraining } = operation;
+  if (kind !== "update" || method === null) return false;
+  if (isHostDraining && whyNotMovable(operation) === undefined) return false;
+  return method !== "start-first";
+}
+
+/**
+ * The step of an update that needs no other host. Undefined for one that does. A set that stops
+ * first frees what it needs on its host, so nothing is booked for it elsewhere.
+ */
+function toUpdate(
+  operation: WaitingOperation,
+  budget: DisruptionBudget,
+  before: SetTemplate | undefined,
+  template: SetTemplate,
+): (OperationDecision & { step: "update-in-place" | "stop-first" }) | undefined {
+  if (!isUpdateInPlace(operation)) {
+    const isStop = operation.kind === "update" && chooseStep(operation, budget) === "stop-first";
+    if (!isStop || operation.isHostDraining) return undefined;
+    return { operation, template, step: "stop-first", targetId: undefined };
+  }
+  const about = { operation, template, step: "update-in-place" as const };
+  if (operation.restarts || before === undefined) {
+    const containers = template.containers.map(({ name }) => name);
+    return { ...about, containers, interrupts: true };
+  }
+  const { containers, servesDuringUpdate, level } = compareTemplates(before, template);
+  const restartsNone = level === "none" || level === "live";
+  return { ...about, containers, interrupts: !restartsNone && !servesDuringUpdate };
 }
 
 function isResizeInPlace({ kind, isHostDraining }: WaitingOperation): boolean {
@@ -215,11 +285,11 @@ async function findFittingResizes(
  * stopped sets, and sets of a service without surge also stop first.
  */
 function chooseStep(
-  { desired, isAvailable, isForced, hasStaticAddress, to }: WaitingOperation,
+  { desired, isReady, isForced, hasStaticAddress, to }: WaitingOperation,
   budget: DisruptionBudget,
 ): "replace-first" | "stop-first" {
   const mustStop = desired === "stopped" || to.volumeBytes > 0 || isForced || !permitsSurge(budget);
-  return mustStop || hasStaticAddress || !isAvailable ? "stop-first" : "replace-first";
+  return mustStop || hasStaticAddress || !isReady ? "stop-first" : "replace-first";
 }
 
 function whyNotMovable(operation: WaitingOperation): Reason | undefined {
@@ -236,9 +306,11 @@ function whyNotMovable(operation: WaitingOperation): Reason | undefined {
 }
 
 function budgetReason(
-  { hostName }: WaitingOperation,
+  { kind, hostName }: WaitingOperation,
   { reason, limit, inUse }: Extract<DisruptionVerdict, { ok: false }>,
 ): Reason {
+  if (kind === "update")
+    return createReason("update-waits", { limitedBy: reason, inUse, limit }, "placement");
   return createReason(
     "move-waits",
     { host: hostName, limitedBy: reason, inUse, limit },
@@ -246,6 +318,10 @@ function budgetReason(
   );
 }
 
-export function capacityReason({ hostName: host }: WaitingOperation, explanation: string): Reason {
+export function capacityReason(
+  { kind, hostName: host }: WaitingOperation,
+  explanation: string,
+): Reason {
+  if (kind === "update") return createReason("update-held", { explanation }, "placement");
   return createReason("move-held", { host, explanation }, "placement");
 }

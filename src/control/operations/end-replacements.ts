@@ -5,6 +5,7 @@ import {
   listDecidedReplacements,
   type ReplacedSet,
 } from "../../db/queries/operations/replacements.ts";
+import { wakeRollout } from "../../db/queries/rollouts/rollouts.ts";
 import type { ServiceRow } from "../../db/queries/services/write-services.ts";
 import { lockHosts, markSetsDeleted } from "../../db/queries/sets/write-sets.ts";
 import type { UnitOfWork } from "../runtime/context.ts";
@@ -29,7 +30,10 @@ export async function endReplacements(tx: UnitOfWork, service: ServiceRow): Prom
     ).map(({ id }) => id),
   );
   tx.signal(...hostIds.map((id) => `host:${id}` as const), `service:${service.id}`);
-  if (decided.length > 0) await wakeOperations(tx, service.id, SETS_PER_SERVICE_MAX);
+  if (decided.length > 0) {
+    await wakeOperations(tx, service.id, SETS_PER_SERVICE_MAX);
+    await wakeRollout(tx, service.id);
+  }
   for (const replaced of decided) {
     const isRemoved =
       removed.has(getRemoved(replaced).id) ||

@@ -14,12 +14,14 @@ import {
 import { insertDrainMoves } from "../../db/queries/operations/start-operations.ts";
 import { interruptResizesForDrains, listMissedDrains } from "../../db/queries/operations/drains.ts";
 import { listServicesWithDecidedReplacements } from "../../db/queries/operations/replacements.ts";
+import { listServicesWithDueRollouts, wakeRollout } from "../../db/queries/rollouts/rollouts.ts";
 import { lockServiceBriefly, type ServiceRow } from "../../db/queries/services/write-services.ts";
 import { lockHosts } from "../../db/queries/sets/write-sets.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { FleetCache } from "../placement/fleet-cache.ts";
 import { adoptPreviousMoves } from "./adopt-previous-moves.ts";
+import { advanceRollout } from "../rollouts/advance-rollout.ts";
 import { claimTargets } from "./claim-targets.ts";
 import { changesHost, decideOperations } from "./decide-operations.ts";
 import { endReplacements } from "./end-replacements.ts";
@@ -55,8 +57,9 @@ interface RoundBounds {
 }
 
 /**
- * Advances set operations (see docs/internals/operations.md): moves by a drain or by a user, and
- * resizes without capacity on their hosts. Each step passes mayDisrupt (I14).
+ * Advances set operations (see docs/internals/operations.md): moves by a drain or by a user,
+ * resizes without capacity on their hosts, and updates by rollouts. Each step passes mayDisrupt
+ * (I14).
  *
  * A running set without a volume is replaced first: Berth removes it once its replacement is ready.
  * A set with a volume, or one that is stopped, stops first and is placed again as the same set.
@@ -71,9 +74,16 @@ export function createMover(
   const cache = new FleetCache(ctx.settings);
   const loops = createLoops(ctx);
   let tail: Promise<unknown> = Promise.resolve();
+  let next: Promise<number> | undefined;
   return {
     moveSets(signal) {
-      const run = tail.then(() => runRound(ctx, cache, loops, { servicesMax, timeMs, signal }));
+      // A round that has not begun reads what this call would read, so reports share rounds.
+      if (next) return next;
+      const run = tail.then(() => {
+        next = undefined;
+        return runRound(ctx, cache, loops, { servicesMax, timeMs, signal });
+      });
+      next = run;
       tail = run.catch(() => undefined); // the caller of that run has its error
       return run;
     },
@@ -86,6 +96,7 @@ function createLoops({ db }: ControlContext) {
     claims: new Rotation((after, limit) => listHostsWithEndedClaims(db, after, limit)),
     expired: new Rotation((after, limit) => listServicesWithExpiredOperations(db, after, limit)),
     decided: new Rotation((after, limit) => listServicesWithDecidedReplacements(db, after, limit)),
+    rollouts: new Rotation((after, limit) => listServicesWithDueRollouts(db, after, limit)),
     due: new Rotation((after, limit) => listServicesWithDueOperations(db, after, limit)),
   };
 }
@@ -117,6 +128,9 @@ async function runRound(
   const end = async (serviceId: string): Promise<void> => {
     advanced += await withServiceLock(ctx, serviceId, endReplacements);
   };
+  const advance = async (serviceId: string): Promise<void> => {
+    await withServiceLock(ctx, serviceId, advanceRollout);
+  };
   const expire = (serviceId: string) => withServiceLock(ctx, serviceId, expireServiceOperations);
   const place = (hostId: string) => placeClaimedSets(ctx, cache, hostId);
   // The fleet is read outside of the transactions, which lock services and hosts.
@@ -131,6 +145,8 @@ async function runRound(
     "end replacements": () => loops.decided.run(nextBounds(servicesMax), end),
     "cancel moves of drains": () => cancelDrainMoves(ctx.db, SETS_PER_ROUND_MAX),
     "insert moves of drains": () => insertDrainMoves(ctx.db, SETS_PER_ROUND_MAX),
+    // Directly before the next loop, which begins the updates that a rollout orders.
+    "advance rollouts": () => loops.rollouts.run(nextBounds(servicesMax), advance),
     "begin operations": () => loops.due.run(nextBounds(servicesMax), begin, refresh),
   };
   for (const [name, run] of Object.entries(steps)) {
@@ -191,6 +207,9 @@ async function beginOperations(
       : [],
   );
   const news = new Set(await blockOperations(tx, blocked));
+  // The rollout may choose another method for them.
+  if (blocked.some(({ reason }) => reason.code === "update-held"))
+    await wakeRollout(tx, service.id);
   for (const { setId, reason } of blocked) {
     if (!news.has(setId)) continue;
     const { hostId } = due.find((operation) => operation.setId === setId) ?? { hostId: null };
@@ -210,7 +229,11 @@ async function lockDueOperations(
   { id: serviceId, disruption }: ServiceRow,
 ): Promise<WaitingOperation[]> {
   const read = () =>
-    listDueOperations(tx, serviceId, { volumeDataSql, limit: SETS_PER_SERVICE_MAX });
+    listDueOperations(tx, serviceId, {
+      volumeDataSql,
+      minReadySeconds: disruption.minReadySeconds,
+      limit: SETS_PER_SERVICE_MAX,
+    });
   const needsLock = (operation: WaitingOperation) => changesHost(operation, disruption);
   const seen = await read();
   const hostIds = new Set(seen.filter(needsLock).map(({ hostId }) => hostId));

@@ -16,6 +16,8 @@ export interface WantedMove {
   template: SetTemplate;
   /** The set itself moves, with its addresses. Otherwise a replacement needs others. */
   isSameSet: boolean;
+  /** The host that it leaves may take it again, as for an update. */
+  mayStay?: boolean;
 }
 
 /** The hosts for sets that move, and an explanation for each set that no host takes. */
@@ -25,8 +27,8 @@ export interface PlannedMoves {
 }
 
 /**
- * Plans these sets in addition to all bookings, and none on the host that it leaves. Spread counts
- * each set on its next host. It commits nothing.
+ * Plans these sets in addition to all bookings, and none on the host that it leaves unless it may
+ * stay. Spread counts each set on its next host. It commits nothing.
  * @param cache the fleet in memory; its callers plan one after the other
  */
 export async function planMoves(
@@ -44,11 +46,11 @@ export async function planMoves(
   const requests = await buildServiceRequests(
     tx,
     service,
-    moves.map(({ setId, hostId, template }) => ({
+    moves.map(({ setId, hostId, template, mayStay = false }) => ({
       // With the id of a placed set, the planner would not count it as one more set.
       setId: `${setId}${MOVED}`,
       template,
-      avoidHostIds: [hostId],
+      avoidHostIds: mayStay ? [] : [hostId],
       replacesOnHostId: hostId,
       ownSubnetIds: ownSubnets.get(setId),
     })),

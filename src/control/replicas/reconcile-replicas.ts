@@ -13,9 +13,11 @@ import {
   markSetsDeleted,
 } from "../../db/queries/sets/write-sets.ts";
 import { listReplacements, type Replacement } from "../../db/queries/operations/replacements.ts";
+import { wakeRollout } from "../../db/queries/rollouts/rollouts.ts";
 import { newIds } from "../../lib/ids.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
+import { chooseSetRevisions } from "./choose-set-revisions.ts";
 import { countReplaceable } from "../tenancy/quota.ts";
 import { chooseRemovals, type Removal } from "./choose-removals.ts";
 
@@ -108,8 +110,9 @@ function reconcileAgainJob(
 }
 
 /**
- * Adds pending sets of the current revision, and enqueues the jobs that follow. Adds fewer sets
- * while sets that are being removed use the quota. The `replicas` sweep adds the others.
+ * Adds pending sets of the current revision, or of those that a rollout wants. Enqueues the jobs
+ * that follow. Adds fewer sets while sets that are being removed use the quota. The `replicas`
+ * sweep adds the others.
  */
 async function addSets(
   tx: UnitOfWork,
@@ -120,17 +123,22 @@ async function addSets(
   const wanted = Math.min(missing, SETS_ADDED_MAX);
   const added = await countReplaceable(tx, service.tenantId, template, wanted);
   if (added === 0) return { created: 0, deleted: 0, held: missing };
-  await insertPendingSets(tx, {
-    ids: newIds("set", added),
-    tenantId: service.tenantId,
-    serviceId: service.id,
-    revision: service.revision,
-    priority: service.priority,
-    cpuMillis: template.cpuMillis,
-    memoryBytes: template.memoryBytes,
-    volumeBytes: template.volume?.sizeBytes ?? 0,
-    rootfsBytes: template.rootfsBytes,
-  });
+  for (const { revision, count } of await chooseSetRevisions(tx, service, added)) {
+    const ofRevision =
+      revision === service.revision ? template : await getSizedTemplate(tx, service, revision);
+    await insertPendingSets(tx, {
+      ids: newIds("set", count),
+      tenantId: service.tenantId,
+      serviceId: service.id,
+      revision,
+      priority: service.priority,
+      cpuMillis: ofRevision.cpuMillis,
+      memoryBytes: ofRevision.memoryBytes,
+      volumeBytes: ofRevision.volume?.sizeBytes ?? 0,
+      rootfsBytes: ofRevision.rootfsBytes,
+    });
+  }
+  await wakeRollout(tx, service.id);
   const held = wanted - added;
   // The quota does not allow the others either. The `replicas` sweep adds them later.
   tx.enqueue(...jobsForNewSets(service, held > 0 ? 0 : missing - added));
@@ -158,6 +166,7 @@ async function removeSets(
   const marked = await markSetsDeleted(tx, setIds, hostIds);
   const markedIds = new Set(marked.map(({ id }) => id));
   const left = excess - removals.filter(({ id }) => markedIds.has(id)).length;
+  await wakeRollout(tx, service.id);
   // The `replicas` sweep retries this later.
   if (marked.length === 0) return { created: 0, deleted: 0 };
   if (left > 0) tx.enqueue(reconcileAgainJob(service, left));

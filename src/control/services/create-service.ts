@@ -12,7 +12,6 @@ import {
   type ServiceRow,
   type StoredService,
 } from "../../db/queries/services/write-services.ts";
-import type { SetSize } from "../../db/queries/services/resizes.ts";
 import { withTx } from "../../db/transaction.ts";
 import { assert } from "../../lib/assert.ts";
 import { newId, newIds } from "../../lib/ids.ts";
@@ -24,6 +23,7 @@ import { jobsForNewSets, SETS_ADDED_MAX } from "../replicas/reconcile-replicas.t
 import { assertSupported } from "../runtime/supported-features.ts";
 import { ensureStaticDefaultNetwork } from "../networks/default-network.ts";
 import { assertNetworksExist } from "../networks/assert-networks-exist.ts";
+import { getTemplateSize } from "../rollouts/target-revision.ts";
 import { assertNameFree } from "./assert-name-free.ts";
 import { formatCount } from "../../lib/text/format-count.ts";
 
@@ -58,6 +58,7 @@ export async function createService(
     onHostLost: body.onHostLost ?? defaultHostLostPolicy(body.template),
     autoscale: body.autoscale,
     disruption: body.disruption,
+    rollout: null,
     deleting: false,
   };
   const setIds = newIds("set", Math.min(body.replicas, SETS_ADDED_MAX));
@@ -109,12 +110,6 @@ async function insertService(
   return stored ?? insertChecked();
 }
 
-/** The amounts of a set that a resize can change. */
-export function getTemplateSize(template: SetTemplate): SetSize {
-  const { cpuMillis, memoryBytes, volume } = template;
-  return { cpuMillis, memoryBytes, volumeBytes: volume?.sizeBytes ?? 0 };
-}
-
 /** As a reader sees it at the moment of its creation. */
 function asCreated(
   row: ServiceRow,
@@ -122,7 +117,7 @@ function asCreated(
   stored: StoredService,
   pending: number,
 ): Service {
-  const { tenantId: _tenantId, rootfsBytes: _rootfsBytes, ...service } = row;
+  const { tenantId: _tenantId, rootfsBytes: _rootfsBytes, rollout: _rollout, ...service } = row;
   return {
     ...service,
     tenant: stored.tenant,

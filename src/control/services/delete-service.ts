@@ -7,6 +7,7 @@ import {
 } from "../../db/queries/services/write-services.ts";
 import { countLiveSets } from "../../db/queries/sets/write-sets.ts";
 import { closeServices } from "./close-services.ts";
+import { cancelRollouts } from "../rollouts/cancel-rollouts.ts";
 import type { ControlContext } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { assertGeneration } from "../runtime/preconditions.ts";
@@ -32,6 +33,7 @@ export async function deleteService(
     if (service.deleting) return { service: await readChangedService(tx, tenantId, name), effects };
     assertGeneration(service, generation);
     const changed: ServiceRow = { ...service, deleting: true };
+    await cancelRollouts(tx, changed);
     changed.generation = await updateService(tx, changed);
     tx.emit({
       kind: "service-deleted",

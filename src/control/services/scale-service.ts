@@ -11,7 +11,7 @@ import type { ControlContext } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { decideChangedService } from "../replicas/decide-service-replicas.ts";
 import { assertGeneration, assertNotDeleting } from "../runtime/preconditions.ts";
-import { assertSingleReplica } from "./assert-single-replica.ts";
+import { assertSingleReplica } from "../replicas/assert-single-replica.ts";
 import { readChangedService } from "./get-service.ts";
 import { assertGranted } from "../tenancy/grants.ts";
 import { assertWithinQuota, computeSetGrowth } from "../tenancy/quota.ts";

@@ -6,6 +6,7 @@ export type OpenApiDocument = ReturnType<OpenAPIHono<ApiEnv>["getOpenAPI31Docume
 
 const tags = [
   { name: "services", description: "Services: the template, number and placement of sets." },
+  { name: "rollouts", description: "Rollouts: gradual changes of the sets of a service." },
   { name: "sets", description: "Sets: the groups of containers that run a service." },
   { name: "volumes", description: "Volumes of sets, and trashed volumes." },
   { name: "hosts", description: "Hosts and host pools." },

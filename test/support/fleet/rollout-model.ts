@@ -1,4 +1,9 @@
-import type { RolloutSelection, RolloutStrategy, UpdateDirection, UpdateMethod } from "../../../src/contracts/api/rollouts.ts";
+import type {
+  RolloutSelection,
+  RolloutStrategy,
+  UpdateDirection,
+  UpdateMethod,
+} from "../../../src/contracts/api/rollouts.ts";
 import { chooseNewRevisions } from "../../../src/scheduler/rollout/choose-new-revisions.ts";
 import {
   countWantedSets,
@@ -6,7 +11,13 @@ import {
 } from "../../../src/scheduler/rollout/count-wanted-sets.ts";
 import { mayDisrupt, type ReplicaCounts } from "../../../src/scheduler/rollout/may-disrupt.ts";
 import { planRollout } from "../../../src/scheduler/rollout/plan-rollout.ts";
-import type { Candidate, HostImages, OpenRecord, Position, RolloutInput } from "../../../src/scheduler/rollout/rollout-input.ts";
+import type {
+  Candidate,
+  HostImages,
+  OpenRecord,
+  Position,
+  RolloutInput,
+} from "../../../src/scheduler/rollout/rollout-input.ts";
 import type { RolloutAction, RolloutPlan } from "../../../src/scheduler/rollout/rollout-plan.ts";
 import { type ModelHost, type ModelSet, ServiceModel } from "./service-model.ts";
 
