@@ -14,6 +14,7 @@ import { mountPlan } from "./dry-run/routes.ts";
 import { toProblemResponse } from "./http/problem.ts";
 import { type RequestFacts, requestContext } from "./http/request-context.ts";
 import { mountRules } from "./rules/routes.ts";
+import { mountRollouts } from "./rollouts/routes.ts";
 import { mountServices } from "./services/routes.ts";
 import { mountSets } from "./sets/routes.ts";
 import type { PageFiles } from "./system/api-page.ts";
@@ -54,6 +55,7 @@ export function createMountedApi(ctx: ControlContext, options: AppOptions): Api 
   app.onError((error, c) => toProblemResponse(c, translateError(error)));
   const api = createApi(app, ctx, options.streamsEnd);
   mountServices(api);
+  mountRollouts(api);
   mountSets(api);
   mountVolumes(api);
   mountHosts(api);

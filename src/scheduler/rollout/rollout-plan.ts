@@ -1,4 +1,9 @@
-import type { RolloutPhase, RolloutSelection, UpdateDirection, UpdateMethod } from "../../contracts/api/rollouts.ts";
+import type {
+  RolloutPhase,
+  RolloutSelection,
+  UpdateDirection,
+  UpdateMethod,
+} from "../../contracts/api/rollouts.ts";
 import type { SetFailure } from "./judge-sets.ts";
 
 /** The decisions of `planRollout` for one round. The caller stores all of them, or none. */

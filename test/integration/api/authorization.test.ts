@@ -41,6 +41,14 @@ const allowed: Record<string, readonly CallerKind[]> = {
   scaleService: changers,
   resizeService: changers,
   waitService: lookers,
+  createRollout: changers,
+  listRollouts: lookers,
+  getRollout: lookers,
+  pauseRollout: changers,
+  resumeRollout: changers,
+  rollbackRollout: changers,
+  promoteRollout: changers,
+  waitRollout: lookers,
   listEndpoints: lookers,
   planService: lookers,
   listSets: lookers,
@@ -158,6 +166,7 @@ function fillPath(path: string): string {
     demandId: newId("dmd"),
     tokenId: newId("tok"),
     streamId: newId("str"),
+    number: "1",
   };
   return path.replace(/\{([^}]+)\}/g, (_all, name: string) => values[name] ?? "nothing");
 }

@@ -70,6 +70,15 @@ const validBodies: Record<string, unknown> = {
   patchService: { priority: 3, template: serviceBody("x").template },
   scaleService: { replicas: 2 },
   resizeService: { cpu: 2, memory: "64Mi" },
+  createRollout: {
+    containers: { app: { image: "app:2", options: { env: { A: "b" } } } },
+    strategy: { steps: [{ select: { count: 1 }, promote: "manual" }] },
+    ifActive: "supersede",
+  },
+  pauseRollout: { reason: "errors" },
+  resumeRollout: { reason: "fixed" },
+  rollbackRollout: { reason: "errors" },
+  promoteRollout: { select: { percent: 50 }, reason: "all is well" },
   purgeVolume: { confirm: volumeId },
   moveSet: { discardVolume: false },
   drainHost: { deadlineSeconds: 60, force: false },
@@ -144,6 +153,7 @@ async function tokenFor(operationId: string): Promise<string> {
 const pathOf = (path: string) =>
   path
     .replace("{name}", "target")
+    .replace("{number}", "1")
     .replace("{setId}", setId)
     .replace("{volumeId}", volumeId)
     .replace("{hostId}", hostId)

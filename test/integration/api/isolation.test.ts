@@ -59,6 +59,11 @@ const bodies: Record<string, unknown> = {
   patchService: { priority: 5 },
   scaleService: { replicas: 9 },
   resizeService: { cpu: 2 },
+  createRollout: { restart: true },
+  pauseRollout: {},
+  resumeRollout: {},
+  rollbackRollout: {},
+  promoteRollout: {},
   rotateHook: { overlapSeconds: 60 },
   createHook: { name: "mine-now", rules: [{ want: { step: 1 } }] },
   patchHook: { stabilizationSeconds: 5 },
@@ -89,9 +94,10 @@ describe.each(operations.map((it) => [it.operationId, it] as const))("%s", (name
       volumeId: newId("vol"),
     };
     const demandId = newId("dmd");
+    const number = "1";
     const [foreign, missing] = await Promise.all(
       [known, unknown].map(async (values) => {
-        const target = path({ ...values, demandId });
+        const target = path({ ...values, demandId, number });
         const response = await test.request(operation.method, target, {
           token: mine,
           headers: { "if-match": '"1"' },
