@@ -9,6 +9,7 @@ import {
   isReady,
   type LocalContainerStatus,
 } from "./container-status.ts";
+import { isRequired } from "./drain.ts";
 import { nextPreparationAtMs } from "./preparations.ts";
 import type { DesiredLocalSet, SetHistory } from "./set-history.ts";
 import { takeDue, type TimedStep, timedPull, type Verdict } from "./steps.ts";
@@ -21,7 +22,7 @@ export function decideContainers(
   { nowMs, drainedAtMs }: { nowMs: number; drainedAtMs: number },
 ): Verdict {
   const statuses = computeStatuses(set, observed, history);
-  const { startable, replaceable, isComplete } = findStartable(statuses);
+  const { startable, replaceable } = findStartable(statuses);
   // A container must not stop while another one waits for its image.
   const lacksImage = statuses.some(({ known }) => known.needsImage);
   const changes = statuses.flatMap(
@@ -34,6 +35,11 @@ export function decideContainers(
         nowMs,
       }) ?? [],
   );
+  // Once the set has run, it serves without its optional containers.
+  const counted = history.hasRun
+    ? statuses.filter(({ template }) => isRequired(template))
+    : statuses;
+  const isComplete = counted.every((status) => status.isUpToDate && hasComeUp(status));
   const hasRun = history.hasRun || isComplete;
   const failed = changes.map(({ step }) => step).find((step) => step.kind === "stop-failed-start");
   const isStarting = changes.some(({ step, atMs }) => step.kind !== "pull" && atMs <= nowMs);
@@ -48,7 +54,7 @@ export function decideContainers(
   return {
     ...takeDue(timed, nowMs),
     state: hasRun ? "running" : statuses.every(isUpToDateStatus) ? "starting" : "preparing",
-    ready: isComplete && statuses.every(isReady),
+    ready: isComplete && counted.every(isReady),
     isComplete,
     reason:
       failed?.reason ??
@@ -79,7 +85,7 @@ function timeStep(
     nowMs: number;
   },
 ): TimedStep | undefined {
-  const { name: container, seen, known, phase, isUpToDate } = status;
+  const { name: container, template, seen, known, phase, isUpToDate } = status;
   const { attempts, preparations, restartAtMs } = known;
   if (seen?.isUnknown) return undefined;
   const pull = timedPull(container, history);
@@ -90,7 +96,7 @@ function timeStep(
     const atMs = Math.max(
       attempts.retryAtMs,
       nextPreparationAtMs(preparations),
-      isStopped ? drainedAtMs : -Infinity,
+      isStopped && (isRequired(template) || !history.hasRun) ? drainedAtMs : -Infinity,
     );
     return { step: { kind: "prepare-container", container }, atMs };
   }
@@ -109,12 +115,11 @@ function timeProbe({ name, template, phase, run }: LocalContainerStatus): TimedS
 /**
  * `startable`: the containers to restart, and those of the lowest index that has not come up.
  * `replaceable`: outdated containers may be replaced once all lower indexes have come up, up to
- * date. `isComplete`: all containers have come up in this run of infra, up to date.
+ * date.
  */
 function findStartable(statuses: readonly LocalContainerStatus[]): {
   startable: Set<string>;
   replaceable: Set<string>;
-  isComplete: boolean;
 } {
   const startable = new Set<string>();
   const replaceable = new Set<string>();
@@ -130,7 +135,7 @@ function findStartable(statuses: readonly LocalContainerStatus[]): {
     haveLowerComeUp &&= group.every(hasComeUp);
     areLowerUpToDate &&= group.every(isUpToDateStatus);
   }
-  return { startable, replaceable, isComplete: haveLowerComeUp && areLowerUpToDate };
+  return { startable, replaceable };
 }
 
 /** The first problem that keeps the set from its desired state; null if there is none. */

@@ -52,7 +52,10 @@ export interface Verdict {
   /** The state to report; the transition table (set-state.ts) may override it. */
   state: ReportedState;
   ready: boolean;
-  /** All containers of the spec run, or have completed. */
+  /**
+   * All containers of the spec have come up in this run of infra, up to date. Once the set has run,
+   * without the optional ones.
+   */
   isComplete: boolean;
   reason: Reason | null;
 }

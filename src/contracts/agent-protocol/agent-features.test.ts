@@ -36,7 +36,7 @@ describe("the features that a template needs", () => {
   });
 
   it("are not reported by an agent that does not have them yet", () => {
-    const missing = ["hooks", "serving"];
+    const missing = ["hooks"];
     expect(ownFeatures.filter((feature) => missing.includes(feature))).toEqual([]);
   });
 });

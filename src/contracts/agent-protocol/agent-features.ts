@@ -21,6 +21,7 @@ const agentFeatures = [
   "attachments",
   "ports",
   "drain",
+  "serving",
   "address-reports",
   "credential-rotation",
 ] as const;
@@ -31,7 +32,6 @@ const agentFeatures = [
  */
 type LaterFeature =
   | "hooks"
-  | "serving"
   | "prefetch"
   | "sessions"
   | "log-options"
