@@ -147,3 +147,61 @@ it("each stop has the timeout of the newest template", async () => {
   expect((await inspect(stopped, "app")).State.Status).toBe("exited");
   expect(await port.observeSet(removed.setId, signal)).toBeUndefined();
 });
+
+describe("hooks", () => {
+  /** Writes its signal to the output. */
+  const command = ["sh", "-c", "trap 'echo signal; exit 0' TERM; sleep 1000 & wait"];
+  const say = (text: string) => ["sh", "-c", `echo ${text} > /proc/1/fd/1`];
+  const hook = (argv: string[], timeoutSeconds = 10) => ({
+    exec: { command: argv },
+    timeoutSeconds,
+  });
+
+  async function readOutput({ setId }: LocalSetSpec): Promise<string[]> {
+    const chunks: Uint8Array[] = [];
+    for await (const chunk of port.logs(setId, "app", { tail: 10, follow: false }, signal))
+      chunks.push(chunk);
+    return Buffer.concat(chunks).toString().trim().split("\n");
+  }
+
+  async function runPostStart(set: LocalSetSpec) {
+    const observed = await port.observeSet(set.setId, signal);
+    const [container] = observed?.containers ?? [];
+    if (!container) throw new Error("the set has a container");
+    return port.postStart(set, { container, address: observed?.address }, signal);
+  }
+
+  it("run after the start and before the stop signal", async () => {
+    const hooks = { postStart: hook(say("started")), preStop: hook(say("leaving")) };
+    const set = await run({ options: { command, hooks } });
+    expect(await runPostStart(set)).toEqual({ healthy: true });
+    await port.stopAll(set.setId, signal, { set });
+    expect(await readOutput(set)).toEqual(["started", "leaving", "signal"]);
+  });
+
+  it("do not run if the stop is urgent", async () => {
+    const set = await run({ options: { command, hooks: { preStop: hook(say("leaving")) } } });
+    await port.stopAll(set.setId, signal, { set, skipsHooks: true });
+    expect(await readOutput(set)).toEqual(["signal"]);
+  });
+
+  it("delay the stop at most by their timeout", async () => {
+    for (const argv of [["false"], ["no-such-program"], ["sleep", "1000"]]) {
+      const set = await run({ options: { command, hooks: { preStop: hook(argv, 1) } } });
+      await port.remove(set.setId, signal, { set });
+      expect(await port.observeSet(set.setId, signal)).toBeUndefined();
+    }
+  });
+
+  it("after a start report why they failed", async () => {
+    const failing = ["sh", "-c", "echo not yet; exit 3"];
+    const set = await run({ options: { command, hooks: { postStart: hook(failing) } } });
+    expect(await runPostStart(set)).toMatchObject({
+      healthy: false,
+      detail: expect.stringContaining("exited with 3: not yet"),
+    });
+    const http = { http: { port: 1, path: "/" }, timeoutSeconds: 1 };
+    const unreachable = withOptions(set, { hooks: { postStart: http } });
+    expect(await runPostStart(unreachable)).toMatchObject({ healthy: false });
+  });
+});

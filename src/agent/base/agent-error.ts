@@ -13,6 +13,8 @@ export type AgentPhase =
 
 /** Code of the error of a preparation that needs an image which the daemon lacks. */
 export const IMAGE_MISSING = "image-missing";
+/** Code of the error of a hook that ran and failed. */
+export const HOOK_FAILED = "hook-failed";
 
 /**
  * A failed action of the agent. `temporary`: a retry may help (daemon busy or stopped, registry

@@ -40,7 +40,9 @@ export async function prepareContainer(
   await requireImages(context, { set, names: [name, ...others] }, signal);
   // Someone may have unmounted it. A container would then write to the disk of the host (I13).
   if (dataPath !== undefined) await context.volumes?.ensure(set, signal);
-  if (existing) await removeContainers(context, [existing], { set, phase: "prepare" }, signal);
+  const { address } = infra;
+  if (existing)
+    await removeContainers(context, [existing], { set, address, phase: "prepare" }, signal);
   await createContainer(context, set, { name, infraId: infra.dockerId, dataPath }, signal);
 }
 

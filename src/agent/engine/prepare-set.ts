@@ -145,7 +145,7 @@ async function stopDetached(
     }),
   );
   const detached = existing.filter((_container, position) => verdicts[position]);
-  await stopInOrder(context, set, detached, signal);
+  await stopInOrder(context, detached, { set, skipsHooks: true }, signal);
   return existing.map((container) =>
     detached.includes(container) ? { ...container, dockerState: "exited" } : container,
   );

@@ -5,6 +5,7 @@ import type { EngineContext } from "./engine-context.ts";
 import { observeSet, observeSets } from "./observe-sets.ts";
 import { prepareContainer } from "./prepare-container.ts";
 import { prepareSet } from "./prepare-set.ts";
+import { runPostStart } from "./run-hook.ts";
 import { runProbe } from "./run-probe.ts";
 import { resizeSet } from "./resize-set.ts";
 import { pullImages } from "./set-images.ts";
@@ -35,6 +36,7 @@ export function createSetEngine({ logs, ...context }: SetEnginePorts): SetPort {
     stop: (set, names, signal) => stopContainers(context, set, names, signal),
     remove: (setId, signal, options) => removeSet(context, { setId, ...options }, signal),
     stopAll: (setId, signal, options) => stopSet(context, { setId, ...options }, signal),
+    postStart: (set, target, signal) => runPostStart(context, set, target, signal),
     probe: (set, target, signal) => runProbe(context, set, target, signal),
     logs: (setId, name, range, signal) =>
       readLogs({ containers, logs }, { setId, name }, range, signal),

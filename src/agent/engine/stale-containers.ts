@@ -24,7 +24,8 @@ export async function removeStale(
     const replaced = stale.map(({ name }) => name).filter((name) => !completed.includes(name));
     await requireImages(context, { set, names: replaced }, signal);
   }
-  await removeContainers(context, stale, { set, phase: "prepare" }, signal);
+  const address = existing.find(isInfra)?.address;
+  await removeContainers(context, stale, { set, address, phase: "prepare" }, signal);
   return existing.filter((container) => !stale.includes(container));
 }
 

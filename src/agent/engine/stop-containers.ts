@@ -5,6 +5,7 @@ import type { LocalSetSpec } from "../model/local-set.ts";
 import type { ListedContainer } from "../ports/container-port.ts";
 import type { StopOptions } from "../ports/set-port.ts";
 import type { EngineContext } from "./engine-context.ts";
+import { runPreStop } from "./run-hook.ts";
 
 /** SetPort.stop. */
 export async function stopContainers(
@@ -38,11 +39,12 @@ export async function stopContainer(
 /** SetPort.stopAll. */
 export async function stopSet(
   context: EngineContext,
-  { setId, set }: { setId: string } & StopOptions,
+  { setId, ...options }: { setId: string } & StopOptions,
   signal: AbortSignal,
 ): Promise<void> {
   const listed = await context.containers.list({ setId, phase: "stop" }, signal);
-  await stopInOrder(context, set, listed, signal);
+  const address = listed.find(isInfra)?.address;
+  await stopInOrder(context, listed, { ...options, address }, signal);
 }
 
 /**
@@ -51,13 +53,16 @@ export async function stopSet(
  */
 export async function removeSet(
   context: EngineContext,
-  { setId, set }: { setId: string } & StopOptions,
+  { setId, ...options }: { setId: string } & StopOptions,
   signal: AbortSignal,
 ): Promise<void> {
-  const listed = await context.containers.list({ setId, phase: "remove" }, signal);
+  const phase = "remove";
+  const listed = await context.containers.list({ setId, phase }, signal);
   const business = listed.filter((container) => !isInfra(container));
-  await removeContainers(context, business, { set, phase: "remove" }, signal);
-  await removeContainers(context, listed.filter(isInfra), { set, phase: "remove" }, signal);
+  const infra = listed.filter(isInfra);
+  const request = { ...options, phase, address: infra[0]?.address } as const;
+  await removeContainers(context, business, request, signal);
+  await removeContainers(context, infra, request, signal);
   await allSettledOrThrow([
     context.cgroups.remove(setId, signal),
     context.network.release(setId, signal),
@@ -65,22 +70,29 @@ export async function removeSet(
   ]);
 }
 
+/** How containers stop. `address`: the observed address of their set. */
+interface StopRequest extends StopOptions {
+  address?: string | undefined;
+}
+
 /**
  * Stops containers in the reverse of their start order: highest index first, equal indexes
- * together.
+ * together. The hook of a container precedes its stop signal.
  */
 export async function stopInOrder(
   context: EngineContext,
-  set: LocalSetSpec | undefined,
   containers: readonly ListedContainer[],
+  { set, skipsHooks, address }: StopRequest,
   signal: AbortSignal,
 ): Promise<void> {
+  const stop = async (container: ListedContainer) => {
+    if (set && !skipsHooks) await runPreStop(context, set, { ...container, address }, signal);
+    await stopContainer(context, set, container, signal);
+  };
   const indexes = [...new Set(containers.map(({ index }) => index))].sort((a, b) => b - a);
   for (const index of indexes) {
     const group = containers.filter((container) => container.index === index && isUp(container));
-    await allSettledOrThrow(
-      group.map((container) => stopContainer(context, set, container, signal)),
-    );
+    await allSettledOrThrow(group.map(stop));
   }
 }
 
@@ -91,10 +103,10 @@ export async function stopInOrder(
 export async function removeContainers(
   context: EngineContext,
   containers: readonly ListedContainer[],
-  { set, phase }: { phase: AgentPhase } & StopOptions,
+  { phase, ...request }: StopRequest & { phase: AgentPhase },
   signal: AbortSignal,
 ): Promise<void> {
-  await stopInOrder(context, set, containers, signal);
+  await stopInOrder(context, containers, request, signal);
   await allSettledOrThrow(
     containers.map((container) => context.containers.remove(container, phase, signal)),
   );

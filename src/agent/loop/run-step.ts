@@ -1,3 +1,5 @@
+import { truncate } from "../../lib/text/truncate.ts";
+import { AgentError, HOOK_FAILED } from "../base/agent-error.ts";
 import type { LocalSetSpec, ObservedLocalSet } from "../model/local-set.ts";
 import { type StepFailure, toStepFailure } from "../model/step-failure.ts";
 import type { ContainerFailure } from "../model/local-set.ts";
@@ -84,7 +86,7 @@ async function runStep(
       await change(() => port.remove(setId, signal, { set: desired }));
       return [];
     case "stop-all":
-      await stop(() => port.stopAll(setId, signal, { set: desired }));
+      await stop(() => port.stopAll(setId, signal, { set: desired, skipsHooks: step.isUrgent }));
       return [];
     default:
   }
@@ -115,10 +117,24 @@ async function runStep(
       await change(() => port.start(desired, [step.container], signal, options));
       return [];
     }
+    case "post-start": {
+      const container = observed?.containers.find(({ name }) => name === step.container);
+      if (!container) return [];
+      const target = { container, address: observed?.address };
+      const run = async () => (isAborted() ? undefined : port.postStart(desired, target, signal));
+      const result = await limits.execProbes(tenant, run);
+      if (result && !result.healthy) throw createHookFailed(step.container, result.detail);
+      return [];
+    }
     case "stop-failed-start":
       await stop(() => port.stop(desired, [step.container], signal));
       return [];
   }
+}
+
+function createHookFailed(name: string, detail: string): AgentError {
+  const message = truncate(`the hook after the start of "${name}" failed: ${detail}`, 2_000);
+  return new AgentError(HOOK_FAILED, message, { phase: "start", temporary: true });
 }
 
 /** True for steps that a set needs only while it should run. */
@@ -131,6 +147,7 @@ const startingKinds: ReadonlySet<Step["kind"]> = new Set([
   "pull",
   "prepare-container",
   "start",
+  "post-start",
 ]);
 
 /**

@@ -8,6 +8,7 @@ const phases = {
   "prepare-container": "prepare",
   resize: "resize",
   start: "start",
+  "post-start": "start",
   "stop-failed-start": "start",
   probe: "health",
   "stop-all": "stop",

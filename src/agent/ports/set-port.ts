@@ -6,9 +6,11 @@ import type {
   ProbeResult,
 } from "../model/local-set.ts";
 
-/** `set`: the newest known description of the set that stops. */
 export interface StopOptions {
+  /** The newest known description of the set that stops. */
   set?: LocalSetSpec | undefined;
+  /** The stop is urgent, so no hook delays it. */
+  skipsHooks?: boolean | undefined;
 }
 
 /**
@@ -85,8 +87,9 @@ export interface SetPort {
   /**
    * Stops the running containers: business containers by descending index, then infra. Then deletes
    * every container and the cgroup, and trashes the volume. Needs only labels, so it also works for
-   * a set without a known spec. With `set`, containers get the stop timeouts of its template, and
-   * without it those of their creation.
+   * a set without a known spec. With `set`, the hooks before a stop run, and containers
+   * get the stop timeouts of its template. Without it, no hook runs, and the timeouts are those of
+   * their creation.
    */
   remove(setId: string, signal: AbortSignal, options?: StopOptions): Promise<void>;
   /**
@@ -94,6 +97,11 @@ export interface SetPort {
    * set.
    */
   stopAll(setId: string, signal: AbortSignal, options?: StopOptions): Promise<void>;
+  /**
+   * Runs the hook that follows the start of an observed container, within its timeout. A hook that
+   * fails is an unhealthy result. Only a daemon that does not answer is an error.
+   */
+  postStart(set: LocalSetSpec, target: ProbeTarget, signal: AbortSignal): Promise<ProbeResult>;
   /**
    * Runs one probe of an observed container's health check, within its timeout. Only a check with a
    * command calls the Docker API.

@@ -131,7 +131,8 @@ export function noteContainer(
   run.isExitCounted = true;
   known.exitCode = seen.exitCode;
   known.restartAtMs = nowMs;
-  known.isRestartNext = isWanted && !run.isFailedStart && !run.isStoppedByBerth;
+  const isOwnExit = !run.isFailedStart && !run.isStoppedByBerth;
+  known.isRestartNext = isWanted && (isOwnExit || run.isAtFault);
   // Berth stopped it, or the agent did not see its run: the exit does not count against it.
   if (!known.isRestartNext || isFirstSight) return false;
   const ranMs = nowMs - (run.seenAtMs ?? nowMs);
@@ -188,13 +189,25 @@ export function noteStopping(known: ContainerHistory): void {
   if (known.run) known.run.isStoppedByBerth = true;
 }
 
-/** Records that the observed run counts as a failed start, so that the agent counts it once. */
+/**
+ * Records that the observed run counts as a failed start, so that the agent counts it once. Of a
+ * set that has run, it counts as a restart.
+ */
 export function noteFailedRun(
-  history: Pick<ContainerHistories, "containers">,
+  history: ContainerHistories & { hasRun: boolean },
   observed: ObservedLocalSet | undefined,
   name: string,
 ): void {
+  const run = findRunIn(history, observed, name);
+  if (run) Object.assign(run, { isFailedStart: true, isAtFault: history.hasRun });
+}
+
+/** The run of a container that was observed; undefined if it is not recorded. */
+export function findRunIn(
+  history: Pick<ContainerHistories, "containers">,
+  observed: ObservedLocalSet | undefined,
+  name: string,
+): ContainerRun | undefined {
   const seen = observed?.containers.find((candidate) => candidate.name === name);
-  const run = seen && findObservedRun(history, seen);
-  if (run) run.isFailedStart = true;
+  return seen && findObservedRun(history, seen);
 }

@@ -1,4 +1,5 @@
-import type { HealthCheck } from "../../contracts/api/set-template.ts";
+import type { ContainerTemplate, HealthCheck } from "../../contracts/api/set-template.ts";
+import type { Reason } from "../../contracts/common/primitives.ts";
 import type { ObservedContainer, ProbeResult } from "../model/local-set.ts";
 import type { PersistedRun } from "../ports/state-store.ts";
 
@@ -29,11 +30,23 @@ export interface ContainerRun {
   isExitCounted: boolean;
   /** True if it counts as a failed start. */
   isFailedStart: boolean;
+  /** True if its end counts against it, although Berth stopped it. */
+  isAtFault: boolean;
   /** True if Berth has begun to stop it. */
   isStoppedByBerth: boolean;
   /** Processes that the kernel killed for lack of memory. */
   oomKills: number;
   probes: ProbeHistory;
+  hook: HookHistory;
+}
+
+/** The hook that follows the start of the run, if the template has one. */
+interface HookHistory {
+  isDone: boolean;
+  /** The earliest time of the next attempt. */
+  nextAtMs: number;
+  /** The reason of the last attempt, if no other one follows. */
+  failure: Reason | undefined;
 }
 
 interface ContainerExit {
@@ -59,7 +72,7 @@ export function getRunId(seen: ObservedContainer): string | undefined {
 
 /**
  * Starts the record of a run. If the set has run before, a new agent assumes that its running
- * containers are healthy until a probe fails.
+ * containers are healthy until a probe fails. It also assumes that their hooks have run.
  */
 export function beginRun(
   id: string,
@@ -73,6 +86,7 @@ export function beginRun(
     exit: undefined,
     isExitCounted: false,
     isFailedStart: false,
+    isAtFault: false,
     isStoppedByBerth: false,
     oomKills: 0,
     probes: {
@@ -83,6 +97,7 @@ export function beginRun(
       count: 0,
       nextAtMs: nowMs + (isAdopted ? spread(id, ADOPTED_PROBES_MS) : 0),
     },
+    hook: { isDone: isAdopted, nextAtMs: nowMs, failure: undefined },
   };
 }
 
@@ -166,4 +181,31 @@ export function noteProbe(
  */
 export function postponeProbe(run: ContainerRun, check: HealthCheck, nowMs: number): void {
   run.probes.nextAtMs = nowMs + check.intervalSeconds * 1_000;
+}
+
+/** The pause between two attempts of a hook that sends a request. */
+const HOOK_RETRY_MS = 500;
+
+/** True if the hook that follows the start has succeeded, or if there is none. */
+export function isHookDone(
+  { options }: ContainerTemplate,
+  run: Readonly<ContainerRun> | undefined,
+): boolean {
+  return options.hooks?.postStart === undefined || run?.hook.isDone === true;
+}
+
+/**
+ * Records that the hook of a run has failed. A request is repeated within the timeout of the hook,
+ * because the program may not listen yet.
+ */
+export function noteHookFailed(
+  run: ContainerRun,
+  { options }: ContainerTemplate,
+  reason: Reason,
+  nowMs: number,
+): void {
+  const { http, timeoutSeconds = 0 } = options.hooks?.postStart ?? {};
+  const isLate = nowMs - (run.seenAtMs ?? nowMs) >= timeoutSeconds * 1_000;
+  if (http && !isLate) run.hook.nextAtMs = nowMs + HOOK_RETRY_MS;
+  else run.hook.failure = reason;
 }

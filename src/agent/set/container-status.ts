@@ -3,7 +3,7 @@ import type { Reason } from "../../contracts/common/primitives.ts";
 import type { ObservedContainer, ObservedLocalSet } from "../model/local-set.ts";
 import { isFinalExit } from "./completed-containers.ts";
 import { type ContainerHistory, readContainerHistory } from "./container-history.ts";
-import { type ContainerRun, getRunId, hasExited, isUp } from "./container-run.ts";
+import { type ContainerRun, getRunId, hasExited, isHookDone, isUp } from "./container-run.ts";
 import { isOutdated } from "../model/outdated.ts";
 import { repeatedPreparationReason } from "./preparations.ts";
 import { exitReason, pullingReason, unhealthyReason, unseenReason } from "./reasons.ts";
@@ -72,17 +72,21 @@ function computePhase(
 }
 
 /**
- * A container with a health check delays the next index until it has been healthy once. A one-shot
- * container of an earlier template does not count: its successor has to run before the next index.
+ * A container with a health check delays the next index until it has been healthy once. The hook
+ * after its start delays it until that has succeeded. A one-shot container of an earlier template
+ * does not count: its successor has to run before the next index.
  */
 export function hasComeUp({ phase, template, run, isUpToDate }: LocalContainerStatus): boolean {
-  if (phase === "running") return !template.options.health || run?.probes.wasHealthy === true;
+  if (phase === "running")
+    return (
+      isHookDone(template, run) && (!template.options.health || run?.probes.wasHealthy === true)
+    );
   return phase === "completed" && isUpToDate;
 }
 
 export function isReady({ phase, template, seen, run }: LocalContainerStatus): boolean {
   if (phase === "completed") return seen?.exitCode === 0;
-  if (seen?.state !== "running") return false;
+  if (seen?.state !== "running" || !isHookDone(template, run)) return false;
   return !template.options.health || run?.probes.isHealthy === true;
 }
 
@@ -119,10 +123,21 @@ export function findStartFailure(
   if (run.isFailedStart) return undefined;
   if (seen.startFailure !== undefined && hasEnded) return { reason: ofStart(), temporary: false };
   if (phase === "exited") return { reason: ofStart(), temporary: true };
+  const hookFailure = findHookFailure(status);
+  if (hookFailure) return hookFailure;
   const { wasHealthy, failuresInRow } = run.probes;
   if (phase === "running" && health && !wasHealthy && failuresInRow >= health.failureThreshold)
     return { reason: unhealthyReason(name, run), temporary: true };
   return undefined;
+}
+
+/** Why a running container must start again: the hook after its start has failed. */
+export function findHookFailure({
+  run,
+  phase,
+}: LocalContainerStatus): { reason: Reason; temporary: boolean } | undefined {
+  const reason = phase === "running" && !run?.isFailedStart ? run?.hook.failure : undefined;
+  return reason && { reason, temporary: true };
 }
 
 /** Judges one container for the report: its readiness, and the reason if it is not ready. */

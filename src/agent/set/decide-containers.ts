@@ -1,9 +1,11 @@
 import type { Reason } from "../../contracts/common/primitives.ts";
 import type { ObservedLocalSet } from "../model/local-set.ts";
 import { areLimitsApplied, ioUnenforceableReason } from "../model/set-limits.ts";
+import { isHookDone } from "./container-run.ts";
 import {
   computeStatuses,
   containerReason,
+  findHookFailure,
   findStartFailure,
   hasComeUp,
   isReady,
@@ -85,7 +87,7 @@ function timeStep(
     nowMs: number;
   },
 ): TimedStep | undefined {
-  const { name: container, template, seen, known, phase, isUpToDate } = status;
+  const { name: container, template, seen, known, run, phase, isUpToDate } = status;
   const { attempts, preparations, restartAtMs } = known;
   if (seen?.isUnknown) return undefined;
   const pull = timedPull(container, history);
@@ -100,8 +102,12 @@ function timeStep(
     );
     return { step: { kind: "prepare-container", container }, atMs };
   }
-  const failure = history.hasRun ? undefined : findStartFailure(status);
+  const failure = history.hasRun ? findHookFailure(status) : findStartFailure(status);
   if (failure) return { step: { kind: "stop-failed-start", container, ...failure }, atMs: nowMs };
+  if (phase === "running" && run && !isHookDone(template, run)) {
+    const atMs = Math.max(attempts.retryAtMs, run.hook.nextAtMs);
+    return { step: { kind: "post-start", container }, atMs };
+  }
   if (!isStartable) return undefined;
   const atMs = Math.max(attempts.retryAtMs, phase === "exited" ? restartAtMs : 0);
   return { step: { kind: "start", container }, atMs };

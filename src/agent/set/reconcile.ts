@@ -77,7 +77,7 @@ export function reconcileFenced(
   nowMs: number,
 ): Verdict {
   if (!isAnyUp(observed)) return noStep("stopped");
-  return stepWhenDue({ kind: "stop-all" }, "stopping", history, { nowMs });
+  return stepWhenDue({ kind: "stop-all", isUrgent: true }, "stopping", history, { nowMs });
 }
 
 /** The verdict on a set that cannot be observed, and that should not run. It needs only a list. */

@@ -1,9 +1,16 @@
 import type { ContainerFailure } from "../model/local-set.ts";
+import { HOOK_FAILED } from "../base/agent-error.ts";
 import type { ClockReading } from "../base/clock-reading.ts";
 import type { ObservedLocalSet } from "../model/local-set.ts";
 import { type StepFailure, toStepFailure } from "../model/step-failure.ts";
 import { type Attempts, noteAnswered, noteFailure, noteSuccess } from "./attempts.ts";
-import { ensureContainerHistory, noteFailedRun, noteStopping } from "./container-history.ts";
+import {
+  ensureContainerHistory,
+  findRunIn,
+  noteFailedRun,
+  noteStopping,
+} from "./container-history.ts";
+import { noteHookFailed } from "./container-run.ts";
 import { notePrepared } from "./preparations.ts";
 import type { ProbeStep, Step } from "./steps.ts";
 import { noteResized } from "./resize-history.ts";
@@ -68,6 +75,11 @@ export function noteStepDone(
       notePrepared(ensureContainerHistory(history, step.container), end.nowMs);
       ensureContainerHistory(history, step.container).hasPulled = false;
       break;
+    case "post-start": {
+      const run = findRunIn(history, end.observed, step.container);
+      if (run) run.hook.isDone = true;
+      break;
+    }
     case "stop-failed-start": {
       if (end.desired?.generation !== end.generation) return;
       noteFailedRun(history, end.observed, step.container);
@@ -92,11 +104,25 @@ export function noteStepFailed(
   end: StepEnd,
 ): void {
   if (step.kind === "resize") return noteResized(history, failure, end);
+  if (step.kind === "post-start" && failure.reason.code === HOOK_FAILED)
+    return noteHookEnd(history, step.container, failure, end);
   if (failure.needsImage && noteImageMissing(history, step, { ...end, ...failure }))
     return undefined;
   const isStart = step.kind !== "stop-all" && step.kind !== "remove";
   const mayGiveUp = isStart && end.mayMove && !history.hasRun;
   return noteFailure(attemptsOf(history, step), failure, { ...end, mayGiveUp });
+}
+
+/** Records a hook that ran and failed: the decision that follows counts it as a failed start. */
+function noteHookEnd(
+  history: SetHistory,
+  name: string,
+  { reason }: StepFailure,
+  { desired, observed, nowMs }: StepEnd,
+): void {
+  const template = desired?.template.containers.find((container) => container.name === name);
+  const run = findRunIn(history, observed, name);
+  if (run && template) noteHookFailed(run, template, reason, nowMs);
 }
 
 /**

@@ -11,7 +11,8 @@ export type SetStep =
   | { kind: "prepare"; completed?: string[] }
   /** Limits or the volume differ from the template. No step of a container waits for a resize. */
   | { kind: "resize" }
-  | { kind: "stop-all" }
+  /** `isUrgent`: no hook may delay it. */
+  | { kind: "stop-all"; isUrgent?: true }
   | { kind: "remove" };
 
 /** A step of the lane of one container. */
@@ -21,6 +22,8 @@ export type ContainerStep =
   /** Creates the container, or replaces one that is outdated or broken. */
   | { kind: "prepare-container"; container: string }
   | { kind: "start"; container: string }
+  /** Runs the hook that follows a start. */
+  | { kind: "post-start"; container: string }
   /** The start has failed without an error of a step: stop the container and count an attempt. */
   | { kind: "stop-failed-start"; container: string; reason: Reason; temporary: boolean };
 

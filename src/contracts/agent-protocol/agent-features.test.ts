@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { setTemplateInput, type SetTemplate } from "../api/set-template.ts";
-import { listNeededFeatures, omitFeatures, ownFeatures } from "./agent-features.ts";
+import { listNeededFeatures, omitFeatures } from "./agent-features.ts";
 
 const container = {
   index: 0,
@@ -33,10 +33,5 @@ describe("the features that a template needs", () => {
   ])("are those of its members: %s", (feature, template) => {
     expect(listNeededFeatures(template)).toEqual([feature]);
     expect(omitFeatures(template)).toEqual(parse());
-  });
-
-  it("are not reported by an agent that does not have them yet", () => {
-    const missing = ["hooks"];
-    expect(ownFeatures.filter((feature) => missing.includes(feature))).toEqual([]);
   });
 });

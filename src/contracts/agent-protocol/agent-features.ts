@@ -21,6 +21,7 @@ const agentFeatures = [
   "attachments",
   "ports",
   "drain",
+  "hooks",
   "serving",
   "address-reports",
   "credential-rotation",
@@ -30,12 +31,7 @@ const agentFeatures = [
  * Features that the contract knows, and that the agent of this build does not have yet. The package
  * that implements one moves it to `agentFeatures`. Until then, a set that needs it has no host.
  */
-type LaterFeature =
-  | "hooks"
-  | "prefetch"
-  | "sessions"
-  | "log-options"
-  | "volume-transfers";
+type LaterFeature = "prefetch" | "sessions" | "log-options" | "volume-transfers";
 type AgentFeature = (typeof agentFeatures)[number] | LaterFeature;
 
 /**

@@ -65,15 +65,7 @@ export function createSimulatedSetPort(
       ),
     stopAll: (setId, signal) =>
       call("stopAll", { setId }, signal, () => engine.stopAll(hostId, setId)),
-    probe: (set, { container: { name: container } }, signal) =>
-      call("probe", set, signal, () => {
-        const seen = engine
-          .observeSet(hostId, set.setId)
-          ?.containers.find(({ name }) => name === container);
-        if (seen?.state !== "running")
-          return { healthy: false, detail: "the container does not run" };
-        return engine.options.probe?.(set.setId, container) ?? { healthy: true };
-      }),
+    ...createChecks(engine, hostId, call),
     logs: (setId, container, { follow }, signal) =>
       simulatedLogs(engine.observeSet(hostId, setId), container, follow, signal),
     async watch(onChange, signal, onOpen) {
@@ -88,6 +80,29 @@ export function createSimulatedSetPort(
       signal.throwIfAborted();
       return [...(engine.options.images ?? [])];
     },
+  };
+}
+
+/** Probes, and the hook after a start. */
+function createChecks(
+  engine: SimulatedEngine,
+  hostId: string,
+  call: Call,
+): Pick<SetPort, "postStart" | "probe"> {
+  return {
+    postStart: (set, { container: { name } }, signal) =>
+      call("postStart", set, signal, () => {
+        return engine.options.postStart?.(set.setId, name) ?? { healthy: true };
+      }),
+    probe: (set, { container: { name: container } }, signal) =>
+      call("probe", set, signal, () => {
+        const seen = engine
+          .observeSet(hostId, set.setId)
+          ?.containers.find(({ name }) => name === container);
+        if (seen?.state !== "running")
+          return { healthy: false, detail: "the container does not run" };
+        return engine.options.probe?.(set.setId, container) ?? { healthy: true };
+      }),
   };
 }
 

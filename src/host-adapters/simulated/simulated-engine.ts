@@ -29,6 +29,7 @@ export interface SimulatedCall {
     | "pull"
     | "resize"
     | "start"
+    | "postStart"
     | "stop"
     | "remove"
     | "stopAll"
@@ -54,6 +55,8 @@ export interface SimulatedEngineOptions {
   hasImage?: (image: string) => boolean;
   images?: readonly string[];
   probe?: (setId: string, container: string) => ProbeResult;
+  /** The hook after the start of a container. */
+  postStart?: (setId: string, container: string) => ProbeResult;
 }
 
 const exitedByStop = 143;

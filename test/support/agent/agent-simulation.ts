@@ -359,6 +359,10 @@ export class AgentSimulation {
         ofSet("remove", setId, () => port.remove(setId, signal, options)),
       stopAll: (setId, signal, options) =>
         ofSet("stopAll", setId, () => port.stopAll(setId, signal, options)),
+      postStart: (set, target, signal) =>
+        during({ verb: "postStart", setId: set.setId, container: target.container.name }, () =>
+          port.postStart(set, target, signal),
+        ),
       probe: (set, target, signal) =>
         during({ verb: "probe", setId: set.setId, container: target.container.name }, () =>
           port.probe(set, target, signal),
@@ -467,14 +471,16 @@ interface PortCall {
   container: string | undefined;
 }
 
+/** Calls for one container. */
+const containerVerbs = ["start", "postStart", "stop", "probe", "prepareContainer"];
+
 /** True if the agent must not overlap two calls (ports/set-port.ts). */
 function isConflict(before: PortCall, after: PortCall): boolean {
   if (before.setId !== after.setId) return false;
   // The agent aborts probes before it changes something, and does not wait for them.
   if (before.verb === "probe" && after.verb !== "probe") return false;
   const verbs = [before.verb, after.verb];
-  if (verbs.includes("resize"))
-    return verbs.every((verb) => !["start", "stop", "probe", "prepareContainer"].includes(verb));
+  if (verbs.includes("resize")) return verbs.every((verb) => !containerVerbs.includes(verb));
   if (before.container === undefined || after.container === undefined) return true;
   return before.container === after.container;
 }
