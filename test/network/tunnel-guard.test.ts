@@ -87,7 +87,7 @@ async function startReceiver(namespace: string): Promise<() => Promise<string[]>
 
 it("containers send no packet to the tunnel of any host, and hosts do", async () => {
   expect(await listArrived()).toEqual(["host to host", "set to another host", "set to its host"]);
-  const guard = createTunnelGuard({ bridge: "berth0", udpPort });
+  const guard = createTunnelGuard({ bridge: "berth0", udpPort, mtu: 1_450 });
   await guard.ensure(null, signal);
   expect(await listArrived()).toEqual([]);
   await guard.ensure("10.9.2.1", signal);
@@ -96,4 +96,21 @@ it("containers send no packet to the tunnel of any host, and hosts do", async ()
   const { stdout } = await inside(host, "iptables", "-t", "raw", "-S");
   expect(stdout.match(/-j BERTH-berth0/g)).toHaveLength(1);
   await expect(guard.ensure("10.9.3.1", signal)).rejects.toThrow("No interface of this host");
+});
+
+it("refuses an MTU of sets for which the interface of the tunnel is too small, and still guards", async () => {
+  const ensure = (mtu: number, address: string) =>
+    createTunnelGuard({ bridge: "berth0", udpPort, mtu }).ensure(address, signal);
+  await inside(host, "ip", "address", "add", "fd00:9::1/64", "dev", "underlay", "nodad");
+  await ensure(1_450, "10.9.2.1");
+  await ensure(1_430, "fd00:9::1");
+  await inside(host, "iptables", "-t", "raw", "-F");
+  await expect(ensure(1_431, "fd00:9::1")).rejects.toThrow(
+    "The interface underlay of the tunnel has the MTU 1500, but packets of sets need 1501. Set BERTH_NETWORK_MTU to at most 1430 on all hosts.",
+  );
+  await inside(host, "ip", "link", "set", "underlay", "mtu", "1460");
+  await expect(ensure(1_450, "10.9.2.1")).rejects.toThrow("BERTH_NETWORK_MTU to at most 1410");
+  const { stdout } = await inside(host, "iptables", "-t", "raw", "-S", "BERTH-berth0");
+  expect(stdout).toContain("-i underlay -j RETURN");
+  await inside(host, "ip", "link", "set", "underlay", "mtu", "1500");
 });

@@ -51,6 +51,7 @@ export async function startNetworkDriver(
     tunnelGuard: createTunnelGuard({
       bridge: config.BERTH_NETWORK_BRIDGE,
       udpPort: config.BERTH_NETWORK_TUNNEL_PORT,
+      mtu: config.BERTH_NETWORK_MTU,
     }),
     uplink: composeUplink(config),
     filterWatch: createFilterWatch({ bridge: config.BERTH_NETWORK_BRIDGE }),
