@@ -16,7 +16,12 @@ const network = (vni: number): HostNetwork => ({
 
 let clock: VirtualClock;
 let stopping: AbortController;
-let plane: { answer: HostNetworks | Error; queries: (string | undefined)[] };
+let plane: {
+  answer: HostNetworks | Error;
+  queries: (string | undefined)[];
+  /** The versions of networks in each query. */
+  versions: (readonly string[] | undefined)[];
+};
 let driver: { storedVersion: number | null; fault: Error | undefined; states: NetworkState[] };
 let health: { isAnswering: boolean; tunnelAddress: string | null | undefined };
 let running: Promise<void>;
@@ -27,7 +32,7 @@ beforeEach(() => {
   clock = new VirtualClock();
   stopping = new AbortController();
   noted = [];
-  plane = { answer: { version: "a", networks: [network(1)] }, queries: [] };
+  plane = { answer: { version: "a", networks: [network(1)] }, queries: [], versions: [] };
   driver = { storedVersion: null, fault: undefined, states: [] };
   health = { isAnswering: true, tunnelAddress: "192.0.2.1" };
 });
@@ -41,8 +46,9 @@ function start(): void {
     {
       onNetworks: (networks) => noted.push(networks.map(({ vni }) => vni)),
       hostNetworks: {
-        async read({ version }) {
+        async read({ version, networkVersions }) {
           plane.queries.push(version);
+          plane.versions.push(networkVersions);
           if (plane.answer instanceof Error) throw plane.answer;
           return plane.answer.version === version
             ? { ...plane.answer, networks: null }
@@ -154,6 +160,81 @@ it("repeats a version that the driver has not taken, and waits while the API is 
   await clock.pass(60_000);
   expect(plane.queries.length - calls).toBeLessThan(60);
   expect(driver.states).toHaveLength(1);
+});
+
+const versionOf = (character: string) => character.repeat(32);
+
+/** An answer that leads from one version of the network to the next, which has another name. */
+function changeOf(version: string, from: string | null, change: object = {}): HostNetworks {
+  const { networkId, gateways, endConnectionsCount } = network(1);
+  const list = { put: [], removed: [] };
+  const step = {
+    name: `name-${version}`,
+    gateways,
+    endConnectionsCount,
+    rules: list,
+    remotePorts: list,
+    services: list,
+  };
+  const counts = { rules: 0, remotePorts: 0, services: 0, members: 0 };
+  return {
+    version,
+    networks: from === null ? [network(1)] : [],
+    changes: [
+      {
+        networkId,
+        version: versionOf(version),
+        from: from && versionOf(from),
+        steps: from === null ? [] : [step],
+        counts,
+        ...change,
+      },
+    ],
+  };
+}
+
+it("applies the changes of the networks that it has", async () => {
+  plane.answer = changeOf("a", null);
+  start();
+  await clock.pass(1_000);
+  plane.answer = changeOf("b", "a");
+  await clock.pass(1_000);
+  expect(driver.states.map(({ networks }) => networks)).toEqual([
+    [network(1)],
+    [{ ...network(1), name: "name-b" }],
+  ]);
+  expect(plane.versions[0]).toEqual([]);
+  expect(plane.versions.at(-1)).toEqual([versionOf("b")]);
+  // It repeats the changes that the driver has not taken from the same version.
+  driver.fault = new Error("no space left on device");
+  plane.answer = changeOf("c", "b");
+  await clock.pass(1_000);
+  expect(plane.versions.at(-1)).toEqual([versionOf("b")]);
+  driver.fault = undefined;
+  await clock.pass(60_000);
+  expect(driver.states.at(-1)?.networks).toMatchObject([{ name: "name-c" }]);
+});
+
+it("reads its networks whole after changes that do not apply", async () => {
+  plane.answer = changeOf("a", null);
+  start();
+  await clock.pass(1_000);
+  const count = { rules: 1, remotePorts: 0, services: 0, members: 0 };
+  for (const answer of [
+    changeOf("b", "x"),
+    changeOf("b", "a", { counts: count }),
+    changeOf("b", "a", { later: true }),
+  ]) {
+    plane.answer = answer;
+    plane.versions = [];
+    await clock.pass(60_000);
+    expect(plane.versions).toContain(undefined);
+    expect(driver.states).toHaveLength(1);
+  }
+  plane.answer = { version: "b", networks: [network(2)] };
+  await clock.pass(60_000);
+  expect(driver.states.at(-1)?.networks).toEqual([network(2)]);
+  expect(plane.versions.at(-1)).toEqual([]);
 });
 
 it("reads nothing without a network driver", async () => {

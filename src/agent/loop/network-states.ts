@@ -1,3 +1,8 @@
+import {
+  applyNetworkChanges,
+  countNetwork,
+  type VersionedNetwork,
+} from "../../contracts/agent-protocol/network-changes.ts";
 import type { HostNetwork } from "../../contracts/network-driver/network-state.ts";
 import { isAborted } from "../../lib/async/abort.ts";
 import { newId } from "../../lib/ids.ts";
@@ -5,7 +10,7 @@ import type { Log } from "../../lib/log.ts";
 import type { AgentLimits } from "../base/agent-limits.ts";
 import { type Clock, sleep } from "../base/clock.ts";
 import type { NetworkDriverHealth } from "../housekeeping/network-driver-health.ts";
-import type { HostNetworksPort } from "../ports/host-networks-port.ts";
+import type { HostNetworksPort, NetworksAnswer } from "../ports/host-networks-port.ts";
 import type { NetworkDriverPort } from "../ports/network-driver-port.ts";
 import { waitBeforeRetry } from "../reporting/retry-delay.ts";
 
@@ -35,6 +40,8 @@ interface SentState {
   version: number;
   tunnelAddress: string | null;
   networks: HostNetwork[];
+  /** The same networks, the largest first. Empty if the API has sent no versions. */
+  versioned: VersionedNetwork[];
 }
 
 /**
@@ -53,6 +60,8 @@ export async function pullNetworkStates(
   const source = newId("src");
   let lastVersion = 0;
   let sent: SentState | undefined;
+  /** True if the next answer must have all networks whole. */
+  let isReset = false;
   let failuresInRow = 0;
   while (!isAborted(signal)) {
     // Without an address, the driver would close its tunnel.
@@ -61,16 +70,21 @@ export async function pullNetworkStates(
       continue;
     }
     try {
-      const query = { version: sent?.hash, waitMs: limits.waitMs };
-      const answer = await hostNetworks.read(query, signal);
-      if (answer.networks) options.onNetworks(answer.networks);
+      const query = isReset
+        ? { version: undefined, networkVersions: undefined }
+        : { version: sent?.hash, networkVersions: listVersions(sent) };
+      const answer = await hostNetworks.read({ ...query, waitMs: limits.waitMs }, signal);
+      const read = readAnswer(answer, sent?.versioned ?? []);
+      isReset = read === undefined;
+      if (!read) throw new Error("the changes of the networks do not apply to those of the host");
+      if (read.networks) options.onNetworks(read.networks);
       const { tunnelAddress = null } = health;
-      const networks = answer.networks ?? sent?.networks;
-      const isNew = answer.networks !== null || tunnelAddress !== sent?.tunnelAddress;
+      const { networks, versioned } = read.networks ? read : (sent ?? read);
+      const isNew = read.networks !== null || tunnelAddress !== sent?.tunnelAddress;
       if (networks && (isNew || (await hasLost(driver, sent, signal)))) {
         const version = ++lastVersion;
         await driver.putNetworkState({ source, version, tunnelAddress, networks }, signal);
-        sent = { hash: answer.version, version, tunnelAddress, networks };
+        sent = { hash: answer.version, version, tunnelAddress, networks, versioned };
       } else await sleep(clock, UNCHANGED_WAIT_MS, signal);
       failuresInRow = 0;
     } catch (error) {
@@ -79,6 +93,31 @@ export async function pullNetworkStates(
       await waitBeforeRetry({ ...options, loop: "networks" }, error, failuresInRow, signal);
     }
   }
+}
+
+function listVersions(sent: SentState | undefined): string[] {
+  return sent?.versioned.map(({ version }) => version) ?? [];
+}
+
+/** The networks of an answer, or null if they are those of `before`. Undefined if unusable. */
+function readAnswer(
+  { networks, changes }: NetworksAnswer,
+  before: readonly VersionedNetwork[],
+): (Pick<SentState, "versioned"> & { networks: HostNetwork[] | null }) | undefined {
+  if (networks === null || changes === undefined) return { networks, versioned: [] };
+  const applied = applyNetworkChanges(before, { networks, changes });
+  return (
+    applied && {
+      networks: applied.map(({ network }) => network),
+      versioned: applied.toSorted((a, b) => sizeOf(b.network) - sizeOf(a.network)),
+    }
+  );
+}
+
+/** The number of its items, as a measure of its text. */
+function sizeOf(network: HostNetwork): number {
+  const { rules, remotePorts, members } = countNetwork(network);
+  return rules + remotePorts + members;
 }
 
 /** Whether the driver has a different state, for example after its disk was full or replaced. */

@@ -1,18 +1,20 @@
 import {
   type HostNetwork,
+  type HostService,
   REMOTE_PORTS_MAX,
   SERVICE_MEMBERS_MAX,
   SERVICES_PER_HOST_MAX,
 } from "../../contracts/network-driver/network-state.ts";
 import type { Log } from "../../lib/log.ts";
-import { limitHostRules } from "./limit-host-rules.ts";
+import { denyAll, limitHostRules } from "./limit-host-rules.ts";
 import type { HostNetworks } from "../../contracts/agent-protocol/host-networks.ts";
-import type { HostRule } from "../../contracts/network-driver/host-rule.ts";
+import { type HostRule, RULES_PER_HOST_MAX } from "../../contracts/network-driver/host-rule.ts";
 import type { NetworkWithRules } from "./read-fleet-network.ts";
 
-/** A network for one host. All hosts share the list of rules: do not change it. */
-export interface SharedHostNetwork extends Omit<HostNetwork, "rules"> {
+/** A network for one host. All hosts share the rules and services: do not change them. */
+export interface SharedHostNetwork extends Omit<HostNetwork, "rules" | "services"> {
   rules: readonly HostRule[];
+  services: readonly HostService[];
 }
 
 /** The answer to a host. */
@@ -60,8 +62,24 @@ export function toHostNetworks(
         rules: rulesOf.get(networkId) ?? [],
         endConnectionsCount,
         remotePorts,
-        services: sentServices,
+        services: sentServices.length < services.length ? sentServices : services,
       };
     },
   );
+}
+
+/** Whether the networks of a host are within its limits, so that it gets them without omissions. */
+export function areWithinLimits(networks: readonly NetworkWithRules[]): boolean {
+  // A network with too many rules has denyAll instead.
+  let rulesLeft = RULES_PER_HOST_MAX - networks.length * denyAll.length;
+  let portsLeft = REMOTE_PORTS_MAX;
+  let servicesLeft = SERVICES_PER_HOST_MAX;
+  let membersLeft = SERVICE_MEMBERS_MAX;
+  for (const { rules, ports, services } of networks) {
+    rulesLeft -= rules.length;
+    portsLeft -= ports.length;
+    servicesLeft -= services.length;
+    for (const { members } of services) membersLeft -= members.length;
+  }
+  return Math.min(rulesLeft, portsLeft, servicesLeft, membersLeft) >= 0;
 }

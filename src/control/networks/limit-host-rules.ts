@@ -7,17 +7,19 @@ interface NetworkWithRules {
 }
 
 /** The rules of a network with too many: a host that cannot enforce all must not enforce some. */
-const denyAll: readonly HostRule[] = (["ingress", "egress"] as const).map((direction, place) => ({
-  ruleId: `rule_${"0".repeat(25)}${place}`,
-  name: "too-many-rules-on-host",
-  priority: 0,
-  direction,
-  action: "deny",
-  protocol: "any",
-  ports: [],
-  serviceId: null,
-  peer: { kind: "any" },
-}));
+export const denyAll: readonly HostRule[] = (["ingress", "egress"] as const).map(
+  (direction, place) => ({
+    ruleId: `rule_${"0".repeat(25)}${place}`,
+    name: "too-many-rules-on-host",
+    priority: 0,
+    direction,
+    action: "deny",
+    protocol: "any",
+    ports: [],
+    serviceId: null,
+    peer: { kind: "any" },
+  }),
+);
 
 /**
  * The rules that a host gets of each network, at most `rulesMax` in all. Networks with few rules

@@ -1,9 +1,16 @@
 import { setTimeout as pause } from "node:timers/promises";
+import {
+  countNetwork,
+  type NetworkChange,
+} from "../../contracts/agent-protocol/network-changes.ts";
+import type { NetworkPort } from "../../db/queries/networks/host-networks.ts";
+import { assert } from "../../lib/assert.ts";
 import { isAborted, linkAbort } from "../../lib/async/abort.ts";
 import { Waiters } from "../../lib/async/waiters.ts";
 import { hashSecret } from "../../lib/token-hash.ts";
 import type { ControlContext, SignalChannel } from "../runtime/context.ts";
 import { waitForAny } from "../runtime/wait-until.ts";
+import { NetworkHistory } from "./network-history.ts";
 import type { NetworkWithRules } from "./read-fleet-network.ts";
 
 export interface NetworkFeedLimits {
@@ -17,18 +24,27 @@ export interface NetworkFeedLimits {
   retryMs: number;
 }
 
-/** A slow read is repeated later, so that a feed uses at most a fifth of a connection. */
-const PAUSE_PER_READ = 5;
+/** A slow read is repeated later, so that a feed uses at most a third of a connection. */
+const PAUSE_PER_READ = 3;
 /** The answers to all hosts of a large network use at most half of the process. */
 const PAUSE_PER_ANSWERS = 2;
 const PAUSE_MS_MAX = 10_000;
 /** The speed at which an API process writes answers, measured on a slow machine. */
 const ANSWER_BYTES_PER_MS = 100_000;
+/** The time of an answer besides its text. */
+const ANSWER_MS = 0.5;
 const BYTES_PER_RULE = 250;
+/** Steps that are longer than the half of the network save too little. */
+const STEPS_PER_NETWORK = 1 / 2;
+/** Small networks have steps, too. */
+const STEP_CHARACTERS_MIN = 8_192;
+const VERSION_CHARACTERS = 32;
 
 /** The newest read of one network, for the hosts that follow it. */
 export class NetworkFeed {
   followers = 0;
+  /** The followers that get the network whole after each change, because their agent is older. */
+  wholeFollowers = 0;
   /** When the last follower left, by `performance.now`. */
   leftAtMs = 0;
   /** Settles after the first read. */
@@ -41,7 +57,9 @@ export class NetworkFeed {
   #current: Promise<void> = Promise.resolve();
   #next: Promise<void> | undefined;
   #network: NetworkWithRules | undefined;
-  #hostIds: ReadonlySet<string> = new Set();
+  readonly #history = new NetworkHistory();
+  /** The number of ports on each host that other hosts can reach. */
+  #portCounts: ReadonlyMap<string, number> = new Map();
   #version = "";
   /** The approximate size of an answer. */
   #bytes = 0;
@@ -69,7 +87,29 @@ export class NetworkFeed {
 
   /** Whether a set of the host has an address in the network. */
   hasHost(hostId: string): boolean {
-    return this.#hostIds.has(hostId);
+    return this.#portCounts.has(hostId);
+  }
+
+  /** How a host that has these versions gets the current one. Call it only if `hasHost`. */
+  changeFor(hostId: string, versions: readonly string[]): NetworkChange {
+    const network = this.#network;
+    assert(network, "a network with a host exists");
+    const { networkId, rules, services } = network;
+    const version = shorten(this.#version);
+    const from = versions.includes(version)
+      ? version
+      : (versions.find((one) => this.#history.has(one)) ?? null);
+    const isBehind = from !== null && from !== version;
+    const counts = countNetwork({ rules, services, remotePorts: [] });
+    const ports = [...this.#portCounts.values()].reduce((sum, count) => sum + count, 0);
+    counts.remotePorts = ports - (this.#portCounts.get(hostId) ?? 0);
+    return {
+      networkId,
+      version,
+      from,
+      steps: isBehind ? this.#history.listSteps(from, hostId) : [],
+      counts,
+    };
   }
 
   /** Resolves at the next change, after `timeoutMs`, or when `signal` aborts. */
@@ -113,8 +153,7 @@ export class NetworkFeed {
         // The signals of a new service are lost until the wait includes them, so read again.
         if (channels.some((channel) => !known.has(channel))) continue;
         await woken;
-        const answersMs = (this.followers * this.#bytes) / ANSWER_BYTES_PER_MS;
-        const pauseMs = Math.max(readMs * PAUSE_PER_READ, answersMs * PAUSE_PER_ANSWERS);
+        const pauseMs = Math.max(readMs * PAUSE_PER_READ, this.#answersMs * PAUSE_PER_ANSWERS);
         const gapMs = Math.max(readGapMs, Math.min(pauseMs, PAUSE_MS_MAX));
         await rest(Math.max(settleMs, gapMs - (performance.now() - startedAt)));
       } catch (error) {
@@ -134,6 +173,14 @@ export class NetworkFeed {
     this.#waiters.wakeAll();
   }
 
+  /** The approximate time of the answers with one change. */
+  get #answersMs(): number {
+    const whole = this.wholeFollowers;
+    const stepBytes = this.#history.lastCharacters ?? this.#bytes;
+    const bytes = whole * this.#bytes + (this.followers - whole) * stepBytes;
+    return this.followers * ANSWER_MS + bytes / ANSWER_BYTES_PER_MS;
+  }
+
   async #readOnce(): Promise<void> {
     const network = await this.#read();
     // The rules have a hash of their own, because they are many and change rarely.
@@ -141,9 +188,11 @@ export class NetworkFeed {
     const text = JSON.stringify(network ? hashed : null);
     const version = hashSecret(text);
     if (version === this.#version) return;
-    this.#network = network;
     this.#bytes = text.length + (network?.rules.length ?? 0) * BYTES_PER_RULE;
-    this.#hostIds = new Set(network?.ports.map(({ hostId }) => hostId));
+    const stepsMax = Math.max(this.#bytes * STEPS_PER_NETWORK, STEP_CHARACTERS_MIN);
+    this.#history.note(shorten(this.#version), this.#network, network, stepsMax);
+    this.#network = network;
+    this.#portCounts = countPorts(network?.ports ?? []);
     this.#version = version;
     this.#waiters.wakeAll();
   }
@@ -154,4 +203,16 @@ export class NetworkFeed {
     );
     return [`network:${this.#networkId}`, ...(ofServices ?? [])];
   }
+}
+
+/** The form of a version in the agent protocol. */
+function shorten(version: string): string {
+  return version.slice(0, VERSION_CHARACTERS);
+}
+
+function countPorts(ports: readonly NetworkPort[]): Map<string, number> {
+  const counts = new Map<string, number>();
+  for (const { hostId, tunnelAddress } of ports)
+    counts.set(hostId, (counts.get(hostId) ?? 0) + Number(tunnelAddress !== null));
+  return counts;
 }

@@ -16,7 +16,7 @@ function openFeeds(options: { lossy?: boolean; pollMs?: number } = {}) {
   const signals = createLocalSignals({ lossy: options.lossy ?? false });
   // Only signals and the log are used: the read replaces the database.
   const ctx = { signals, log: silentLog, db: undefined } as unknown as ControlContext;
-  const world = { services: [] as string[], reads: 0, isDown: false, readMs: 0 };
+  const world = { services: [] as string[], sets: 1, reads: 0, isDown: false, readMs: 0 };
   const read = async (): Promise<FleetNetwork> => {
     world.reads += 1;
     const services = world.services.map((serviceId) => ({
@@ -28,7 +28,10 @@ function openFeeds(options: { lossy?: boolean; pollMs?: number } = {}) {
     }));
     await pause(world.readMs);
     if (world.isDown) throw new Error("the database does not answer");
-    const port = { hostId: "host_1", mac: "m", addresses: ["10.0.0.2"], tunnelAddress: null };
+    const ports = Array.from({ length: world.sets }, (_, set) => {
+      const mac = `0a:00:0a:40:00:02:${set}`;
+      return { hostId: "host_1", mac, addresses: ["10.0.0.2"], tunnelAddress: null };
+    });
     return {
       networkId: NETWORK_ID,
       tenantId: "tnt_1",
@@ -37,7 +40,7 @@ function openFeeds(options: { lossy?: boolean; pollMs?: number } = {}) {
       gateways: [],
       rulesKey: null,
       endConnectionsCount: 0,
-      ports: [port],
+      ports,
       services,
     };
   };
@@ -193,6 +196,32 @@ it("reads a large network with many hosts less often", async () => {
   for (const each of more) each.stop();
   stop();
 });
+
+it("reads a large network less often only for agents that get it whole", async () => {
+  for (const takesChanges of [true, false]) {
+    const { feeds, world, signals } = openFeeds();
+    world.sets = 20_000;
+    world.services = ["svc_1", "svc_2"];
+    const { feed, stop } = feeds.follow(NETWORK_ID);
+    await feed.started;
+    const more = Array.from({ length: 500 }, () => feeds.follow(NETWORK_ID, takesChanges));
+    const change = async (): Promise<string> => {
+      const { version } = feed;
+      world.services = world.services.length === 2 ? ["svc_1"] : ["svc_1", "svc_2"];
+      await signals.publish([`network:${NETWORK_ID}`]);
+      return version;
+    };
+    const first = await change();
+    await waitUntil("the feed reads", () => feed.version !== first || undefined);
+    const second = await change();
+    const isRead = () => feed.version !== second || undefined;
+    if (takesChanges) await waitUntil("the feed reads", isRead, { deadlineMs: 4_000 });
+    else await pause(5_000);
+    expect(isRead()).toBe(takesChanges || undefined);
+    for (const each of more) each.stop();
+    stop();
+  }
+}, 30_000);
 
 it("each answer has a turn of the event loop, after those to other hosts", async () => {
   const { feeds } = openFeeds();

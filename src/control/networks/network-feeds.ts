@@ -1,5 +1,6 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { findFleetNetwork } from "../../db/queries/networks/host-networks.ts";
+import { findFleetNetwork, listNetworksOnHosts } from "../../db/queries/networks/host-networks.ts";
+import { createBatchedRead } from "../../lib/async/batch-reads.ts";
 import { createConcurrencyLimit } from "../../lib/async/concurrency-limit.ts";
 import { bindWork } from "../runtime/bind-work.ts";
 import type { ControlContext } from "../runtime/context.ts";
@@ -19,6 +20,9 @@ const defaultLimits: NetworkFeedsLimits = {
   lingerMs: 10_000,
 };
 
+/** A change wakes all hosts of a network, which then call again in the same moment. */
+const listLimits = { keysMax: 64, batchesMax: 2 };
+
 /**
  * Follows networks for all hosts that wait in this process. One loop for each followed network
  * reads it at the signals of the network and of its services. So a change in a network costs one
@@ -35,6 +39,8 @@ export class NetworkFeeds {
   readonly #limits: NetworkFeedsLimits;
   readonly #feeds = new Map<string, NetworkFeed>();
   readonly #takeTurn = createConcurrencyLimit(1);
+  /** Lists the networks of a host. Concurrent callers share reads. */
+  readonly listNetworksOnHost: (hostId: string) => Promise<string[]>;
 
   /** @param read a function that reads as `findFleetNetwork` does */
   constructor(
@@ -45,13 +51,26 @@ export class NetworkFeeds {
     this.#ctx = bindWork(ctx, { kind: "agent" });
     this.#read = read;
     this.#limits = { ...defaultLimits, ...limits };
+    this.listNetworksOnHost = createBatchedRead(
+      (hostIds) => listNetworksOnHosts(this.#ctx.db, hostIds),
+      listLimits,
+    );
   }
 
-  /** Starts to follow a network. Call `stop` once, even if `feed.started` rejects. */
-  follow(networkId: string): { feed: NetworkFeed; stop: () => void } {
+  /**
+   * Starts to follow a network. Call `stop` once, even if `feed.started` rejects.
+   *
+   * @param takesChanges whether the host can get changes instead of the whole network
+   */
+  follow(networkId: string, takesChanges = true): { feed: NetworkFeed; stop: () => void } {
     const feed = this.#feeds.get(networkId) ?? this.#start(networkId);
     feed.followers += 1;
-    return { feed, stop: () => this.#leave(networkId, feed) };
+    feed.wholeFollowers += Number(!takesChanges);
+    const stop = (): void => {
+      feed.wholeFollowers -= Number(!takesChanges);
+      this.#leave(networkId, feed);
+    };
+    return { feed, stop };
   }
 
   /**

@@ -1,10 +1,9 @@
 import { setTimeout as pause } from "node:timers/promises";
 import type { HostNetworksQuery } from "../../contracts/agent-protocol/host-networks.ts";
-import { listNetworksOnHost } from "../../db/queries/networks/host-networks.ts";
 import { isAborted, linkAbort } from "../../lib/async/abort.ts";
 import { hashSecret } from "../../lib/token-hash.ts";
 import type { ControlContext } from "../runtime/context.ts";
-import { type SharedHostNetworks, toHostNetworks } from "./host-networks.ts";
+import { areWithinLimits, type SharedHostNetworks, toHostNetworks } from "./host-networks.ts";
 import type { NetworkFeed } from "./network-feed.ts";
 import type { NetworkFeeds } from "./network-feeds.ts";
 
@@ -23,11 +22,11 @@ export async function readHostNetworks(
   ctx: ControlContext,
   feeds: NetworkFeeds,
   hostId: string,
-  { version, waitMs }: HostNetworksQuery,
+  { version, networkVersions, waitMs }: HostNetworksQuery,
   signal: AbortSignal,
 ): Promise<SharedHostNetworks> {
   const endsAtMs = performance.now() + waitMs;
-  const followed = new FollowedNetworks(feeds, hostId);
+  const followed = new FollowedNetworks(feeds, hostId, networkVersions);
   try {
     for (;;) {
       const leftMs = endsAtMs - performance.now();
@@ -39,7 +38,7 @@ export async function readHostNetworks(
           waiting.abort();
           return isWoken;
         });
-        await followed.update(await listNetworksOnHost(ctx.db, hostId));
+        await followed.update(await feeds.listNetworksOnHost(hostId));
         for (;;) {
           if (followed.version !== version) return await followed.answer(ctx.log);
           if (leftMs <= 0 || isAborted(waiting.signal)) break;
@@ -61,11 +60,14 @@ export async function readHostNetworks(
 class FollowedNetworks {
   readonly #feeds: NetworkFeeds;
   readonly #hostId: string;
+  readonly #versions: readonly string[] | undefined;
   readonly #followed = new Map<string, { feed: NetworkFeed; stop: () => void }>();
 
-  constructor(feeds: NetworkFeeds, hostId: string) {
+  /** @param versions the networks that the host has; undefined if it takes no changes */
+  constructor(feeds: NetworkFeeds, hostId: string, versions: readonly string[] | undefined) {
     this.#feeds = feeds;
     this.#hostId = hostId;
+    this.#versions = versions;
   }
 
   /** Follows these networks and no others. Throws the errors of their first reads. */
@@ -80,7 +82,8 @@ class FollowedNetworks {
   }
 
   async #follow(networkId: string): Promise<void> {
-    const followed = this.#followed.get(networkId) ?? this.#feeds.follow(networkId);
+    const followed =
+      this.#followed.get(networkId) ?? this.#feeds.follow(networkId, this.#versions !== undefined);
     this.#followed.set(networkId, followed);
     await followed.feed.started;
     // The list is newer than the feed, which has not seen the signal of the placement yet.
@@ -93,11 +96,22 @@ class FollowedNetworks {
     return hashSecret([this.#hostId, ...versions].join(" ")).slice(0, VERSION_CHARACTERS);
   }
 
-  /** The answer with the newest networks, in its turn after those to other hosts. */
+  /**
+   * The answer with the newest networks, in its turn after those to other hosts. A host beyond its
+   * limits gets its networks whole, because the omissions of one depend on the others.
+   */
   answer(log: ControlContext["log"]): Promise<SharedHostNetworks> {
     return this.#feeds.answer(() => {
-      const networks = this.#joined().flatMap(({ network }) => network ?? []);
-      return { version: this.version, networks: toHostNetworks(networks, this.#hostId, log) };
+      const { version } = this;
+      const hostId = this.#hostId;
+      const joined = this.#joined();
+      const networks = joined.flatMap(({ network }) => network ?? []);
+      const versions = this.#versions;
+      if (!versions || !areWithinLimits(networks))
+        return { version, networks: toHostNetworks(networks, hostId, log) };
+      const changes = joined.map((feed) => feed.changeFor(hostId, versions));
+      const whole = networks.filter((_, place) => changes[place]?.from === null);
+      return { version, networks: toHostNetworks(whole, hostId, log), changes };
     });
   }
 

@@ -1,24 +1,35 @@
-import type { HostRule } from "../../contracts/network-driver/host-rule.ts";
-import type { SharedHostNetworks } from "./host-networks.ts";
+import type { NetworkChange } from "../../contracts/agent-protocol/network-changes.ts";
+import type { SharedHostNetwork, SharedHostNetworks } from "./host-networks.ts";
 
-/** The texts of the rules of networks, while these are in memory. */
-const ruleTexts = new WeakMap<readonly HostRule[], string>();
+/** The texts of what hosts share, while it is in memory. */
+const sharedTexts = new WeakMap<object, string>();
 
 /**
- * Writes an answer as JSON. The hosts of a network share the text of its rules: a network can have
- * 10,000, and a change goes to all of its hosts.
+ * Writes an answer as JSON. The hosts of a network share the texts of its rules, services and
+ * steps. A network can have 10,000 rules, and a change goes to all of its hosts.
  */
-export function writeHostNetworks({ version, networks }: SharedHostNetworks): string {
+export function writeHostNetworks({ version, networks, changes }: SharedHostNetworks): string {
   if (networks === null) return JSON.stringify({ version, networks });
-  const texts = networks.map(({ rules, ...network }) => {
-    const members = JSON.stringify(network).slice(1);
-    return `{"rules":${writeRules(rules)},${members}`;
-  });
-  return `{"version":${JSON.stringify(version)},"networks":[${texts.join(",")}]}`;
+  const members = [
+    `"version":${JSON.stringify(version)}`,
+    `"networks":[${networks.map(writeNetwork).join(",")}]`,
+    ...(changes ? [`"changes":[${changes.map(writeChange).join(",")}]`] : []),
+  ];
+  return `{${members.join(",")}}`;
 }
 
-function writeRules(rules: readonly HostRule[]): string {
-  const text = ruleTexts.get(rules) ?? JSON.stringify(rules);
-  ruleTexts.set(rules, text);
+function writeNetwork({ rules, services, ...network }: SharedHostNetwork): string {
+  const members = JSON.stringify(network).slice(1);
+  return `{"rules":${writeShared(rules)},"services":${writeShared(services)},${members}`;
+}
+
+function writeChange({ steps, ...change }: NetworkChange): string {
+  const members = JSON.stringify(change).slice(1);
+  return `{"steps":[${steps.map(writeShared).join(",")}],${members}`;
+}
+
+function writeShared(shared: object): string {
+  const text = sharedTexts.get(shared) ?? JSON.stringify(shared);
+  sharedTexts.set(shared, text);
   return text;
 }

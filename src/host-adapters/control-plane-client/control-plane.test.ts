@@ -3,6 +3,7 @@ import type { AddressInfo } from "node:net";
 import { setTimeout as pause } from "node:timers/promises";
 import { Agent as HttpAgent } from "undici";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { hostNetworksQuery } from "../../contracts/agent-protocol/host-networks.ts";
 import type { SyncResult } from "../../contracts/agent-protocol/sync.ts";
 import { proveRefusal } from "../../contracts/agent-protocol/refusal-proof.ts";
 import { localSet } from "../../../test/support/agent/local-set.ts";
@@ -23,7 +24,7 @@ import {
 } from "../../agent/ports/control-plane.ts";
 import { createEmptySync } from "../../agent/reporting/send-sync.ts";
 import { silentLog } from "../../lib/log.ts";
-import { createControlPlane, enrollHost } from "./control-plane.ts";
+import { createControlPlane, createHostNetworks, enrollHost } from "./control-plane.ts";
 import { createMemoryCredentials, HostCredentials } from "./host-credentials.ts";
 
 const body = createEmptySync("test", 3);
@@ -69,6 +70,23 @@ describe("the control plane over HTTP", () => {
     for await (const chunk of request) text += String(chunk);
     return text;
   };
+
+  it("names at most 64 versions of networks, and passes changes on that it does not know", async () => {
+    const queries: unknown[] = [];
+    respond = (request, response) => {
+      const { searchParams } = new URL(request.url ?? "", apiUrl);
+      queries.push(hostNetworksQuery.parse(Object.fromEntries(searchParams)).networkVersions);
+      const version = "0".repeat(32);
+      sendJson(response, 200, { version, networks: [], changes: [{ later: true }], later: true });
+    };
+    const networks = createHostNetworks({ apiUrl, credentials: ownCredentials(), dispatcher });
+    const versions = Array.from({ length: 70 }, (_, number) => String(number).padStart(32, "0"));
+    for (const networkVersions of [versions, [], undefined]) {
+      const read = await networks.read({ version: undefined, networkVersions, waitMs: 0 }, signal);
+      expect(read.changes).toEqual([{ later: true }]);
+    }
+    expect(queries).toEqual([versions.slice(0, 64), [], undefined]);
+  });
 
   it("sends a sync with the credential, and returns the answer", async () => {
     const seen: unknown[] = [];

@@ -18,7 +18,10 @@ import {
   enrolledSchema,
   type TakeNextCredential,
 } from "../../contracts/agent-protocol/enroll.ts";
-import { hostNetworksSchema } from "../../contracts/agent-protocol/host-networks.ts";
+import {
+  hostNetworksSchema,
+  NETWORK_VERSIONS_SENT_MAX,
+} from "../../contracts/agent-protocol/host-networks.ts";
 import { lenientStart } from "../../contracts/agent-protocol/lenient-array.ts";
 import { logStreamRequestSchema } from "../../contracts/agent-protocol/log-stream-request.ts";
 import {
@@ -89,6 +92,9 @@ const syncAnswerSchema = syncResultSchema.strip().extend({
   /** Each value but `accepted` is a refusal, also one of a newer API. */
   admission: z.string().optional(),
 });
+const networksAnswerSchema = hostNetworksSchema
+  .strip()
+  .extend({ changes: z.array(z.unknown()).optional() });
 const enrolledAnswerSchema = enrolledSchema.strip();
 const takenAnswerSchema = nextCredentialTakenSchema.strip();
 const unauthenticated: ProblemCode = "unauthenticated";
@@ -146,14 +152,16 @@ export function createHostNetworks(
   options: Omit<ControlPlaneOptions, "identity">,
 ): HostNetworksPort {
   return {
-    async read({ version, waitMs }, signal) {
+    async read({ version, networkVersions, waitMs }, signal) {
       const query = new URLSearchParams({ waitMs: String(waitMs) });
       if (version !== undefined) query.set("version", version);
+      if (networkVersions)
+        query.set("networkVersions", networkVersions.slice(0, NETWORK_VERSIONS_SENT_MAX).join());
       const path = `/agent/v1/network-state?${query.toString()}`;
       const timeoutMs = waitMs + callTimeoutMs;
       const sent = { method: "GET" as const, path };
       const { answer } = await callAsHost(options, sent, { timeoutMs, signal });
-      return parseAnswer(hostNetworksSchema.strip(), answer);
+      return parseAnswer(networksAnswerSchema, answer);
     },
   };
 }

@@ -243,6 +243,17 @@ test("a host whose driver fails stays reachable, and its new address wakes the o
   expect(await remoteAddresses(one)).toEqual(["192.0.2.3"]);
 });
 
+test("hundreds of hosts that call in the same moment share reads", async () => {
+  const f = await start();
+  const hostId = await enroll(f, "one", "192.0.2.1");
+  const feeds = new NetworkFeeds(f.ctx);
+  const query = { version: undefined, waitMs: 0 };
+  const answers = await Promise.all(
+    Array.from({ length: 600 }, () => readHostNetworks(f.ctx, feeds, hostId, query, signal)),
+  );
+  expect(new Set(answers.map(({ version }) => version)).size).toBe(1);
+});
+
 test("a wait without a signal ends without another read", async () => {
   const f = await start();
   const hostId = await enroll(f, "one", "192.0.2.1");

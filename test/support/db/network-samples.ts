@@ -156,6 +156,10 @@ export const networkSamples: Samples = {
   auditServiceAddresses: (q) => [serviceAddresses.auditServiceAddresses(q, "", 10)],
   findFleetNetwork: (q) => [hostNetworks.findFleetNetwork(q, "net")],
   listNetworksOnHost: (q) => [hostNetworks.listNetworksOnHost(q, "host")],
+  listNetworksOnHosts: (q) => [
+    hostNetworks.listNetworksOnHosts(q, ["host"]),
+    hostNetworks.listNetworksOnHosts(q, ids),
+  ],
   insertAddresses: (q) => [
     assignAddresses.insertAddresses(q, [chosen], [{ subnetId: "sub", lastOffset: 2 }]),
   ],

@@ -7,25 +7,36 @@ import {
 } from "../../../contracts/network-driver/network-state.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { replacedSetsSql } from "../operations/replacements.ts";
-import { queryRows } from "../runtime/query.ts";
+import { anyOf, queryRows } from "../runtime/query.ts";
 import { rulesKeySql } from "../rules/host-rules.ts";
 import { isEndpointSql } from "../services/endpoints.ts";
 
-/**
- * Lists the networks that have a set on a host, known or unknown, at most 8,000. Uses sets_host and
- * addresses_unknown.
- */
+/** Lists the networks that have a set on a host: see listNetworksOnHosts. */
 export async function listNetworksOnHost(q: Queryable, hostId: string): Promise<string[]> {
-  const rows = await queryRows<{ id: string }>(
+  const [ids] = await listNetworksOnHosts(q, [hostId]);
+  return ids ?? [];
+}
+
+/**
+ * Lists the networks that have a set on each host, known or unknown, at most 8,000 for each. Uses
+ * sets_host and addresses_unknown.
+ */
+export async function listNetworksOnHosts(
+  q: Queryable,
+  hostIds: readonly string[],
+): Promise<string[][]> {
+  const rows = await queryRows<{ hostId: string; ids: string[] }>(
     q,
-    sql`select b.network_id as id
-        from sets s join addresses a on a.set_id = s.id and a.state = 'assigned' join subnets b on b.id = a.subnet_id
-        where s.host_id = ${hostId}
-        union select b.network_id from addresses a join subnets b on b.id = a.subnet_id
-        where a.unknown_host_id = ${hostId} and a.unknown_set_id is not null and a.state = 'assigned'
-        order by 1 limit ${NETWORKS_PER_HOST_MAX}`,
+    sql`select l."hostId", array_agg(l.id order by l.id) as ids from (
+          select s.host_id as "hostId", b.network_id as id
+          from sets s join addresses a on a.set_id = s.id and a.state = 'assigned' join subnets b on b.id = a.subnet_id
+          where s.host_id = ${anyOf(hostIds)}
+          union select a.unknown_host_id, b.network_id from addresses a join subnets b on b.id = a.subnet_id
+          where a.unknown_host_id = ${anyOf(hostIds)} and a.unknown_set_id is not null and a.state = 'assigned'
+        ) l group by l."hostId"`,
   );
-  return rows.map(({ id }) => id);
+  const found = new Map(rows.map(({ hostId, ids }) => [hostId, ids]));
+  return hostIds.map((hostId) => (found.get(hostId) ?? []).slice(0, NETWORKS_PER_HOST_MAX));
 }
 
 /** The interface of a set in a network. */
