@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import type { DialSocket } from "../contracts/sessions/session-socket.ts";
 import { ApiClient } from "./api/api-client.ts";
 import type { FetchFunction } from "./api/http-fetch.ts";
 import { resolveTarget, type Target } from "./api/resolve-target.ts";
@@ -18,6 +19,23 @@ export type StartProcess = (
   options: { env?: Record<string, string>; onLine?: (line: string) => void },
 ) => ChildProcess;
 
+/** The streams of the user for a session with a container. */
+export interface SessionConsole {
+  readonly isInputTerminal: boolean;
+  /** Bytes of standard input, unchanged. It reads only while its caller does. */
+  readInput(): AsyncIterable<Uint8Array>;
+  /** Resolves when the stream has taken the bytes. */
+  write(stream: "stdout" | "stderr", bytes: Uint8Array): Promise<void>;
+  /** In raw mode, each key is a byte of input. So Ctrl-C reaches the container. */
+  setRawMode(isRaw: boolean): void;
+  /** The size of the terminal. Undefined without one. */
+  size(): { cols: number; rows: number } | undefined;
+  /** Calls back at each change of the size, until the returned function is called. */
+  onResize(callback: () => void): () => void;
+  /** Stops reading, so that the process can end. */
+  close(): void;
+}
+
 export interface CliOptions {
   argv: readonly string[];
   /** The words that start `berth` again: see command-name.ts. */
@@ -27,6 +45,10 @@ export interface CliOptions {
   stdin: AsyncIterable<Uint8Array | string>;
   version: string;
   fetch: FetchFunction;
+  dialSocket: DialSocket;
+  openConsole: () => SessionConsole;
+  /** The terminal type of the user, for programs in a container. */
+  term: string | undefined;
   startProcess: StartProcess;
   /** Aborted by Ctrl-C. */
   signal: AbortSignal;
@@ -50,6 +72,8 @@ export class Cli {
   readonly options: CliOptions;
   readonly terminal: Terminal;
   readonly #program: Command;
+  /** The exit code of a successful command, such as that of a program in a container. */
+  exitCode: number | undefined;
   #target: Promise<Target> | undefined;
   #serialize = (document: unknown): string => JSON.stringify(document, null, 2);
 

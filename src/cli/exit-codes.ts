@@ -16,5 +16,7 @@ export const exitCodes = {
   unplaceable: 7,
   /** Ctrl-C. */
   interrupted: 130,
+  /** A session ended without the exit code of its program. */
+  sessionFailed: 255,
 } as const;
 export type ExitCode = (typeof exitCodes)[keyof typeof exitCodes];

@@ -13,6 +13,7 @@ export async function runCli(options: CliOptions): Promise<number> {
   try {
     await addCommandsFor(options.argv, program, cli);
     await program.parseAsync([...options.argv], { from: "user" });
+    if (cli.exitCode !== undefined) return cli.exitCode;
     return options.signal.aborted ? exitCodes.interrupted : exitCodes.ok;
   } catch (error) {
     options.terminal.endLive();

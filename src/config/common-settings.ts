@@ -7,6 +7,7 @@ import {
   parsePortRange,
   type PortRange,
 } from "../contracts/common/port-ranges.ts";
+import { SESSION_IDLE_SECONDS_DEFAULT } from "../contracts/api/sessions.ts";
 import { SETS_PER_HOST_MAX } from "../contracts/agent-protocol/protocol.ts";
 import { PUBLISHED_PORTS_PER_SET_MAX } from "../contracts/api/template-ports.ts";
 import { isEncryptionKey } from "../lib/keyring.ts";
@@ -162,6 +163,8 @@ export const fleetSettings = {
     .default(defaultHostPortRange),
   /** The host ports that templates may fix: ports and ranges, separated by commas, or `none`. */
   BERTH_FIXED_HOST_PORTS: portRangeList.default([...defaultFixedHostPorts]),
+  /** A session without a byte in either direction ends after this time. */
+  BERTH_SESSION_IDLE_SECONDS: wholeNumber(10, 86_400).default(SESSION_IDLE_SECONDS_DEFAULT),
   /** Retention of deleted sets, services, hooks and tokens, with their dependent rows. */
   BERTH_DELETED_RETENTION_DAYS: wholeNumber(1, 3_650).default(30),
 };
@@ -172,6 +175,14 @@ export const listenSettings = {
   BERTH_HOST: z.string().min(1).max(255).default("127.0.0.1"),
   /** 0 means any free port. */
   BERTH_PORT: wholeNumber(0, 65_535).default(7460),
+  /**
+   * The URL of this process for the other processes of the API, which pass on sessions. The default
+   * has the first address of the machine, and BERTH_PORT.
+   */
+  BERTH_API_INTERNAL_URL: z
+    .url({ protocol: /^https?$/ })
+    .max(500)
+    .optional(),
   /**
    * An admin's secret. Without it and without an admin token, the first start creates one and shows
    * it once.

@@ -23,7 +23,7 @@ import { measurePhases } from "./compose/measure-phases.ts";
 import { type ProcessContext, runProcess } from "./compose/run-process.ts";
 import { toKeyring } from "./compose/to-keyring.ts";
 import { toControlSettings } from "./compose/to-control-settings.ts";
-import { createApiApp, serveHttp } from "./compose/serve-http.ts";
+import { createApiApp, serveHttp, toServeOptions } from "./compose/serve-http.ts";
 
 /**
  * Runs API, job worker and host agent in one process, for one machine and for a first try. By
@@ -75,7 +75,7 @@ await runProcess("all-in-one", loadConfig, async ({ agent, ...config }, context)
   const app = createApiApp(plane, metrics, context.version);
   const apiUrl = await serveHttp(
     app,
-    { host: config.BERTH_HOST, port: config.BERTH_PORT },
+    toServeOptions(config),
     () => {
       app.endStreams();
       plane.signals.close();

@@ -7,7 +7,7 @@ import { createMetrics } from "./compose/metrics.ts";
 import { runProcess } from "./compose/run-process.ts";
 import { toKeyring } from "./compose/to-keyring.ts";
 import { toControlSettings } from "./compose/to-control-settings.ts";
-import { createApiApp, serveHttp } from "./compose/serve-http.ts";
+import { createApiApp, serveHttp, toServeOptions } from "./compose/serve-http.ts";
 
 /** The API: the Hono app on Node, with the queue dashboard. */
 await runProcess("api", loadApiConfig, async (config, context) => {
@@ -42,7 +42,7 @@ await runProcess("api", loadApiConfig, async (config, context) => {
   const app = createApiApp(plane, metrics, context.version);
   const apiUrl = await serveHttp(
     app,
-    { host: config.BERTH_HOST, port: config.BERTH_PORT },
+    toServeOptions(config),
     () => {
       app.endStreams();
       plane.signals.close();

@@ -6,6 +6,7 @@ import { runCli } from "../cli/run-cli.ts";
 import { Terminal } from "../cli/output/terminal.ts";
 import { type CliConfig, loadCliConfig } from "../config/cli.ts";
 import { ConfigError } from "../config/config-error.ts";
+import { openSessionConsole } from "./compose/session-console.ts";
 import { startProcess } from "./compose/start-process.ts";
 
 /**
@@ -61,6 +62,12 @@ async function main(): Promise<number> {
     stdin: process.stdin,
     version: readVersion(),
     fetch: httpFetch,
+    dialSocket: async (url, options) => {
+      const { createSocketDialer } = await import("./compose/dial-web-socket.ts");
+      return createSocketDialer()(url, options);
+    },
+    openConsole: () => openSessionConsole(process.stdin, process.stdout, process.stderr),
+    term: process.env["TERM"],
     startProcess,
     signal: interrupt.signal,
     now: Date.now,

@@ -5,6 +5,8 @@ import { openJobQueues } from "../jobs/queue/job-queues.ts";
 import { openRequestRedis, openSubscriberRedis } from "../redis/redis-connection.ts";
 import { RedisSignals } from "../redis/signals.ts";
 import { RedisStreamRelay } from "../redis/log-stream-relay.ts";
+import { RedisSessionDirectory } from "../redis/session-directory.ts";
+import { SessionRelay } from "../control/session-relay/session-relay.ts";
 import { jobRegistry } from "../jobs/registry.ts";
 import { createConcurrencyLimit } from "../lib/async/concurrency-limit.ts";
 import type { Log } from "../lib/log.ts";
@@ -98,6 +100,10 @@ function openRequest(
     jobQueue,
     signals,
     streams: new RedisStreamRelay(redis, prefix),
+    sessions: new SessionRelay({
+      directory: new RedisSessionDirectory(redis, prefix),
+      dialOwner: () => Promise.reject(new Error("a Worker has no sessions")),
+    }),
     tokenCache: new CallerTokenCache(),
     reportWriteLimit: createConcurrencyLimit(1),
     hostAnswerLimit: createConcurrencyLimit(1),

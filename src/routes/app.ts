@@ -15,6 +15,7 @@ import { toProblemResponse } from "./http/problem.ts";
 import { type RequestFacts, requestContext } from "./http/request-context.ts";
 import { mountRules } from "./rules/routes.ts";
 import { mountRollouts } from "./rollouts/routes.ts";
+import { mountSessions } from "./sessions/routes.ts";
 import { mountServices } from "./services/routes.ts";
 import { mountSets } from "./sets/routes.ts";
 import type { PageFiles } from "./system/api-page.ts";
@@ -69,6 +70,7 @@ export function createMountedApi(ctx: ControlContext, options: AppOptions): Api 
     refuseOnEdge(app);
   } else {
     mountPlan(api);
+    mountSessions(api);
     mountAgent(api);
   }
   mountSystem(api, options.renderMetrics);

@@ -3,6 +3,7 @@ import type { Housekeeping } from "../housekeeping/housekeeping.ts";
 import type { SyncAnswer } from "../ports/control-plane.ts";
 import type { Reporter } from "../reporting/reporter.ts";
 import type { LogStreams } from "../streams/log-streams.ts";
+import type { Sessions } from "../streams/sessions.ts";
 import type { AgentOptions } from "./agent-options.ts";
 import type { PersistedState } from "./persisted-state.ts";
 import type { PreviousHosts } from "./previous-hosts.ts";
@@ -18,6 +19,8 @@ export interface AnsweredParts {
   reporter: Reporter;
   housekeeping: Housekeeping;
   streams: LogStreams;
+  /** Undefined on a host without sessions. */
+  sessions: Sessions | undefined;
   previousHosts: PreviousHosts | undefined;
   registryCredentials: AgentOptions["registryCredentials"];
   log: Log;
@@ -40,6 +43,8 @@ export async function acceptAnswer(
   const { persisted, refusals, runners, reporter, housekeeping, streams, stopping } = parts;
   refusals.noteAccepted();
   streams.serve(result.streams, stopping);
+  const sessions = result.sessions ?? [];
+  parts.sessions?.serve(sessions, stopping);
   parts.previousHosts?.note(result.previousHosts ?? [], stopping);
   // Before its sets, because their first pulls may need the credentials.
   if (result.hostGeneration >= persisted.desired.acceptedGeneration)
@@ -55,7 +60,8 @@ export async function acceptAnswer(
   if (typeof accepted === "object") throw accepted.error;
   // Only all desired sets show which of the stopped sets have not been replaced meanwhile.
   if (accepted !== "stale" && result.full) liftFence(parts);
-  return accepted === "unchanged" && result.streams.length > 0 ? "changed" : accepted;
+  const hasRequests = result.streams.length + sessions.length > 0;
+  return accepted === "unchanged" && hasRequests ? "changed" : accepted;
 }
 
 async function applyOrders(

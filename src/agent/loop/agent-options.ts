@@ -8,6 +8,7 @@ import type { MachinePort } from "../ports/machine-port.ts";
 import type { HostNetworksPort } from "../ports/host-networks-port.ts";
 import type { NetworkDriverPort } from "../ports/network-driver-port.ts";
 import type { PreviousHostsPort } from "../ports/previous-hosts-port.ts";
+import type { DialSession, SessionPort } from "../ports/session-port.ts";
 import type { SetPort } from "../ports/set-port.ts";
 import type { StateStore } from "../ports/state-store.ts";
 import type { VolumePort } from "../ports/volume-port.ts";
@@ -27,6 +28,8 @@ export interface AgentOptions {
   selfTest?: HousekeepingOptions["selfTest"];
   /** Without it, the sets of deleted hosts stay on this machine. */
   previousHosts?: PreviousHostsPort | undefined;
+  /** Without it, the host serves no sessions. */
+  sessions?: { port: SessionPort; dial: DialSession } | undefined;
   /** Without it, the host connects no sets to networks. */
   networks?: AgentNetworks | undefined;
   /**

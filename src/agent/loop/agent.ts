@@ -12,6 +12,7 @@ import { resyncPeriodically, forwardEvents } from "./resync.ts";
 import type { PersistedHistory } from "../ports/state-store.ts";
 import { PersistedState } from "./persisted-state.ts";
 import { LogStreams } from "../streams/log-streams.ts";
+import { Sessions } from "../streams/sessions.ts";
 import type { SyncAnswer } from "../ports/control-plane.ts";
 import { type ControlPlaneStatus, Refusals } from "./refusals.ts";
 import { PreviousHosts } from "./previous-hosts.ts";
@@ -69,6 +70,7 @@ class HostAgent implements Agent {
   readonly #addresses: AddressReports;
   readonly #housekeeping: Housekeeping;
   readonly #streams: LogStreams;
+  readonly #sessions: Sessions | undefined;
   readonly #previousHosts: PreviousHosts | undefined;
   readonly #stopping = new AbortController();
   readonly #cancelled = new AbortController();
@@ -134,6 +136,8 @@ class HostAgent implements Agent {
       log,
       streamsMax: this.#limits.streamsMax,
     });
+    const { sessions } = options;
+    this.#sessions = sessions && new Sessions({ ...sessions, clock: this.#clock, log });
     this.#previousHosts =
       previousHosts &&
       new PreviousHosts({
@@ -340,6 +344,7 @@ class HostAgent implements Agent {
       reporter: this.#reporter,
       housekeeping: this.#housekeeping,
       streams: this.#streams,
+      sessions: this.#sessions,
       previousHosts: this.#previousHosts,
       registryCredentials: this.#options.registryCredentials,
       log: this.#log,
@@ -374,7 +379,11 @@ class HostAgent implements Agent {
     const deadline = createDeadline(this.#clock, this.#limits.stopDeadlineMs, () => undefined);
     await runAbortable({ deadline }, () => runners.settled());
     this.#cancelled.abort(new Error("the agent stops"));
-    const others = [this.#streams.settled(), this.#previousHosts?.settled()];
+    const others = [
+      this.#streams.settled(),
+      this.#sessions?.settled(),
+      this.#previousHosts?.settled(),
+    ];
     await Promise.all([runners.settled(), ...others]);
   }
 }

@@ -29,6 +29,10 @@ export const commandGroups: readonly CommandGroup[] = [
   { names: ["events"], load: async () => (await import("./events.ts")).addEventsCommand },
   { names: ["logs"], load: async () => (await import("./logs.ts")).addLogsCommand },
   {
+    names: ["exec", "attach"],
+    load: async () => (await import("./exec.ts")).addSessionCommands,
+  },
+  {
     names: [
       "cordon",
       "uncordon",

@@ -6,6 +6,7 @@ import { CliError, usageError } from "../cli-error.ts";
 import { exitCodes } from "../exit-codes.ts";
 import { getSet, isSetId, servicePath, setPath } from "../api/lookup.ts";
 import { listPages } from "../api/list-pages.ts";
+import { pickContainer } from "../api/pick-container.ts";
 
 const TAIL_MAX = 10_000;
 /** Longer than the 10 s after which the API reports that the agent does not respond. */
@@ -79,28 +80,4 @@ async function pickSet(cli: Cli, api: ApiClient, service: string): Promise<Berth
   if (items.length > 1)
     cli.terminal.note(`${set.id} on ${set.host?.name ?? "?"}, one of ${items.length} sets`);
   return set;
-}
-
-function pickContainer(cli: Cli, set: BerthSet, wanted: string | undefined): string {
-  const names = set.containers.map(({ name }) => name).filter((name) => name !== "infra");
-  if (wanted !== undefined) {
-    if (names.includes(wanted) || (names.length === 0 && /^[a-z0-9-]+$/.test(wanted)))
-      return wanted;
-    throw new CliError(
-      `The set has no container "${wanted}". Its containers: ${names.join(", ")}.`,
-      {
-        exitCode: exitCodes.notFound,
-      },
-    );
-  }
-  const [first] = names;
-  if (first === undefined) {
-    throw new CliError(`Set ${set.id} has no containers yet. Its state is ${set.state}.`, {
-      exitCode: exitCodes.failed,
-      hints: [`\`berth explain ${set.id}\` shows the reason.`],
-    });
-  }
-  if (names.length > 1)
-    cli.terminal.note(`container ${first} (other containers: ${names.slice(1).join(", ")})`);
-  return first;
 }

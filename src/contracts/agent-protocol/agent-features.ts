@@ -25,13 +25,14 @@ const agentFeatures = [
   "serving",
   "address-reports",
   "credential-rotation",
+  "sessions",
 ] as const;
 
 /**
  * Features that the contract knows, and that the agent of this build does not have yet. The package
  * that implements one moves it to `agentFeatures`. Until then, a set that needs it has no host.
  */
-type LaterFeature = "prefetch" | "sessions" | "log-options" | "volume-transfers";
+type LaterFeature = "prefetch" | "log-options" | "volume-transfers";
 type AgentFeature = (typeof agentFeatures)[number] | LaterFeature;
 
 /**
@@ -66,6 +67,12 @@ export const ADDRESS_REPORTS_FEATURE = "address-reports" satisfies AgentFeature;
  * the build alone, and no template needs it.
  */
 export const CREDENTIAL_ROTATION_FEATURE = "credential-rotation" satisfies AgentFeature;
+
+/**
+ * The feature of an agent that connects to the API for sessions with its containers. It depends on
+ * the build alone, and no template needs it.
+ */
+export const SESSIONS_FEATURE = "sessions" satisfies AgentFeature;
 
 /** The features of the agent of this build, except those that depend on the host. */
 export const ownFeatures: readonly string[] = agentFeatures;

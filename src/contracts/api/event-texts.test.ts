@@ -13,6 +13,7 @@ const demand = { alert: "HighLoad (9f2a61c7…)", hook: "load", wantedReplicas: 
 const silent = { reason: null };
 const failed = { reason: "Docker has no image menu:42." };
 const nothing = {};
+const session = { sessionId: "ses_1", kind: "exec", container: "app", by: "ann" } as const;
 
 const samples: { [K in keyof typeof eventTexts]: readonly EventFacts<K>[] } = {
   "service-created": [{ service, replicas: 1 }],
@@ -169,6 +170,15 @@ const samples: { [K in keyof typeof eventTexts]: readonly EventFacts<K>[] } = {
     { cause: "rotation", name: "ci", role: "tenant" },
     { cause: "hook-rotation", service, name: "load" },
   ],
+  "session-started": [
+    { ...session, program: "sh" },
+    { ...session, kind: "attach", program: null },
+  ],
+  "session-ended": [
+    { ...session, program: "sh", seconds: 12, exitCode: 0 },
+    { ...session, program: "sh", seconds: 12, exitCode: null, reason: "The caller disconnected." },
+  ],
+  "session-refused": [{ ...session, reason: "Berth permits no session in an infra container." }],
   "token-revoked": [{ cause: "token" }, { cause: "hook", service }],
 };
 

@@ -6,6 +6,7 @@ import type { EventKind } from "./events.ts";
 import { hostEventTexts } from "./host-event-texts.ts";
 import { networkEventTexts } from "./network-event-texts.ts";
 import { rolloutEventTexts } from "./rollout-event-texts.ts";
+import { sessionEventTexts } from "./session-event-texts.ts";
 import { setEventTexts } from "./set-event-texts.ts";
 
 type ServiceScaled =
@@ -64,6 +65,7 @@ export const eventTexts = {
   ...hostEventTexts,
   ...networkEventTexts,
   ...rolloutEventTexts,
+  ...sessionEventTexts,
 
   "service-created": (facts: Named & { replicas: number }) =>
     `Service ${facts.service} created with ${formatCount(facts.replicas, "replica")}.`,

@@ -89,6 +89,9 @@ export const eventKinds = [
   "rules-created",
   "rule-changed",
   "rules-deleted",
+  "session-started",
+  "session-ended",
+  "session-refused",
   "token-created",
   "token-revoked",
 ] as const;

@@ -1,4 +1,5 @@
 import { type JobName, jobPayloads } from "../../contracts/jobs.ts";
+import { SESSION_SECONDS_MAX } from "../../contracts/api/sessions.ts";
 import { deleteDecisions } from "../../db/queries/autoscaling/decisions.ts";
 import { deleteReleasedDemands } from "../../db/queries/autoscaling/demands.ts";
 import {
@@ -13,6 +14,7 @@ import {
 import { deleteOldHostRecords } from "../../db/queries/hosts/remove-hosts.ts";
 import { deleteIdempotencyKeys } from "../../db/queries/runtime/idempotency-keys.ts";
 import { deleteParkedOutbox } from "../../db/queries/runtime/outbox.ts";
+import { deleteOldSessions, endAbandonedSessions } from "../../db/queries/sessions/sessions.ts";
 import type { ControlContext } from "../runtime/context.ts";
 
 /** How long rows are retained, in seconds. */
@@ -26,6 +28,8 @@ export interface RetentionAges {
   parkedJobsSeconds: number;
   /** For this time, the agent of a deleted host learns of the deletion. */
   deletedHostsSeconds: number;
+  /** From their end on, as audit records. */
+  sessionsSeconds: number;
   /** Deleted sets, services, hooks and tokens, unused revisions and superseded placements. */
   deletedSeconds: number;
 }
@@ -33,6 +37,8 @@ export interface RetentionAges {
 const jobNames = Object.keys(jobPayloads) as JobName[];
 
 const DAY_SECONDS = 86_400;
+/** Longer than any session, so the process that had one that is still open was killed. */
+const ABANDONED_SECONDS = SESSION_SECONDS_MAX + 3_600;
 const ROWS_PER_ROUND_MAX = 5_000;
 const SERVICES_PER_ROUND_MAX = 20;
 const ROUNDS_PER_STEP_MAX = 20;
@@ -45,6 +51,7 @@ function defaultAges({ deletedRetentionMs }: ControlContext["settings"]): Retent
     decisionsSeconds: 90 * DAY_SECONDS,
     parkedJobsSeconds: 14 * DAY_SECONDS,
     deletedHostsSeconds: 400 * DAY_SECONDS,
+    sessionsSeconds: 90 * DAY_SECONDS,
     deletedSeconds: deletedRetentionMs / 1_000,
   };
 }
@@ -93,6 +100,8 @@ export function createRetention(
     hooks: () => untilNoneIsLeft(deleteOldHooks(db, deletedSeconds, rows)),
     "deleted-hosts": () =>
       untilNoneIsLeft(deleteOldHostRecords(db, ages.deletedHostsSeconds, rows)),
+    "abandoned-sessions": () => untilNoneIsLeft(endAbandonedSessions(db, ABANDONED_SECONDS, rows)),
+    sessions: () => untilNoneIsLeft(deleteOldSessions(db, ages.sessionsSeconds, rows)),
     tokens: () => untilNoneIsLeft(deleteOldTokens(db, deletedSeconds, rows)),
   };
   return {

@@ -1,5 +1,6 @@
 import { renderReasonText } from "../../contracts/api/reason-texts.ts";
 import { AppError } from "../../contracts/common/app-error.ts";
+import type { SessionRequest } from "../../contracts/agent-protocol/session-request.ts";
 import type { DesiredSet } from "../../contracts/agent-protocol/desired-set.ts";
 import { listDesiredSets } from "../../db/queries/hosts/desired-sets.ts";
 import {
@@ -154,8 +155,8 @@ export async function renewLeaseAfterRejectedSync(
   await renewLeaseAfterRejection(ctx.db, hostId, LEASE_SECONDS);
 }
 
-function hasNewsIn({ sets, streams, purgeVolumes }: SyncResult): boolean {
-  return sets.length + streams.length + purgeVolumes.length > 0;
+function hasNewsIn({ sets, streams, sessions = [], purgeVolumes }: SyncResult): boolean {
+  return sets.length + streams.length + sessions.length + purgeVolumes.length > 0;
 }
 
 function startWait(ctx: ControlContext, hostId: string, waitMs: number, signal: AbortSignal) {
@@ -336,15 +337,22 @@ async function readAnswer(
   signal: AbortSignal,
 ): Promise<SyncResult> {
   let streams: Promise<SyncResult["streams"]> | undefined;
+  let sessions: Promise<SessionRequest[]> | undefined;
   const limit = full ? ctx.fullAnswerLimit : ctx.hostAnswerLimit;
   const answer = await limit(async () => {
     if (signal.aborted) throw disconnected();
     streams = ctx.streams.takeRequests(hostId);
+    sessions = ctx.sessions.takeRequests(hostId);
     const row = lease ?? (await findHostLease(ctx.db, { hostId }));
     if (!row) throw await createHostRefusal(ctx, { hostId });
     return buildAnswer(ctx, row, body, { full, isWoken });
   });
-  return { ...answer, streams: (await streams) ?? [] };
+  const requested = await sessions;
+  return {
+    ...answer,
+    streams: (await streams) ?? [],
+    ...(requested && requested.length > 0 ? { sessions: requested } : {}),
+  };
 }
 
 async function buildAnswer(

@@ -8,6 +8,7 @@ import {
   defaultHostPortRange,
   type PortRange,
 } from "../../contracts/common/port-ranges.ts";
+import { SESSION_IDLE_SECONDS_DEFAULT } from "../../contracts/api/sessions.ts";
 import type { JobRequest } from "../../contracts/jobs.ts";
 import type { LogStreamRequest } from "../../contracts/agent-protocol/log-stream-request.ts";
 import type { Caller } from "../../contracts/api/caller.ts";
@@ -17,6 +18,7 @@ import type { EmittedEvent } from "../../contracts/api/event-texts.ts";
 import type { Keyring } from "../../lib/keyring.ts";
 import type { ConcurrencyLimit } from "../../lib/async/concurrency-limit.ts";
 import type { Log } from "../../lib/log.ts";
+import type { SessionRelay } from "../session-relay/session-relay.ts";
 
 /**
  * The dependencies of use cases. The composition root builds it per process, or per request on
@@ -27,6 +29,7 @@ export interface ControlContext {
   jobQueue: JobQueue;
   signals: Signals;
   streams: StreamRelay;
+  sessions: SessionRelay;
   tokenCache: TokenCache;
   /**
    * Limits the number of reports of sets that are stored concurrently. In a burst, reports thus
@@ -75,6 +78,8 @@ export interface ControlSettings {
   hostPortRange: PortRange;
   /** The host ports that templates may fix. */
   fixedHostPorts: readonly PortRange[];
+  /** A session without a byte in either direction ends after this time. */
+  sessionIdleSeconds: number;
 }
 
 export const defaultControlSettings: ControlSettings = {
@@ -86,6 +91,7 @@ export const defaultControlSettings: ControlSettings = {
   defaultNetworkSubnets: checkSubnets([{ cidr: "10.64.0.0/16" }], () => undefined),
   hostPortRange: defaultHostPortRange,
   fixedHostPorts: defaultFixedHostPorts,
+  sessionIdleSeconds: SESSION_IDLE_SECONDS_DEFAULT,
 };
 
 /**

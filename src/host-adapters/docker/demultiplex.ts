@@ -5,6 +5,13 @@ const headerBytes = 8;
 const frameBytesMax = 2 ** 20;
 /** 0 to 2 are standard input, output and error. 3 is Docker's message about an unreadable log. */
 const streamMax = 3;
+const stderrStream = 2;
+
+/** One frame of Docker, or a part of it. */
+export interface StreamPart {
+  stream: "stdout" | "stderr";
+  bytes: Buffer;
+}
 
 /**
  * Yields the payloads of Docker's frames. A frame is an 8-byte header (stream, three zeros,
@@ -15,11 +22,35 @@ const streamMax = 3;
  * arrive, so the stream's buffer bounds the memory.
  */
 export async function* demultiplex(output: AsyncIterable<unknown>): AsyncGenerator<Uint8Array> {
+  for await (const parts of readParts(output)) yield join(parts.map(({ bytes }) => bytes));
+}
+
+/** The same, but separates the standard error from the output. */
+export async function* separateStreams(output: AsyncIterable<unknown>): AsyncGenerator<StreamPart> {
+  for await (const parts of readParts(output)) {
+    let run: Buffer[] = [];
+    for (const [position, { stream, bytes }] of parts.entries()) {
+      run.push(bytes);
+      if (parts[position + 1]?.stream === stream) continue;
+      yield { stream, bytes: join(run) };
+      run = [];
+    }
+  }
+}
+
+function join(payloads: readonly Buffer[]): Buffer {
+  const [first] = payloads;
+  return first && payloads.length === 1 ? first : Buffer.concat(payloads);
+}
+
+/** Yields the payloads of each piece of the stream that has any. */
+async function* readParts(output: AsyncIterable<unknown>): AsyncGenerator<StreamPart[]> {
   let header = Buffer.alloc(0);
   let payloadBytesLeft = 0;
+  let stream: StreamPart["stream"] = "stdout";
   for await (const piece of output) {
     let chunk = toBuffer(piece);
-    const payloads: Buffer[] = [];
+    const parts: StreamPart[] = [];
     while (chunk.length > 0) {
       if (payloadBytesLeft === 0) {
         const taken = Math.min(headerBytes - header.length, chunk.length);
@@ -27,16 +58,16 @@ export async function* demultiplex(output: AsyncIterable<unknown>): AsyncGenerat
         chunk = chunk.subarray(taken);
         if (header.length < headerBytes) continue;
         payloadBytesLeft = payloadBytes(header);
+        stream = header[0] === stderrStream ? "stderr" : "stdout";
         header = Buffer.alloc(0);
       } else {
-        const payload = chunk.subarray(0, payloadBytesLeft);
-        payloadBytesLeft -= payload.length;
-        chunk = chunk.subarray(payload.length);
-        payloads.push(payload);
+        const bytes = chunk.subarray(0, payloadBytesLeft);
+        payloadBytesLeft -= bytes.length;
+        chunk = chunk.subarray(bytes.length);
+        parts.push({ stream, bytes });
       }
     }
-    if (payloads.length === 1 && payloads[0]) yield payloads[0];
-    else if (payloads.length > 1) yield Buffer.concat(payloads);
+    if (parts.length > 0) yield parts;
   }
 }
 

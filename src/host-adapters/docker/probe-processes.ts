@@ -40,6 +40,25 @@ export async function killProbeProcesses(
   }
 }
 
+/**
+ * Sends a signal to a program that runs in a container: to all processes of its first process
+ * group, as a terminal does. Does nothing if it has exited.
+ *
+ * @param leader the first process of the program
+ */
+export async function signalProgram(
+  leader: number,
+  signal: NodeJS.Signals,
+  listProcesses: () => Promise<readonly number[]>,
+): Promise<void> {
+  if (leader <= 0 || !(await listProcesses()).includes(leader)) return;
+  try {
+    process.kill(-leader, signal);
+  } catch (error) {
+    if (!hasExited(error)) throw error;
+  }
+}
+
 function findMembers(leader: number, stats: readonly ProcessStat[]): number[] {
   const members = new Set<number>();
   for (let size = -1; size < members.size;) {

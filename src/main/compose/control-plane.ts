@@ -13,6 +13,7 @@ import {
 } from "../../redis/redis-connection.ts";
 import { RedisSignals } from "../../redis/signals.ts";
 import { RedisStreamRelay } from "../../redis/log-stream-relay.ts";
+import { RedisSessionDirectory } from "../../redis/session-directory.ts";
 import { jobRegistry } from "../../jobs/registry.ts";
 import { startSweeps } from "../../jobs/sweeps/start-sweeps.ts";
 import type { SweepRun } from "../../jobs/sweeps/repeat-sweep.ts";
@@ -28,7 +29,10 @@ import { CallerTokenCache } from "../../control/tenancy/token-cache.ts";
 import { createMover } from "../../control/operations/move-sets.ts";
 import { completeJobs } from "../../control/runtime/outbox.ts";
 import { createPlacer } from "../../control/placement/place-pending-sets.ts";
+import { SessionRelay } from "../../control/session-relay/session-relay.ts";
+import { createSocketDialer } from "./dial-web-socket.ts";
 import type { ProcessContext } from "./run-process.ts";
+import { toInternalRequest } from "./internal-request.ts";
 import { ServiceBatches } from "../../control/services/service-batches.ts";
 
 const REDIS_START_WAIT_MS = 2_000;
@@ -93,6 +97,7 @@ export async function openControlPlane(
     log,
   });
   const streams = new RedisStreamRelay(producer, prefix);
+  const sessions = createSessionRelay(producer, prefix);
   const reportWriteLimit = createConcurrencyLimit(
     Math.max(1, Math.floor(database.connectionsMax * REPORTS_SHARE_OF_CONNECTIONS)),
   );
@@ -101,6 +106,7 @@ export async function openControlPlane(
     jobQueue,
     signals,
     streams,
+    sessions,
     tokenCache: new CallerTokenCache(),
     reportWriteLimit,
     hostAnswerLimit: createConcurrencyLimit(HOST_ANSWERS_MAX),
@@ -111,6 +117,17 @@ export async function openControlPlane(
     settings,
   };
   return { ctx, jobQueue, signals, queues };
+}
+
+function createSessionRelay(redis: Redis, prefix: string): SessionRelay {
+  const dial = createSocketDialer();
+  return new SessionRelay({
+    directory: new RedisSessionDirectory(redis, prefix),
+    dialOwner: (owner, session) => {
+      const { url, headers } = toInternalRequest(owner, session);
+      return dial(url, { headers });
+    },
+  });
 }
 
 /**

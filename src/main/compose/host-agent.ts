@@ -3,7 +3,7 @@ import Docker from "dockerode";
 import { Agent as HttpAgent } from "undici";
 import { createDockerDisk } from "../../host-adapters/docker/docker-disk.ts";
 import { createDockerRoot, type DockerRoot } from "../../host-adapters/docker/docker-root.ts";
-import { composeSetEngine } from "./set-engine.ts";
+import { composeSets } from "./set-engine.ts";
 import {
   type HostIdentity,
   openStateFile,
@@ -13,6 +13,7 @@ import {
   createControlPlane,
   createHostNetworks,
 } from "../../host-adapters/control-plane-client/control-plane.ts";
+import { createSessionDialer } from "../../host-adapters/control-plane-client/dial-session.ts";
 import { HostCredentials } from "../../host-adapters/control-plane-client/host-credentials.ts";
 import { createNetworkDriverClient } from "../../host-adapters/network-driver-client/network-driver-client.ts";
 import { readAgentIdentity } from "../../host-adapters/machine/agent-identity.ts";
@@ -32,6 +33,7 @@ import { systemClock } from "../../host-adapters/machine/system-clock.ts";
 import type { ImageGcThresholds } from "../../agent/housekeeping/image-gc.ts";
 import type { ControlPlane } from "../../agent/ports/control-plane.ts";
 import type { HostNetworksPort } from "../../agent/ports/host-networks-port.ts";
+import type { DialSession } from "../../agent/ports/session-port.ts";
 import type { MachinePort } from "../../agent/ports/machine-port.ts";
 import type { VolumePort } from "../../agent/ports/volume-port.ts";
 import { RegistryCredentials } from "../../agent/model/registry-credentials.ts";
@@ -40,6 +42,7 @@ import type { AgentSettings } from "../../config/host-agent.ts";
 import type { AgentIdentity } from "../../contracts/agent-protocol/agent-identity.ts";
 import { withTimeout } from "../../lib/async/with-timeout.ts";
 import type { Log } from "../../lib/log.ts";
+import { createSocketDialer } from "./dial-web-socket.ts";
 import { type HostVolumes, openHostVolumes } from "./host-volumes.ts";
 import { bindMachine, obtainIdentity } from "./host-identity.ts";
 import { lockFolder } from "./lock-folder.ts";
@@ -112,8 +115,10 @@ export async function startHostAgent(
   late.volumes = await openHostVolumes(settings, { hostId, log: agentLog });
   const credentials = await loadCredentials(state, agentLog, stopping.signal);
   const api = createControlPlane({ apiUrl, credentials, dispatcher, identity: own });
+  const dialSocket = createSocketDialer({ ca: options.apiCa });
   const parts = {
     networks: createHostNetworks({ apiUrl, credentials, dispatcher }),
+    dial: createSessionDialer({ apiUrl, credentials, dialSocket }),
     hostId,
     api,
     state,
@@ -187,6 +192,7 @@ interface AgentParts {
   machine: MachinePort;
   volumes: VolumePort | undefined;
   networks: HostNetworksPort;
+  dial: DialSession;
   docker: Docker;
   root: DockerRoot;
   log: Log;
@@ -195,11 +201,24 @@ interface AgentParts {
 function createAgentOptions(
   { settings, apiUrl, shutdownTimeoutMs }: HostAgentOptions,
   { version }: ProcessContext,
-  { docker, root, networks, ...parts }: AgentParts,
+  { docker, root, networks, dial, ...parts }: AgentParts,
 ): AgentOptions {
   const { hostId, log, volumes } = parts;
   const registryCredentials = new RegistryCredentials();
   const networkDriver = createNetworkDriverClient(settings.BERTH_NETWORK_CONTROL_SOCKET);
+  const { sets, sessions } = composeSets({
+    docker,
+    hostId,
+    log,
+    infraImage: settings.BERTH_INFRA_IMAGE,
+    busyboxPath: settings.BERTH_BUSYBOX_PATH,
+    cgroupRoot: settings.BERTH_CGROUP_ROOT,
+    startsMax: settings.BERTH_AGENT_STARTS_MAX,
+    cpus: readSetCpus(settings.BERTH_NETWORK_PMD_CPUS),
+    volumes,
+    registryCredentials,
+    networkDriver: { driver: networkDriver, plugin: settings.BERTH_NETWORK_PLUGIN },
+  });
   return {
     ...parts,
     networks: {
@@ -213,19 +232,8 @@ function createAgentOptions(
     agentVersion: version,
     clock: systemClock,
     random: Math.random,
-    port: composeSetEngine({
-      docker,
-      hostId,
-      log,
-      infraImage: settings.BERTH_INFRA_IMAGE,
-      busyboxPath: settings.BERTH_BUSYBOX_PATH,
-      cgroupRoot: settings.BERTH_CGROUP_ROOT,
-      startsMax: settings.BERTH_AGENT_STARTS_MAX,
-      cpus: readSetCpus(settings.BERTH_NETWORK_PMD_CPUS),
-      volumes,
-      registryCredentials,
-      networkDriver: { driver: networkDriver, plugin: settings.BERTH_NETWORK_PLUGIN },
-    }),
+    port: sets,
+    sessions: { port: sessions, dial },
     selfTest: {
       mode: settings.BERTH_AGENT_SELF_TEST,
       port: composeSelfTest({

@@ -1,14 +1,18 @@
 import type { Server } from "node:http";
+import { networkInterfaces } from "node:os";
 import { createAdaptorServer } from "@hono/node-server";
 import type { ControlContext } from "../../control/runtime/context.ts";
 import { Hono } from "hono";
 import { createApp } from "../../routes/app.ts";
+import type { SessionRelay } from "../../control/session-relay/session-relay.ts";
 import { closeServer } from "./close-server.ts";
 import type { ControlPlane } from "./control-plane.ts";
+import type { HttpApp } from "./http-app.ts";
 import type { Metrics } from "./metrics.ts";
 import { createPageFiles } from "./page-files.ts";
 import { createQueueDashboard, DASHBOARD_PATH } from "./queue-dashboard.ts";
 import type { ProcessContext } from "./run-process.ts";
+import { serveWebSockets } from "./serve-web-sockets.ts";
 
 /** Connections in the kernel's accept queue: a whole fleet may reconnect in one moment. */
 const BACKLOG = 4_096;
@@ -23,15 +27,25 @@ const HEADERS_TIMEOUT_MS = 15_000;
  */
 const REQUEST_TIMEOUT_MS = 3_660_000;
 
+/** WebSockets get this time to send what waits, and to close in order. */
+const SOCKETS_END_MS = 1_000;
+
 export interface ServeOptions {
   host: string;
   /** 0 means any free port. */
   port: number;
+  /** The URL of this process for the other processes of the API. Default: its own address. */
+  internalUrl?: string | undefined;
 }
 
-/** Answers the requests of a server. */
-export interface HttpApp {
-  fetch: (request: Request, env?: object) => Response | Promise<Response>;
+/** The address of the API by its configuration. */
+export function toServeOptions(config: {
+  BERTH_HOST: string;
+  BERTH_PORT: number;
+  BERTH_API_INTERNAL_URL?: string | undefined;
+}): ServeOptions {
+  const { BERTH_HOST: host, BERTH_PORT: port, BERTH_API_INTERNAL_URL: internalUrl } = config;
+  return { host, port, internalUrl };
 }
 
 /** The whole API with the queue dashboard. `endStreams` ends all streams, before a shutdown. */
@@ -51,6 +65,7 @@ export function createApiApp(
   const dashboard = createQueueDashboard(ctx, queues);
   return {
     endStreams: () => ending.abort(),
+    sessions: ctx.sessions,
     fetch: (request, env) =>
       isDashboardPath(request.url) ? dashboard.fetch(request, env) : api.fetch(request, env),
   };
@@ -97,8 +112,29 @@ export async function serveHttp(
       resolve();
     });
   });
-  shutdown.add("http", () => closeServer(server, endWaits));
+  const endSockets = app.sessions && serveSessions(server, app, app.sessions, options);
+  shutdown.add("http", async () => {
+    const closed = closeServer(server, endWaits);
+    await endSockets?.();
+    await closed;
+  });
   return formatAddress(server);
+}
+
+/** Returns the function that ends all sessions, and then their connections. */
+function serveSessions(
+  server: Server,
+  app: HttpApp,
+  sessions: SessionRelay,
+  { internalUrl }: ServeOptions,
+): () => Promise<void> {
+  const endSockets = serveWebSockets(server, app, sessions);
+  sessions.setOwnUrl(internalUrl?.replace(/\/+$/, "") ?? formatInternalAddress(server));
+  return async () => {
+    await sessions.live.endAll("The API stops. Repeat the command.");
+    const timer = setTimeout(endSockets, SOCKETS_END_MS);
+    timer.unref();
+  };
 }
 
 function toListenError(error: Error, { host, port }: ServeOptions): Error {
@@ -114,4 +150,15 @@ function formatAddress(server: Server): string {
   const isAny = address.address === "::" || address.address === "0.0.0.0";
   const host = isAny ? "127.0.0.1" : address.address;
   return `http://${host.includes(":") ? `[${host}]` : host}:${address.port}`;
+}
+
+/** Returns the URL for other machines, unless the server listens on this machine alone. */
+function formatInternalAddress(server: Server): string {
+  const own = formatAddress(server);
+  const address = server.address();
+  const isAny = typeof address === "object" && /^(::|0\.0\.0\.0)$/.test(address?.address ?? "");
+  const outer = Object.values(networkInterfaces())
+    .flatMap((entries) => entries ?? [])
+    .find(({ family, internal }) => family === "IPv4" && !internal);
+  return isAny && outer ? own.replace("127.0.0.1", outer.address) : own;
 }

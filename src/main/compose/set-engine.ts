@@ -1,8 +1,10 @@
 import type Docker from "dockerode";
+import { createSessions } from "../../agent/engine/open-session.ts";
 import { createSetEngine, type SetEnginePorts } from "../../agent/engine/set-engine.ts";
 import type { RegistryCredentials } from "../../agent/model/registry-credentials.ts";
 import type { NetworkDriverPort } from "../../agent/ports/network-driver-port.ts";
 import type { NetworkPort } from "../../agent/ports/network-port.ts";
+import type { SessionPort } from "../../agent/ports/session-port.ts";
 import type { SetPort } from "../../agent/ports/set-port.ts";
 import type { VolumePort } from "../../agent/ports/volume-port.ts";
 import { createCgroups } from "../../host-adapters/cgroups/create-cgroups.ts";
@@ -10,6 +12,7 @@ import { createBridgeNetwork } from "../../host-adapters/docker/bridge-network.t
 import { createDockerContainers } from "../../host-adapters/docker/docker-containers.ts";
 import { createDockerDaemon } from "../../host-adapters/docker/docker-daemon.ts";
 import { createDockerImages } from "../../host-adapters/docker/docker-images.ts";
+import { createDockerExecs } from "../../host-adapters/docker/docker-sessions.ts";
 import { createDockerNetworks } from "../../host-adapters/docker/docker-networks.ts";
 import { createSetNetworks } from "../../host-adapters/docker/set-networks.ts";
 import { createDockerLogs } from "../../host-adapters/docker/docker-logs.ts";
@@ -57,11 +60,17 @@ export interface ComposedDriver {
  * so that no set's start waits for it.
  */
 export function composeSetEngine(options: DockerSetsOptions): SetPort {
+  return composeSets(options).sets;
+}
+
+/** The set engine of this machine, and the sessions with the containers of its sets. */
+export function composeSets(options: DockerSetsOptions): { sets: SetPort; sessions: SessionPort } {
   const ports = composeEnginePorts(options);
   Promise.all([ports.daemon.facts(), ports.images.infraImage()]).catch((error: unknown) => {
     options.log.warn({ err: error }, "Docker is not ready yet");
   });
-  return createSetEngine(ports);
+  const execs = createDockerExecs(options.docker);
+  return { sets: createSetEngine(ports), sessions: createSessions({ ...ports, execs }) };
 }
 
 function composeNetwork(options: DockerSetsOptions): NetworkPort {

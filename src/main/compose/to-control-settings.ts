@@ -13,6 +13,7 @@ export function toControlSettings(config: {
   BERTH_DEFAULT_NETWORK_CIDR: readonly CheckedSubnet[];
   BERTH_HOST_PORTS: PortRange;
   BERTH_FIXED_HOST_PORTS: readonly PortRange[];
+  BERTH_SESSION_IDLE_SECONDS: number;
 }): ControlSettings {
   return {
     hostLostGraceMs: config.BERTH_HOST_LOST_GRACE_MS,
@@ -22,6 +23,7 @@ export function toControlSettings(config: {
     defaultNetworkSubnets: config.BERTH_DEFAULT_NETWORK_CIDR,
     hostPortRange: config.BERTH_HOST_PORTS,
     fixedHostPorts: config.BERTH_FIXED_HOST_PORTS,
+    sessionIdleSeconds: config.BERTH_SESSION_IDLE_SECONDS,
     deletedRetentionMs: config.BERTH_DELETED_RETENTION_DAYS * 86_400_000,
   };
 }

@@ -2,6 +2,7 @@ import type { MiddlewareHandler } from "hono";
 import type { ApiEnv } from "../http/api-env.ts";
 import { SYNC_WAIT_MS_MAX } from "../../contracts/agent-protocol/protocol.ts";
 import { type Api, mount } from "../http/operation.ts";
+import { connectSessionHandler, connectSessionRoute } from "./connect-session.ts";
 import { enrollHostHandler, enrollHostRoute } from "./enroll-host.ts";
 import { proveRefusals } from "./prove-refusals.ts";
 import { readHostNetworksHandler, readHostNetworksRoute } from "./read-host-networks.ts";
@@ -29,6 +30,7 @@ export function mountAgent(api: Api): void {
     timeLimitMs: SYNC_WAIT_MS_MAX + 10_000,
   });
   mount(api, receiveStreamRoute, receiveStreamHandler, { timeLimitMs: null });
+  mount(api, connectSessionRoute, connectSessionHandler);
 }
 
 /** Renews the lease of a host whose sync is rejected. Never changes the response. */

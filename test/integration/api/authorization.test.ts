@@ -64,6 +64,9 @@ const allowed: Record<string, readonly CallerKind[]> = {
   restoreVolume: changers,
   purgeVolume: changers,
   readLogs: lookers,
+  execSession: changers,
+  attachSession: changers,
+  listSessions: lookers,
   listHosts: fleetLookers,
   getHost: fleetLookers,
   patchHost: fleetChangers,
@@ -120,6 +123,7 @@ const allowed: Record<string, readonly CallerKind[]> = {
   takeNextCredential: ["host"],
   readHostNetworks: ["host"],
   receiveStream: ["host"],
+  connectSession: ["host"],
   getMetrics: fleetLookers,
   getLiveness: callers,
   getReadiness: callers,
@@ -201,6 +205,7 @@ function isKnownTo(caller: CallerKind, operationId: string): boolean {
     "takeNextCredential",
     "readHostNetworks",
     "receiveStream",
+    "connectSession",
   ].includes(operationId);
   return isForHosts ? caller === "host" : caller !== "host";
 }

@@ -71,6 +71,7 @@ it("deletes hooks and old decisions on the embedded database", async () => {
     decisionsSeconds: 0,
     parkedJobsSeconds: 0,
     deletedHostsSeconds: 0,
+    sessionsSeconds: 0,
     deletedSeconds: 0,
   };
   await createRetention(fleet.ctx, ages).run();

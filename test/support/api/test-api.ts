@@ -15,6 +15,7 @@ import { ensureBootstrap } from "../../../src/control/tenancy/bootstrap.ts";
 import { createTenantBody, createTokenBody } from "../../../src/contracts/api/tenancy.ts";
 import { assertDeclared, operationOf } from "./declared-answer.ts";
 import { createLocalSignals } from "../fakes/local-signals.ts";
+import { createLocalSessions } from "../fakes/local-sessions.ts";
 import { createLocalStreams } from "../fakes/local-streams.ts";
 import { createTestDatabase } from "../servers/test-services.ts";
 import { ServiceBatches } from "../../../src/control/services/service-batches.ts";
@@ -63,6 +64,7 @@ export async function createTestApi(overrides: Partial<ControlContext> = {}): Pr
     },
     signals: createLocalSignals(),
     streams: createLocalStreams(),
+    sessions: createLocalSessions(),
     tokenCache: new CallerTokenCache(),
     reportWriteLimit: createConcurrencyLimit(2),
     hostAnswerLimit: createConcurrencyLimit(2),

@@ -64,6 +64,11 @@ export async function berth(argv: readonly string[], options: CliRunOptions): Pr
     })(),
     version: "1.2.3",
     fetch: options.fetch,
+    dialSocket: () => Promise.reject(new Error("this test has no sessions")),
+    openConsole: () => {
+      throw new Error("this test has no console");
+    },
+    term: undefined,
     startProcess:
       options.startProcess ??
       (() => {

@@ -43,6 +43,7 @@ import { registrySamples } from "./registry-samples.ts";
 import { operationSamples } from "./operation-samples.ts";
 import { removedHostSamples } from "./removed-host-samples.ts";
 import { rolloutSamples } from "./rollout-samples.ts";
+import { sessionSamples } from "./session-samples.ts";
 import { type Samples, volumeSamples } from "./volume-samples.ts";
 
 const ids = ["a", "b"];
@@ -533,6 +534,7 @@ export const querySamples: Samples = {
   ...rolloutSamples,
   ...runtime,
   ...services,
+  ...sessionSamples,
   ...sets,
   ...tenancy,
   ...volumeSamples,

@@ -1,3 +1,4 @@
+import { createLocalSessions } from "../fakes/local-sessions.ts";
 import type { DesiredSet } from "../../../src/contracts/agent-protocol/desired-set.ts";
 import type { ObservedSet } from "../../../src/contracts/agent-protocol/observed-set.ts";
 import type { Sync, SyncResult } from "../../../src/contracts/agent-protocol/sync.ts";
@@ -83,6 +84,7 @@ export async function createFleetContext(
       publish: async (channels) => void signals.push(...channels),
       waitFor: async () => false,
     },
+    sessions: createLocalSessions(),
     streams: {
       request: async () => undefined,
       takeRequests: async () => [],
