@@ -94,3 +94,9 @@ export const promoteRolloutBody = z
   )
   .meta({ id: "PromoteRollout" });
 export type PromoteRollout = z.infer<typeof promoteRolloutBody>;
+
+/** `POST /v1/services/{name}/rollouts/{number}/measurements`. */
+export const addMeasurementBody = z
+  .strictObject({ metric: nameSchema, value: z.number() })
+  .meta({ id: "AddMeasurement" });
+export type AddMeasurement = z.infer<typeof addMeasurementBody>;

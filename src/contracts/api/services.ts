@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { rolloutStrategyInput } from "./rollouts.ts";
 import { REPLICAS_MAX, WAIT_SECONDS_MAX } from "../common/limits.ts";
 import {
   generationSchema,
@@ -140,11 +141,20 @@ export const patchServiceBody = z
     autoscale: orNull(autoscaleSpecSchema).optional(),
     disruption: disruptionBudgetSchema.optional(),
     adopt: z
-      .literal("new-sets")
+      .enum(["new-sets", "rollout"])
       .optional()
       .describe(
-        "Default: a changed template becomes the target revision, which waits for a rollout. `new-sets`: the target revision becomes the current revision of new sets; existing sets stay unchanged.",
+        "Default: a changed template becomes the target revision, which waits for a rollout. `new-sets`: the target revision becomes the current revision of new sets; existing sets stay unchanged. `rollout`: a rollout to the target revision starts.",
       ),
+    ifActive: z
+      .enum(["reject", "supersede"])
+      .optional()
+      .describe(
+        "Whether the rollout of `adopt` takes the place of an active one. Default: reject.",
+      ),
+    rollout: orNull(rolloutStrategyInput)
+      .optional()
+      .describe("How rollouts of the service proceed. Null for the default."),
   })
   .refine((patch) => Object.keys(patch).length > 0, "expected at least one member to change")
   .meta({ id: "PatchService" });

@@ -10,12 +10,10 @@ import {
   insertRollout,
 } from "../../db/queries/rollouts/rollouts.ts";
 import {
-  getSizedTemplate,
   lockServiceByName,
   type ServiceRow,
   updateService,
 } from "../../db/queries/services/write-services.ts";
-import type { SetTemplate } from "../../contracts/api/set-template.ts";
 import { newId } from "../../lib/ids.ts";
 import { assertNetworksExist } from "../networks/assert-networks-exist.ts";
 import { ensureStaticDefaultNetwork } from "../networks/default-network.ts";
@@ -24,9 +22,9 @@ import { assertGeneration, assertNotDeleting } from "../runtime/preconditions.ts
 import { assertSupported } from "../runtime/supported-features.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { assertSingleReplica } from "../replicas/assert-single-replica.ts";
-import { assertWithinQuota, computeSetAmounts, subtractAmounts } from "../tenancy/quota.ts";
 import { readChangedRollout } from "./get-rollout.ts";
-import { describeMethod, setTarget, startRollout } from "./start-rollout.ts";
+import { prepareRollout } from "./prepare-rollout.ts";
+import { setTarget, startRollout } from "./start-rollout.ts";
 
 /**
  * Starts a rollout of a service, or queues it behind the active one. Its sets get the target
@@ -72,48 +70,16 @@ export async function createRollout(
     await assertSingleReplica(tx, changed);
     const isRestart = body.restart === true;
     const toRevision = isRestart ? service.revision : changed.targetRevision;
-    const [before, after] = [
-      await getSizedTemplate(tx, service),
-      await getSizedTemplate(tx, changed, toRevision),
-    ];
-    assertSupported(ctx.settings, { template: after });
-    const effects = describeMethod(service, strategy, before, after, isRestart);
-    if (!isRestart) {
-      await reserveQuota(tx, service, changed, { before, after });
-      changed.generation = await updateService(tx, changed);
-    }
+    const effects = await prepareRollout(ctx, tx, service, changed, { strategy, isRestart });
+    if (!isRestart) changed.generation = await updateService(tx, changed);
     const { tokenId } = caller;
     const start = { ...request, tokenId, toRevision, superseded: active };
     const number = await startRollout(tx, changed, start);
-    const superseded = active
-      ? [
-          `Rollout ${active.number} ends. ${"containers" in request.change ? `The change applies to revision ${base}.` : ""}`.trim(),
-        ]
-      : [];
+    const superseded = active ? [`Rollout ${active.number} ends.`] : [];
+    if (active && "containers" in request.change)
+      superseded.push(`The change applies to revision ${base}.`);
     const rollout = await readChangedRollout(tx, tenantId, name, number);
     return { rollout, effects: [...superseded, ...effects] };
-  });
-}
-
-/**
- * New sets may have either revision, so the service reserves the larger root file system. Throws
- * quota-exceeded.
- */
-async function reserveQuota(
-  tx: UnitOfWork,
-  service: ServiceRow,
-  changed: ServiceRow,
-  { before, after }: { before: SetTemplate; after: SetTemplate },
-): Promise<void> {
-  const rootfsBytes = Math.max(service.rootfsBytes, after.rootfsBytes);
-  const count = service.desiredReplicas;
-  changed.rootfsBytes = rootfsBytes;
-  await assertWithinQuota(tx, service.tenantId, {
-    intended: subtractAmounts(
-      computeSetAmounts({ ...after, rootfsBytes }, count),
-      computeSetAmounts({ ...before, rootfsBytes: service.rootfsBytes }, count),
-    ),
-    existing: computeSetAmounts(after, 0),
   });
 }
 

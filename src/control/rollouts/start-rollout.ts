@@ -20,13 +20,6 @@ import {
   updateService,
 } from "../../db/queries/services/write-services.ts";
 import { newId } from "../../lib/ids.ts";
-import { chooseMethod, type MethodChoice } from "../../scheduler/rollout/choose-method.ts";
-import {
-  compareTemplates,
-  describeRestart,
-  type TemplateDiff,
-} from "../../scheduler/rollout/compare-templates.ts";
-import { permitsSurge } from "../../scheduler/rollout/may-disrupt.ts";
 import type { UnitOfWork } from "../runtime/context.ts";
 import { applyTemplate } from "./target-revision.ts";
 import { changeTemplate } from "./change-template.ts";
@@ -40,7 +33,8 @@ export interface StartedRollout {
   change: RequestedChange;
   strategy: RolloutStrategy;
   message: string | null;
-  tokenId: string;
+  /** The token of the request. Null if Berth starts it. */
+  tokenId: string | null;
   toRevision: number;
   /** The rollout whose place it takes. */
   superseded: ActiveRollout | undefined;
@@ -194,77 +188,4 @@ function withSizeOf({ size }: ServiceRow, template: SetTemplate): SetTemplate {
     memoryBytes: size.memoryBytes,
     volume: volume && { ...volume, sizeBytes: size.volumeBytes || volume.sizeBytes },
   };
-}
-
-/**
- * Describes how the sets of a service get another template. Throws invalid-request if no method can
- * apply the change, or if the budget never permits it.
- */
-export function describeMethod(
-  service: Pick<ServiceRow, "disruption" | "desiredReplicas">,
-  { method }: Pick<RolloutStrategy, "method">,
-  from: SetTemplate,
-  to: SetTemplate,
-  isRestart: boolean,
-): string[] {
-  const diff = isRestart ? describeRestart(to) : compareTemplates(from, to);
-  const choice = chooseMethod(method, diff, {
-    hasVolume: from.volume !== null || to.volume !== null,
-    hasStaticAddress: to.networks.some(({ address }) => address !== undefined),
-    permitsSurge: permitsSurge(service.disruption),
-    isAvailable: true,
-    isHostDraining: false,
-  });
-  if (!choice.ok) throw notApplicable(choice);
-  const { maxUnavailable } = service.disruption;
-  const isForbidden = maxUnavailable === 0 || maxUnavailable === "0%";
-  const interrupts = choice.method !== "start-first" && !diff.servesDuringUpdate;
-  if (interrupts && isForbidden) {
-    throw invalid(
-      "/strategy/method",
-      "The sets change in place, and the disruption budget permits no unavailable set. Set `disruption.maxUnavailable` to 1 or more.",
-    );
-  }
-  return [
-    describeChoice(choice, diff),
-    ...describePorts(from, to),
-    ...(interrupts && service.desiredReplicas === 1
-      ? ["The set does not serve during its update."]
-      : []),
-  ];
-}
-
-function describeChoice(
-  { method, because }: MethodChoice & { ok: true },
-  diff: TemplateDiff,
-): string {
-  if (because === "nothing-restarts") return "Berth applies the change without a restart.";
-  const containers = diff.containers.join(", ");
-  if (method === "start-first")
-    return "Another set becomes ready before each set is removed (start-first).";
-  const causes: Partial<Record<typeof because, string>> = {
-    volume: ", because its volume stays on its host",
-    "static-address": ", because its address is fixed",
-    "no-surge": ", because `disruption.maxSurge` is 0",
-  };
-  return `Each set stays on its host, and Berth replaces ${containers} (${method})${causes[because] ?? ""}.`;
-}
-
-/** SRV records have the ports of the current revision, until the rollout has completed. */
-function describePorts(from: SetTemplate, to: SetTemplate): string[] {
-  if (JSON.stringify(from.ports ?? []) === JSON.stringify(to.ports ?? [])) return [];
-  return [
-    "The ports change. SRV records have those of the previous revision until the rollout has completed.",
-  ];
-}
-
-function notApplicable({ member }: MethodChoice & { ok: false }): AppError {
-  return invalid(
-    `/template/${member}`,
-    `A set cannot change its ${member}, and no other set can take its place because of its volume, its fixed address or \`disruption.maxSurge\`.`,
-  );
-}
-
-function invalid(pointer: string, detail: string): AppError {
-  return new AppError("invalid-request", { detail, errors: [{ pointer, detail }] });
 }

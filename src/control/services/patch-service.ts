@@ -11,9 +11,10 @@ import {
   type ServiceRow,
   updateService,
 } from "../../db/queries/services/write-services.ts";
+import type { Queryable } from "../../db/postgres/open-postgres.ts";
 import { updatePendingPriority } from "../../db/queries/sets/write-sets.ts";
-import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
-import { findActiveRollout } from "../../db/queries/rollouts/rollouts.ts";
+import type { ControlContext } from "../runtime/context.ts";
+import { type ActiveRollout, findActiveRollout } from "../../db/queries/rollouts/rollouts.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import { decideChangedService } from "../replicas/decide-service-replicas.ts";
 import { assertGeneration, assertNotDeleting } from "../runtime/preconditions.ts";
@@ -21,6 +22,9 @@ import { ensureStaticDefaultNetwork } from "../networks/default-network.ts";
 import { assertSingleReplica } from "../replicas/assert-single-replica.ts";
 import { assertNetworksExist } from "../networks/assert-networks-exist.ts";
 import { readChangedService } from "./get-service.ts";
+import { resolveStrategy, type RolloutStrategy } from "../../contracts/api/rollouts.ts";
+import { prepareRollout } from "../rollouts/prepare-rollout.ts";
+import { startRollout } from "../rollouts/start-rollout.ts";
 import { adoptTarget, applyTemplate, getTemplateSize } from "../rollouts/target-revision.ts";
 import { isSameSize } from "./resize-steps.ts";
 import { assertGranted } from "../tenancy/grants.ts";
@@ -31,11 +35,12 @@ import { formatCount } from "../../lib/text/format-count.ts";
 
 /**
  * Changes a service at the given generation. A changed template becomes the target revision, which
- * waits for a rollout unless the patch adopts it: then sets created from now on have it. Sets that
- * exist keep theirs. Amounts in the template change no revision, only the size of new sets.
+ * waits for a rollout unless the patch adopts it. With "new-sets", sets created from now on have
+ * it. With "rollout", a rollout by `tokenId` starts. Amounts in the template change no revision,
+ * only the size of new sets.
  *
- * Throws not-found, generation-mismatch, unsupported, invalid-request, quota-exceeded,
- * grant-missing.
+ * Throws not-found, generation-mismatch, state-conflict, unsupported, invalid-request,
+ * quota-exceeded, grant-missing.
  */
 export async function patchService(
   ctx: ControlContext,
@@ -43,6 +48,7 @@ export async function patchService(
   name: string,
   generation: number,
   patch: PatchService,
+  tokenId: string | null = null,
 ): Promise<ServiceChange> {
   assertSupported(ctx.settings, patch);
   await ensureStaticDefaultNetwork(ctx, tenantId, patch.template);
@@ -53,10 +59,11 @@ export async function patchService(
     assertNotDeleting(service);
     const changed = applyPatch(service, patch);
     if (patch.placement || patch.priority !== undefined) await assertGranted(tx, tenantId, changed);
-    if (patch.template || patch.adopt) await assertNoRollout(tx, service.id);
+    const active = await findActiveRollout(tx, service.id);
+    if (active && (patch.template || patch.adopt)) assertMaySupersede(active, patch);
     if (patch.template) await assertNetworksExist(tx, tenantId, patch.template);
     if (patch.template) await applyTemplate(tx, service, changed, patch.template);
-    if (patch.adopt) await adoptTarget(tx, changed);
+    if (patch.adopt === "new-sets") await adoptTarget(tx, changed);
     if (patch.template || patch.autoscale) await assertSingleReplica(tx, changed);
     const decision = await decideChangedService(tx, service, changed);
     changed.desiredReplicas = decision.desired;
@@ -65,24 +72,14 @@ export async function patchService(
       if (patch.onHostLost === "replace") throw replaceWithVolume();
       changed.onHostLost = "wait";
     }
-    const [before, after] = [
-      await getSizedTemplate(tx, service),
-      await getSizedTemplate(tx, changed),
-    ];
-    changed.rootfsBytes = after.rootfsBytes;
-    // The quota counts what is stored.
-    changed.size = getTemplateSize(after);
-    await assertWithinQuota(tx, tenantId, {
-      intended: subtractAmounts(
-        computeSetAmounts(after, changed.desiredReplicas),
-        computeSetAmounts(before, service.desiredReplicas),
-      ),
-      // Sets that exist keep their size, so only additional ones grow.
-      existing: computeSetAmounts(
-        after,
-        Math.max(0, changed.desiredReplicas - service.desiredReplicas),
-      ),
-    });
+    await reservePatchQuota(tx, service, changed);
+    const startsRollout =
+      patch.adopt === "rollout" &&
+      (active !== undefined || changed.targetRevision !== changed.revision);
+    const strategy = toStrategy(changed);
+    const rolloutEffects = startsRollout
+      ? await prepareRollout(ctx, tx, service, changed, { strategy, isRestart: false })
+      : [];
     changed.generation = await updateService(tx, changed);
     tx.emit({
       kind: "service-changed",
@@ -95,17 +92,58 @@ export async function patchService(
     // Last, because hosts are locked before sets. Only pending sets use a priority.
     if (changed.priority !== service.priority)
       await updatePendingPriority(tx, service.id, changed.priority);
-    const effects = describe(service, changed, patch);
+    const effects = [...describe(service, changed, patch), ...rolloutEffects];
+    if (startsRollout) {
+      const toRevision = changed.targetRevision;
+      const request = { change: { toRevision }, strategy, message: null, tokenId, toRevision };
+      const number = await startRollout(tx, changed, { ...request, superseded: active });
+      effects.unshift(`Rollout ${number} updates the sets to revision ${toRevision}.`);
+    }
+    if (effects.length === 0) effects.push("The change affects none of the sets.");
     return { service: await readChangedService(tx, tenantId, name), effects };
   });
 }
 
-/** Throws state-conflict. An active rollout owns the target revision. */
-async function assertNoRollout(tx: UnitOfWork, serviceId: string): Promise<void> {
-  const active = await findActiveRollout(tx, serviceId);
-  if (!active) return;
+/** Stores the size of new sets in `changed`. Throws quota-exceeded. */
+async function reservePatchQuota(
+  tx: Queryable,
+  service: ServiceRow,
+  changed: ServiceRow,
+): Promise<void> {
+  const before = await getSizedTemplate(tx, service);
+  const after = await getSizedTemplate(tx, changed);
+  changed.rootfsBytes = after.rootfsBytes;
+  // The quota counts what is stored.
+  changed.size = getTemplateSize(after);
+  await assertWithinQuota(tx, service.tenantId, {
+    intended: subtractAmounts(
+      computeSetAmounts(after, changed.desiredReplicas),
+      computeSetAmounts(before, service.desiredReplicas),
+    ),
+    // Sets that exist keep their size, so only additional ones grow.
+    existing: computeSetAmounts(
+      after,
+      Math.max(0, changed.desiredReplicas - service.desiredReplicas),
+    ),
+  });
+}
+
+function toStrategy({ rollout, desiredReplicas, disruption }: ServiceRow): RolloutStrategy {
+  const { minReadySeconds } = disruption;
+  return resolveStrategy(rollout, { replicas: desiredReplicas, minReadySeconds });
+}
+
+/**
+ * An active rollout owns the target revision. Only another rollout may take its place. Throws
+ * state-conflict.
+ */
+function assertMaySupersede(
+  { number, state }: ActiveRollout,
+  { adopt, ifActive }: PatchService,
+): void {
+  if (adopt === "rollout" && ifActive === "supersede") return;
   throw new AppError("state-conflict", {
-    detail: `Rollout ${active.number} of the service is ${active.state}. Wait for its end, or supersede it with another rollout.`,
+    detail: `Rollout ${number} of the service is ${state}. Wait for its end, or supersede it with another rollout.`,
   });
 }
 
@@ -131,6 +169,7 @@ function applyPatch(service: ServiceRow, patch: PatchService): ServiceRow {
     onHostLost: patch.onHostLost ?? service.onHostLost,
     autoscale: patch.autoscale === undefined ? service.autoscale : patch.autoscale,
     disruption: patch.disruption ?? service.disruption,
+    rollout: patch.rollout === undefined ? service.rollout : patch.rollout,
   };
   const { autoscale, replicas } = changed;
   if (autoscale && (replicas < autoscale.min || replicas > autoscale.max)) {
@@ -148,9 +187,9 @@ function describe(before: ServiceRow, after: ServiceRow, patch: PatchService): s
     effects.push(
       `Sets created from now on have revision ${after.revision}; sets that exist keep theirs.`,
     );
-  } else if (after.targetRevision !== after.revision) {
+  } else if (after.targetRevision !== after.revision && patch.adopt !== "rollout") {
     effects.push(
-      `Revision ${after.targetRevision} is the target. Existing and new sets have revision ${after.revision} until a rollout, or until a patch with "adopt": "new-sets".`,
+      `Revision ${after.targetRevision} is the target. Existing and new sets have revision ${after.revision} until a rollout, or until a patch with "adopt".`,
     );
   }
   if (!isSameSize(before.size, after.size)) {
@@ -166,6 +205,5 @@ function describe(before: ServiceRow, after: ServiceRow, patch: PatchService): s
   const added = after.desiredReplicas - before.desiredReplicas;
   if (added > 0) effects.push(`Berth will add ${formatCount(added, "set")}.`);
   if (added < 0) effects.push(`Berth will remove ${formatCount(-added, "set")}.`);
-  if (effects.length === 0) effects.push("The change affects none of the sets.");
   return effects;
 }

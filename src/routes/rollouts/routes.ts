@@ -1,4 +1,5 @@
 import { type Api, mount } from "../http/operation.ts";
+import { addMeasurementHandler, addMeasurementRoute } from "./add-measurement.ts";
 import {
   pauseRolloutOperation,
   resumeRolloutOperation,
@@ -18,5 +19,6 @@ export function mountRollouts(api: Api): void {
   mount(api, resumeRolloutOperation.route, resumeRolloutOperation.handler);
   mount(api, rollbackRolloutOperation.route, rollbackRolloutOperation.handler);
   mount(api, promoteRolloutOperation.route, promoteRolloutOperation.handler);
+  mount(api, addMeasurementRoute, addMeasurementHandler);
   mount(api, waitRolloutRoute, waitRolloutHandler, { timeLimitMs: null, isWait: true });
 }

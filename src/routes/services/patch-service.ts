@@ -1,7 +1,7 @@
 import { createRoute } from "@hono/zod-openapi";
 import { patchServiceBody, serviceChangeSchema } from "../../contracts/api/services.ts";
 import { patchService } from "../../control/services/patch-service.ts";
-import { getTenantId } from "../http/api-env.ts";
+import { getCaller, getTenantId } from "../http/api-env.ts";
 import { toEtag, ifMatchHeaders, parseRequiredIfMatch } from "../http/if-match.ts";
 import { bodyProblems, jsonBody, jsonResponse, type OperationHandler } from "../http/operation.ts";
 import { serviceParameters } from "../http/parameters.ts";
@@ -41,6 +41,8 @@ export const patchServiceHandler: OperationHandler<typeof patchServiceRoute> =
   (ctx) => async (c) => {
     const generation = parseRequiredIfMatch(c.req.valid("header")["if-match"]);
     const { name } = c.req.valid("param");
-    const change = await patchService(ctx, getTenantId(c), name, generation, c.req.valid("json"));
+    const patch = c.req.valid("json");
+    const { tokenId } = getCaller(c);
+    const change = await patchService(ctx, getTenantId(c), name, generation, patch, tokenId);
     return c.json(change, 200, { ETag: toEtag(change.service) });
   };

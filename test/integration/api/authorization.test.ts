@@ -48,6 +48,7 @@ const allowed: Record<string, readonly CallerKind[]> = {
   resumeRollout: changers,
   rollbackRollout: changers,
   promoteRollout: changers,
+  addRolloutMeasurement: changers,
   waitRollout: lookers,
   listEndpoints: lookers,
   planService: lookers,

@@ -78,6 +78,7 @@ const validBodies: Record<string, unknown> = {
   pauseRollout: { reason: "errors" },
   resumeRollout: { reason: "fixed" },
   rollbackRollout: { reason: "errors" },
+  addRolloutMeasurement: { metric: "errors", value: 0.5 },
   promoteRollout: { select: { percent: 50 }, reason: "all is well" },
   purgeVolume: { confirm: volumeId },
   moveSet: { discardVolume: false },

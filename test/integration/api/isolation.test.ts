@@ -64,6 +64,7 @@ const bodies: Record<string, unknown> = {
   resumeRollout: {},
   rollbackRollout: {},
   promoteRollout: {},
+  addRolloutMeasurement: { metric: "errors", value: 1 },
   rotateHook: { overlapSeconds: 60 },
   createHook: { name: "mine-now", rules: [{ want: { step: 1 } }] },
   patchHook: { stabilizationSeconds: 5 },

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { addMeasurement } from "../../../src/control/rollouts/add-measurement.ts";
 import { changeRollout } from "../../../src/control/rollouts/change-rollout.ts";
 import { promoteRollout } from "../../../src/control/rollouts/promote-rollout.ts";
 import { createMover, type Mover } from "../../../src/control/operations/move-sets.ts";
@@ -127,6 +128,29 @@ test("the partition moves up and down, and a manual step waits for a user", asyn
   expect(await readRollout(f)).toMatchObject({ state: "completed" });
 });
 
+test("a step with a metric waits for recent values within their bounds", async () => {
+  await run(2);
+  const promote = { metric: "errors", max: 0.1, forSeconds: 30, staleSeconds: 60 };
+  const steps = [{ select: { count: 1 }, promote }];
+  await startRollout(f, { strategy: { method: "in-place", steps } });
+  const send = (value: number) =>
+    addMeasurement(f.ctx, f.tenantId, "web", { number: 1, metric: "errors", value });
+  await rounds(3);
+  expect(await revisions()).toEqual([1, 2]);
+  await passTime(f, 100);
+  await rounds(2);
+  for (const value of [0.05, 0.5, 0.05]) {
+    await send(value);
+    await rounds(1);
+  }
+  expect(await readRollout(f)).toMatchObject({ step: 1 });
+  await passTime(f, 31);
+  await send(0.02);
+  await rounds(4);
+  expect(await readRollout(f)).toMatchObject({ step: 2, state: "completed" });
+  await expect(send(0.02)).rejects.toThrow("no step of it waits");
+});
+
 test("a second rollout is rejected, waits, or repairs a broken one although the budget is used up", async () => {
   await run(2);
   await startRollout(f, { strategy: allInPlace });
@@ -141,7 +165,7 @@ test("a second rollout is rejected, waits, or repairs a broken one although the 
   expect(await readRollout(f)).toMatchObject({ state: "paused" });
   const repair = { containers: { app: { image: "menu:44" } }, strategy: allInPlace };
   const { effects } = await startRollout(f, { ...repair, ifActive: "supersede" });
-  expect(effects[0]).toBe("Rollout 1 ends. The change applies to revision 1.");
+  expect(effects.slice(0, 2)).toEqual(["Rollout 1 ends.", "The change applies to revision 1."]);
   expect(await readRollout(f)).toMatchObject({ state: "superseded" });
   await rounds(6, broken("gives-up"));
   expect(await readRollout(f, 4)).toMatchObject({ state: "completed", toRevision: 3 });

@@ -1,3 +1,4 @@
+import { sql } from "drizzle-orm";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { createMover, type Mover } from "../../../src/control/operations/move-sets.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
@@ -118,4 +119,19 @@ test("a change of an unknown container, and a template that no request may have,
   const nothing = startRollout(f, { containers: { app: optional, trace: optional } });
   await expect(nothing).rejects.toMatchObject({ code: "invalid-request" });
   await expect(startRollout(f, { toRevision: 7 })).rejects.toMatchObject({ code: "not-found" });
+});
+
+test("I14: the mover begins waiting updates only within the budget, however many wait", async () => {
+  await run({ replicas: 3 });
+  await startRollout(f, { strategy: allInPlace });
+  await f.ctx.db
+    .execute(sql`insert into operations (set_id, service_id, kind, phase, owner, rollout_id, to_revision)
+    select s.id, s.service_id, 'update', 'waiting', 'rollout', r.id, 2 from sets s join rollouts r on r.service_id = s.service_id`);
+  await mover.moveSets();
+  const phases = (await listRevisions(f)).map(({ phase }) => phase);
+  expect(phases.toSorted((a, b) => (a ?? "").localeCompare(b ?? ""))).toEqual([
+    "updating",
+    "waiting",
+    "waiting",
+  ]);
 });

@@ -1,5 +1,7 @@
 import { sql } from "drizzle-orm";
+import type { z } from "zod";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { patchServiceBody } from "../../../src/contracts/api/services.ts";
 import { createMover, type Mover } from "../../../src/control/operations/move-sets.ts";
 import { promoteRollout } from "../../../src/control/rollouts/promote-rollout.ts";
 import { createService } from "../../../src/control/services/create-service.ts";
@@ -143,16 +145,38 @@ test("F11: a report wakes the mover for an update, and not for a set without cha
   expect(f.enqueued).toEqual([]);
 });
 
-test("a patch of the template is refused while a rollout owns the target", async () => {
+test("a patch starts a rollout with the strategy of the service, and supersedes one on request", async () => {
   await run(1);
   await startRollout(f, { strategy: allInPlace });
-  const { template } = twoContainers();
-  const patch = { template };
-  const [row] = await queryRows<{ generation: number }>(
-    f.ctx.db,
-    sql`select generation::int as generation from services`,
-  );
-  const patching = patchService(f.ctx, f.tenantId, "web", row?.generation ?? 0, patch);
-  await expect(patching).rejects.toThrow("Rollout 1 of the service is running");
-  await patchService(f.ctx, f.tenantId, "web", row?.generation ?? 0, { priority: 50 });
+  const generation = async () => {
+    const rows = await queryRows<{ generation: number }>(
+      f.ctx.db,
+      sql`select generation::int as generation from services`,
+    );
+    return rows[0]?.generation ?? 0;
+  };
+  const patch = async (body: z.input<typeof patchServiceBody>) =>
+    patchService(f.ctx, f.tenantId, "web", await generation(), patchServiceBody.parse(body));
+  const options = { cpu: 50, memory: 50 };
+  const containers = [
+    { index: 0, name: "app", image: "menu:44", options },
+    { index: 0, name: "trace", image: "trace:1", options },
+  ];
+  const template = { cpu: 1, memory: "1Gi", rootfs: "1Gi", containers };
+  const refused = "Rollout 1 of the service is running";
+  await expect(patch({ template })).rejects.toThrow(refused);
+  await expect(patch({ template, adopt: "rollout" })).rejects.toThrow(refused);
+  await patch({ priority: 50, rollout: allInPlace ?? null });
+  const { effects } = await patch({ template, adopt: "rollout", ifActive: "supersede" });
+  expect(effects).toEqual([
+    "Rollout 2 updates the sets to revision 3.",
+    "Each set stays on its host, and Berth replaces app (in-place).",
+    "The set does not serve during its update.",
+  ]);
+  await rounds(5);
+  expect(await readRollout(f)).toMatchObject({ state: "superseded" });
+  expect(await readRollout(f, 2)).toMatchObject({ state: "completed", toRevision: 3 });
+  // The same template has nothing to roll out.
+  const again = await patch({ template, adopt: "rollout" });
+  expect(again.effects).toEqual(["The change affects none of the sets."]);
 });

@@ -124,6 +124,9 @@ export const rolloutSamples: Samples = {
   deleteRolloutWakes: (q) => [rollouts.deleteRolloutWakes(q, "svc")],
   insertRolloutWakes: (q) => [rollouts.insertRolloutWakes(q, ids)],
   findMeasurement: (q) => [rollouts.findMeasurement(q, "rlt", "errors")],
+  upsertMeasurement: (q) => [
+    rollouts.upsertMeasurement(q, "rlt", { metric: "errors", value: 0.5, isWithin: true }),
+  ],
   findTokenName: (q) => [rollouts.findTokenName(q, "tok")],
   deleteFailedImages: (q) => [rollouts.deleteFailedImages(q, "rlt")],
   wakeRollout: (q) => [rollouts.wakeRollout(q, "svc")],

@@ -128,6 +128,7 @@ export async function passTime({ ctx }: FleetContext, seconds: number): Promise<
   await ctx.db.execute(
     sql`update rollouts set ${ago("step_began_at")}, ${ago("gate_since")}, ${ago("started_at")}, due_at = now()`,
   );
+  await ctx.db.execute(sql`update rollout_measurements set ${ago("within_since")}, ${ago("at")}`);
   await ctx.db.execute(sql`update rollout_sets set ${ago("began_at")}, ${ago("ready_at")}`);
   await ctx.db.execute(
     sql`update sets set ${ago("ready_since")}, ${ago("unready_since")}, ${ago("placed_at")}`,

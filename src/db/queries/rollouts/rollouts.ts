@@ -110,7 +110,7 @@ export async function findRolloutByNumber(
 }
 
 /** SQL expression: the name of a token. Null for an unknown token. */
-const tokenName = (tokenId: string) => sql`(select name from tokens where id = ${tokenId})`;
+const tokenName = (tokenId: string | null) => sql`(select name from tokens where id = ${tokenId})`;
 
 export interface NewRollout {
   id: string;
@@ -120,8 +120,8 @@ export interface NewRollout {
   change: RequestedChange;
   strategy: RolloutStrategy;
   message: string | null;
-  /** The token of the request. */
-  tokenId: string;
+  /** The token of the request. Null if Berth starts it. */
+  tokenId: string | null;
   /** Null if it waits for the end of another one. */
   revisions: { from: number; to: number } | null;
 }
@@ -348,5 +348,26 @@ export async function deleteFailedImages(q: Queryable, rolloutId: string): Promi
 export async function wakeRollout(q: Queryable, serviceId: string): Promise<void> {
   await q.execute(
     sql`update rollouts set due_at = now() where service_id = ${serviceId} and ${activeRolloutSql} and due_at > now()`,
+  );
+}
+
+/** A rollout has values of at most this number of metrics. */
+const METRICS_MAX = 20;
+
+/**
+ * Stores the newest value of a metric, and since when its values have been within the bounds of the
+ * step. Ignores further metrics of a rollout with METRICS_MAX.
+ */
+export async function upsertMeasurement(
+  q: Queryable,
+  rolloutId: string,
+  { metric, value, isWithin }: { metric: string; value: number; isWithin: boolean },
+): Promise<void> {
+  await q.execute(
+    sql`insert into rollout_measurements as m (rollout_id, metric, value, within_since)
+        select ${rolloutId}, ${metric}, ${value}, case when ${isWithin}::boolean then now() end
+        where (select count(*) from rollout_measurements where rollout_id = ${rolloutId} and metric <> ${metric}) < ${METRICS_MAX}
+        on conflict (rollout_id, metric) do update set value = excluded.value, at = now(),
+          within_since = case when ${isWithin}::boolean then coalesce(m.within_since, now()) end`,
   );
 }
