@@ -25,6 +25,7 @@ import {
   updateHostState,
   updateHostUsage,
 } from "../../db/queries/hosts/write-hosts.ts";
+import { findPrefetches } from "../../db/queries/rollouts/host-images.ts";
 import { lockHosts } from "../../db/queries/sets/write-sets.ts";
 import { listPurges, storeHostVolumes } from "../../db/queries/volumes/volumes.ts";
 import { assert } from "../../lib/assert.ts";
@@ -36,6 +37,8 @@ import { volumeEvent } from "./volume-event.ts";
 import type { ControlContext, UnitOfWork } from "../runtime/context.ts";
 import { unitOfWork } from "../runtime/unit-of-work.ts";
 import type { HostCaller } from "./authenticate-host.ts";
+import { hasNewsIn } from "./has-news.ts";
+import { takePrefetched } from "./take-prefetched.ts";
 import { createHostRefusal } from "./refuse-host.ts";
 import { replaceHostPorts } from "../placement/replace-host-ports.ts";
 import { retryPending } from "../placement/retry-pending.ts";
@@ -155,10 +158,6 @@ export async function renewLeaseAfterRejectedSync(
   await renewLeaseAfterRejection(ctx.db, hostId, LEASE_SECONDS);
 }
 
-function hasNewsIn({ sets, streams, sessions = [], purgeVolumes }: SyncResult): boolean {
-  return sets.length + streams.length + sessions.length + purgeVolumes.length > 0;
-}
-
 function startWait(ctx: ControlContext, hostId: string, waitMs: number, signal: AbortSignal) {
   const controller = new AbortController();
   const stop = (): void => {
@@ -189,7 +188,8 @@ async function takeReport(
   // A renewal also stores the accepted generation, which ends the refusal of the last one.
   const isRenewalDue =
     host.hasRefusedGeneration || host.leaseSecondsLeft < LEASE_SECONDS - RENEW_AFTER_SECONDS;
-  if (body.observed.length === 0 && !body.images && !body.volumes && !state) {
+  const { images, volumes, prefetched } = body;
+  if (body.observed.length === 0 && !images && !volumes && !prefetched && !state) {
     // The next report repeats usage that a locked row prevents, unless the lease would be too
     // short.
     const mayRepeat = host.leaseSecondsLeft > LEASE_RESERVE_SECONDS;
@@ -220,6 +220,7 @@ async function takeReport(
         body.volumes ? storeVolumes(ctx, tx, hostId, body.volumes) : undefined,
         state !== undefined && changeState(tx, hostId, state, body),
       ]);
+      if (prefetched) await takePrefetched(tx, hostId, prefetched);
       await replaceHostPorts(tx, ctx, hostId, { observed: body.observed, reported: rows });
       const isUsable = becameReady || (body.usage !== null && !hasFreshReport(ctx, host));
       const setsMax = isUsable ? undefined : WAITING_PER_FREED_MAX * Math.max(1, observed.removed);
@@ -363,9 +364,10 @@ async function buildAnswer(
 ): Promise<SyncResult> {
   const hasNews = full || generation > body.acceptedGeneration;
   const after = full ? -1 : body.acceptedGeneration;
-  const [rows, purgeVolumes, setsToRemove, registryCredentials] = await Promise.all([
+  const [rows, purgeVolumes, prefetch, setsToRemove, registryCredentials] = await Promise.all([
     hasNews ? listDesiredSets(ctx.db, hostId, after, DESIRED_SETS_MAX) : [],
     hasNews ? listPurges(ctx.db, hostId, PURGES_PER_SYNC_MAX) : [],
+    hasNews ? findPrefetches(ctx.db, hostId) : undefined,
     body.unlistedSets ? resolveUnlistedSets(ctx, hostId, body.unlistedSets) : [],
     hasNews || isWoken ? listHostCredentials(ctx, hostId) : undefined,
   ]);
@@ -379,6 +381,7 @@ async function buildAnswer(
   return {
     ...(full ? { setsToRemove } : {}),
     ...(registryCredentials ? { registryCredentials } : {}),
+    ...(prefetch ? { prefetch } : {}),
     ...(isRotationRequested ? { rotateCredential: true } : {}),
     // Older than the sets: the next sync repeats a set that changed in between, so none is missed.
     hostGeneration: generation,

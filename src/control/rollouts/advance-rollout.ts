@@ -28,7 +28,7 @@ export async function advanceRollout(tx: UnitOfWork, service: ServiceRow): Promi
   if (service.deleting) return 0; // the deletion has canceled it
   const facts = await readRolloutInput(tx, service, rollout);
   const plan = planRollout(facts.input);
-  const changed = await applyActions(tx, rollout, facts.input, plan.actions);
+  const changed = await applyActions(tx, service, rollout, facts, plan);
   await storeRound(tx, service, rollout, plan);
   await emitUpdated(tx, service, rollout, facts, plan.actions);
   if (changed > 0) tx.signal(`service:${service.id}`);

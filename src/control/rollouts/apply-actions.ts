@@ -14,9 +14,12 @@ import {
 import type { ActiveRollout } from "../../db/queries/rollouts/rollouts.ts";
 import { listHostsOfSets, lockHosts, markSetsDeleted } from "../../db/queries/sets/write-sets.ts";
 import type { UpdateDirection } from "../../contracts/api/rollouts.ts";
-import type { RolloutAction } from "../../scheduler/rollout/rollout-plan.ts";
+import type { RolloutAction, RolloutPlan } from "../../scheduler/rollout/rollout-plan.ts";
 import type { RolloutInput } from "../../scheduler/rollout/rollout-input.ts";
 import type { UnitOfWork } from "../runtime/context.ts";
+import { prefetchImages } from "./prefetch-images.ts";
+import type { RoundFacts } from "./read-rollout-input.ts";
+import type { ServiceRow } from "../../db/queries/services/write-services.ts";
 import { toFailureReason } from "./describe-failure.ts";
 
 type ActionOf<K extends RolloutAction["kind"]> = Extract<RolloutAction, { kind: K }>;
@@ -27,11 +30,12 @@ type ActionOf<K extends RolloutAction["kind"]> = Extract<RolloutAction, { kind: 
  */
 export async function applyActions(
   tx: UnitOfWork,
+  { tenantId }: Pick<ServiceRow, "tenantId">,
   rollout: ActiveRollout,
-  input: RolloutInput,
-  actions: readonly RolloutAction[],
+  { input, images }: RoundFacts,
+  { actions, prefetch }: Pick<RolloutPlan, "actions" | "prefetch">,
 ): Promise<number> {
-  if (actions.length === 0) return 0;
+  if (actions.length + prefetch.length === 0) return 0;
   const of = <K extends RolloutAction["kind"]>(kind: K): ActionOf<K>[] =>
     actions.filter((action): action is ActionOf<K> => action.kind === kind);
   const revisionOf = (direction: UpdateDirection) =>
@@ -43,9 +47,11 @@ export async function applyActions(
     ...new Set([
       ...(await listHostsOfSets(tx, changedIds)),
       ...replacements.flatMap(({ hostId }) => hostId ?? []),
+      ...prefetch.map(({ hostId }) => hostId),
     ]),
   ];
   await lockHosts(tx, hostIds);
+  await prefetchImages(tx, { rolloutId: rollout.id, tenantId }, images, prefetch);
   await endRecords(tx, rollout.id, of("end"));
   await cancel(tx, rollout.id, of("cancel"));
   await drop(tx, rollout.id, { dropped, replacements, hostIds });

@@ -10,6 +10,7 @@ import {
   type ServiceRow,
   updateService,
 } from "../../db/queries/services/write-services.ts";
+import { deleteHostImages } from "../../db/queries/rollouts/host-images.ts";
 import type { UnitOfWork } from "../runtime/context.ts";
 import { adoptTarget } from "./target-revision.ts";
 import { startNextRollout } from "./start-rollout.ts";
@@ -41,6 +42,7 @@ export async function endRollout(
     restartsStep,
   });
   await cancelUpdateRecords(tx, rollout.id);
+  await deleteHostImages(tx, rollout.id);
   for (const setId of await endUpdatesOfRollout(tx, service.id)) tx.signal(`set:${setId}`);
   const changed: ServiceRow = { ...service, targetRevision: service.revision };
   if (rollout.kind === "update") {

@@ -13,6 +13,7 @@ import {
   type StoredSetOperation,
 } from "../../db/queries/rollouts/rollout-facts.ts";
 import { type ActiveRollout, findMeasurement } from "../../db/queries/rollouts/rollouts.ts";
+import { type ChangedImages, compareImages, HostImageReader } from "./prefetch-images.ts";
 import { findTemplate, type ServiceRow } from "../../db/queries/services/write-services.ts";
 import {
   compareTemplates,
@@ -34,6 +35,7 @@ import {
 export interface RoundFacts {
   input: RolloutInput;
   diffs: DiffReader;
+  images: ChangedImages;
 }
 
 /**
@@ -56,6 +58,12 @@ export async function readRolloutInput(
   const open = await listOpenRecords(tx, { ...scope, limit: OPEN_RECORDS_MAX });
   const unhealthy = await listUnhealthySets(tx, scope);
   const diffs = new DiffReader(tx, service.id, rollout.kind === "restart");
+  const images = compareImages(
+    await diffs.template(rollout.fromRevision),
+    await diffs.template(rollout.toRevision),
+  );
+  const hostIds = [...candidates, ...open].flatMap(({ hostId }) => hostId ?? []);
+  const hostImages = await HostImageReader.read(tx, rollout.id, images, [...new Set(hostIds)]);
   const toPosition = (revision: number): Position =>
     revision === rollout.toRevision ? "to" : revision === rollout.fromRevision ? "from" : "other";
   const input: RolloutInput = {
@@ -77,9 +85,11 @@ export async function readRolloutInput(
   };
   const lists = {
     candidates: await Promise.all(
-      candidates.map((row) => toCandidate(row, rollout, diffs, toPosition)),
+      candidates.map((row) => toCandidate(row, rollout, { diffs, hostImages, toPosition })),
     ),
-    open: await Promise.all(open.map((row) => toOpenRecord(row, rollout, diffs, toPosition))),
+    open: await Promise.all(
+      open.map((row) => toOpenRecord(row, rollout, { diffs, hostImages, toPosition })),
+    ),
   };
   const isUnconfirmed = new Set(open.flatMap((row) => (row.readyAtMs === null ? row.setId : [])));
   await noteReadyRecords(
@@ -89,7 +99,7 @@ export async function readRolloutInput(
       updated.readySinceMs !== undefined && isUnconfirmed.has(setId) ? setId : [],
     ),
   );
-  return { input: { ...input, ...lists }, diffs };
+  return { input: { ...input, ...lists }, diffs, images };
 }
 
 async function readFacts(tx: Queryable, rollout: ActiveRollout): Promise<RolloutFacts> {
@@ -147,6 +157,13 @@ export class DiffReader {
 
 type ToPosition = (revision: number) => Position;
 
+/** The readers that complete a row. */
+interface RowReaders {
+  diffs: DiffReader;
+  hostImages: HostImageReader;
+  toPosition: ToPosition;
+}
+
 function toOperation(
   operation: StoredSetOperation | null,
   toPosition: ToPosition,
@@ -159,8 +176,7 @@ function toOperation(
 async function toCandidate(
   row: CandidateRow,
   { state, fromRevision, toRevision }: ActiveRollout,
-  diffs: DiffReader,
-  toPosition: ToPosition,
+  { diffs, hostImages, toPosition }: RowReaders,
 ): Promise<Candidate> {
   const wanted = state === "rolling-back" || row.at === "to" ? fromRevision : toRevision;
   const { hostId, hostState } = row;
@@ -178,7 +194,7 @@ async function toCandidate(
     hasVolume: row.hasVolume,
     hasStaticAddress: template?.networks.some(({ address }) => address !== undefined) ?? false,
     diff: await diffs.diff(row.revision, wanted),
-    images: { state: "pulled" },
+    images: hostImages.stateOf(hostId, wanted === toRevision ? "to" : "from"),
     operation: toOperation(row.operation, toPosition),
   };
 }
@@ -186,8 +202,7 @@ async function toCandidate(
 async function toOpenRecord(
   row: OpenRecordRow,
   { fromRevision, toRevision }: ActiveRollout,
-  diffs: DiffReader,
-  toPosition: ToPosition,
+  { diffs, hostImages, toPosition }: RowReaders,
 ): Promise<OpenRecord> {
   const [wanted, other] =
     row.direction === "to" ? [toRevision, fromRevision] : [fromRevision, toRevision];
@@ -211,7 +226,7 @@ async function toOpenRecord(
     at: row.at,
     isAvailable: row.isAvailable,
     diff,
-    images: { state: "pulled" },
+    images: hostImages.stateOf(row.hostId, row.direction),
     hostId: row.hostId ?? undefined,
     operation: toOperation(row.operation, toPosition),
     isHeld: waitsFor === "update-held" || waitsFor === "move-held",

@@ -19,6 +19,7 @@ import {
   type ServiceRow,
   updateService,
 } from "../../db/queries/services/write-services.ts";
+import { deleteHostImages } from "../../db/queries/rollouts/host-images.ts";
 import { newId } from "../../lib/ids.ts";
 import type { UnitOfWork } from "../runtime/context.ts";
 import { applyTemplate } from "./target-revision.ts";
@@ -87,6 +88,7 @@ export async function startRollout(
 async function endSuperseded(tx: UnitOfWork, { id, serviceId }: ActiveRollout): Promise<void> {
   for (const setId of await cancelWaitingUpdates(tx, serviceId)) tx.signal(`set:${setId}`);
   await cancelUpdateRecords(tx, id);
+  await deleteHostImages(tx, id);
   // The index allows one active rollout, so this one ends before its successor begins.
   const state = "superseded";
   const end = { reason: null, tokenId: null, hasEnded: true, restartsStep: false };

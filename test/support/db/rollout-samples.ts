@@ -1,3 +1,4 @@
+import * as hostImages from "../../../src/db/queries/rollouts/host-images.ts";
 import * as facts from "../../../src/db/queries/rollouts/rollout-facts.ts";
 import * as readRollouts from "../../../src/db/queries/rollouts/read-rollouts.ts";
 import * as rolloutSets from "../../../src/db/queries/rollouts/rollout-sets.ts";
@@ -126,6 +127,20 @@ export const rolloutSamples: Samples = {
   findMeasurement: (q) => [rollouts.findMeasurement(q, "rlt", "errors")],
   upsertMeasurement: (q) => [
     rollouts.upsertMeasurement(q, "rlt", { metric: "errors", value: 0.5, isWithin: true }),
+  ],
+  listPrefetchingHosts: (q) => [hostImages.listPrefetchingHosts(q, ids)],
+  listHostImages: (q) => [hostImages.listHostImages(q, "rlt", ids)],
+  insertHostImages: (q) => [
+    hostImages.insertHostImages(q, { rolloutId: "rlt", tenantId: "tnt" }, [
+      { hostId: "host", reference: "menu:43", purpose: "pull" },
+    ]),
+  ],
+  deleteHostImages: (q) => [hostImages.deleteHostImages(q, "rlt")],
+  findPrefetches: (q) => [hostImages.findPrefetches(q, "host")],
+  storePrefetched: (q) => [
+    hostImages.storePrefetched(q, "host", [
+      { reference: "menu:43", tenant: "food", state: "pulled" },
+    ]),
   ],
   findTokenName: (q) => [rollouts.findTokenName(q, "tok")],
   deleteFailedImages: (q) => [rollouts.deleteFailedImages(q, "rlt")],
