@@ -85,6 +85,47 @@ it("an image that was pulled by its digest is listed by it", async () => {
   for (const reference of [pinned, toMark(pinned)]) await docker.getImage(reference).remove();
 });
 
+describe("a prefetch", () => {
+  const tenant = "default";
+
+  async function readDigest(image: string): Promise<string | null> {
+    const accept = "application/vnd.docker.distribution.manifest.v2+json";
+    const path = image.replace("/", "/v2/").replace(/:(\w+)$/, "/manifests/$1");
+    const { headers } = await fetch(`http://${path}`, { method: "HEAD", headers: { accept } });
+    return headers.get("docker-content-digest");
+  }
+
+  it("pulls a tag again that the registry has moved, and returns its digest", async () => {
+    const reference = await publish("team/moved", "1");
+    const first = await port.prefetch({ reference, tenant }, signal);
+    expect(first.digest).toBe(await readDigest(reference));
+    const source = await docker.createContainer({ Image: baseImage, Cmd: ["true"] });
+    await source.commit({ repo: reference.replace(/:1$/, ""), tag: "1", comment: "moved" });
+    await source.remove();
+    await registry.take(docker, reference);
+    const second = await port.prefetch({ reference, tenant }, signal);
+    expect(second.digest).toBe(await readDigest(reference));
+    expect(second.imageId).not.toBe(first.imageId);
+    const pinned = `${reference.replace(/:1$/, "")}@${second.digest}`;
+    expect(await port.prefetch({ reference: pinned, tenant }, signal)).toMatchObject({
+      imageId: second.imageId,
+    });
+    for (const name of [reference, toMark(reference)]) await docker.getImage(name).remove();
+  });
+
+  it("needs no registry for an image that only this daemon has", async () => {
+    const reference = `127.0.0.1:${await findFreePort()}/team/local:1`;
+    const { Id } = await docker.getImage(baseImage).inspect();
+    await docker.getImage(baseImage).tag({ repo: reference.replace(/:1$/, ""), tag: "1" });
+    expect(await port.prefetch({ reference, tenant }, signal)).toEqual({ imageId: Id });
+    await docker.getImage(reference).remove();
+    await expect(port.prefetch({ reference, tenant }, signal)).rejects.toMatchObject({
+      code: "image-unavailable",
+      temporary: true,
+    });
+  });
+});
+
 it("a container whose image is missing is not created, and can be after a pull", async () => {
   const image = await publish("team/late", "1");
   const set = localSet({ image });

@@ -91,7 +91,15 @@ async function measureReport(sets: number): Promise<number> {
       noteAnswer: () => undefined,
     };
     await sendSync(
-      { api, log: silentLog, counts, capabilities, addresses, onBareAnswer: async () => undefined },
+      {
+        api,
+        log: silentLog,
+        counts,
+        capabilities,
+        addresses,
+        prefetches: { take: () => undefined, noteLost: () => undefined },
+        onBareAnswer: async () => undefined,
+      },
       body,
       signal,
     );

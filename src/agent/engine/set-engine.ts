@@ -30,6 +30,7 @@ export function createSetEngine({ logs, ...context }: SetEnginePorts): SetPort {
       prepareSet(context, { set, completed }, signal),
     prepareContainer: (set, name, signal) => prepareContainer(context, set, name, signal),
     pullImages: (set, names, signal) => pullImages(context, { set, names }, signal),
+    prefetch: (image, signal) => images.prefetch(image, signal),
     resize: (set, signal) => resizeSet(context, set, signal),
     start: (set, names, signal, options) =>
       startContainers(context, { set, names, ...options }, signal),

@@ -8,6 +8,7 @@ import type { DiskPort } from "../ports/disk-port.ts";
 import type { SelfTestPort } from "../ports/self-test-port.ts";
 import type { SetPort } from "../ports/set-port.ts";
 import type { VolumePort } from "../ports/volume-port.ts";
+import { Prefetches } from "./prefetches.ts";
 import { type SelfTestMode, SelfTestMonitor } from "./self-test.ts";
 import { VolumeGc } from "./volume-gc.ts";
 
@@ -50,6 +51,7 @@ export class Housekeeping {
   readonly disk: ImageGc | undefined;
   readonly selfTest: SelfTestMonitor | undefined;
   readonly networkDriver: NetworkDriverHealth | undefined;
+  readonly prefetches: Prefetches;
 
   constructor(options: HousekeepingOptions) {
     const { port, volumes, disk, selfTest, clock, log, limits, onChange, onAvailable } = options;
@@ -62,6 +64,7 @@ export class Housekeeping {
       onAvailable,
       onAnswer: () => this.selfTest?.checkSoon(),
     });
+    this.prefetches = new Prefetches({ port, clock, log, onChange });
     this.selfTest =
       selfTest &&
       new SelfTestMonitor({
@@ -92,7 +95,7 @@ export class Housekeeping {
         log,
         intervalMs: limits.diskIntervalMs,
         unusedMsMin: limits.imageUnusedMsMin,
-        neededImages: options.neededImages,
+        neededImages: () => new Set([...options.neededImages(), ...this.prefetches.needed]),
         onUsage: ({ rootfsBytes }) => options.onRootfsMeasured(rootfsBytes),
       });
   }

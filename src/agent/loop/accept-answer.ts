@@ -52,6 +52,7 @@ export async function acceptAnswer(
   const accepted = await applyOrders(parts, result).catch((error: unknown) => ({ error }));
   if (accepted !== "stale") {
     runners?.allowStarts();
+    housekeeping.prefetches.update(result.prefetch, stopping);
     housekeeping.volumes?.updateRetention(result, persisted.desired.listOrders());
   }
   reporter.noteDatabase(result.databaseEpoch);

@@ -320,6 +320,7 @@ class HostAgent implements Agent {
       counts: this.#counts,
       capabilities: this.#reporter.capabilities,
       addresses: this.#addresses,
+      prefetches: this.#housekeeping.prefetches,
       onBareAnswer: (answer: SyncAnswer) => {
         startRetentions?.(answer);
         return this.#accept(answer);

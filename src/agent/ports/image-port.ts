@@ -1,3 +1,9 @@
+export interface FetchedImage {
+  imageId: string;
+  /** The digest in the registry; undefined for an image that only this daemon has. */
+  digest?: string | undefined;
+}
+
 /**
  * The images of the daemon. A call rejects with AgentError. DiskPort (disk-port.ts) deletes unused
  * images.
@@ -17,6 +23,14 @@ export interface ImagePort {
    * Codes: image-not-found (permanent), image-unavailable (temporary), docker-unavailable.
    */
   pull(image: { reference: string; tenant: string }, signal: AbortSignal): Promise<void>;
+  /**
+   * Pulls an image like `pull`, although the daemon may have an older one with this tag. An image
+   * that only this daemon has needs no registry.
+   */
+  prefetch(
+    image: { reference: string; tenant: string },
+    signal: AbortSignal,
+  ): Promise<FetchedImage>;
   /** Lists the references of all images, sorted. */
   list(signal: AbortSignal): Promise<string[]>;
   /** The reference of the infra image, which the daemon had at the first call. */

@@ -5,6 +5,7 @@ import type {
   ProbeTarget,
   ProbeResult,
 } from "../model/local-set.ts";
+import type { FetchedImage } from "./image-port.ts";
 
 export interface StopOptions {
   /** The newest known description of the set that stops. */
@@ -69,6 +70,14 @@ export interface SetPort {
    * limits the concurrent pulls of the host, so callers need no slot.
    */
   pullImages(set: LocalSetSpec, containers: readonly string[], signal: AbortSignal): Promise<void>;
+  /**
+   * Pulls an image before a set needs it, even if the daemon has an older one with this tag. It
+   * rejects as `pullImages` does.
+   */
+  prefetch(
+    image: { reference: string; tenant: string },
+    signal: AbortSignal,
+  ): Promise<FetchedImage>;
   /** Resizes a prepared set, its containers and its volume to its template while they run. */
   resize(set: LocalSetSpec, signal: AbortSignal): Promise<void>;
   /**

@@ -53,6 +53,8 @@ const noAddresses = new AddressReports({
   clock: new VirtualClock(),
 });
 
+const noPrefetches = { take: () => undefined, noteLost: () => undefined };
+
 async function send(
   changed: Partial<Sync>,
   failure?: (sent: Sync, call: number) => Error | undefined,
@@ -72,6 +74,7 @@ async function send(
     log: silentLog,
     counts,
     addresses: noAddresses,
+    prefetches: noPrefetches,
     capabilities: new CapabilityReports({
       setsMax: () => null,
       otherHostVolumes: () => [],
@@ -219,6 +222,7 @@ describe("the capabilities of an agent", () => {
         counts,
         capabilities,
         addresses: noAddresses,
+        prefetches: noPrefetches,
         onBareAnswer,
       };
       await sendSync(options, body, new AbortController().signal).catch(() => undefined);
@@ -292,7 +296,11 @@ it("the addresses of sets and services and the host ports are sent once, after t
       take: () => ({ version: "test", capabilities: undefined }),
       noteAnswer: () => undefined,
     };
-    const parts = { counts: { omittedParts: 0 }, onBareAnswer: async () => undefined };
+    const parts = {
+      counts: { omittedParts: 0 },
+      prefetches: noPrefetches,
+      onBareAnswer: async () => undefined,
+    };
     const options = { api: { sync }, log: silentLog, capabilities, addresses, ...parts };
     await sendSync(options, body, new AbortController().signal);
   }
@@ -307,4 +315,33 @@ it("the addresses of sets and services and the host ports are sent once, after t
   const ofService = { serviceId, networkId, addresses: ["10.64.1.1"] };
   expect(sent).toEqual([undefined, [{ setId, networks }, withPorts, ofService], undefined]);
   expect(wakes).toBe(1);
+});
+
+it.each([
+  ["are sent again after a failed sync", new Error("no route"), 1],
+  ["are not repeated after a refusal", new ControlPlaneError("refused", { status: 400 }), 0],
+])("the outcomes of prefetches %s", async (_what, failure, lostCount) => {
+  const prefetched = [{ reference: "menu:43", tenant: "food", state: "pulled" as const }];
+  let lost = 0;
+  const sent: Sync[] = [];
+  const options = {
+    api: {
+      sync: async (one: Sync) => {
+        sent.push(one);
+        throw failure;
+      },
+    },
+    log: silentLog,
+    counts: { omittedParts: 0 },
+    addresses: noAddresses,
+    prefetches: { take: () => prefetched, noteLost: () => void lost++ },
+    capabilities: {
+      take: () => ({ version: "test", capabilities: undefined }),
+      noteAnswer: () => undefined,
+    },
+    onBareAnswer: async () => undefined,
+  };
+  await expect(sendSync(options, body, new AbortController().signal)).rejects.toThrow();
+  expect(sent[0]?.prefetched).toEqual(prefetched);
+  expect(lost).toBe(lostCount);
 });

@@ -8,6 +8,7 @@ import { refusalStatuses } from "../../contracts/agent-protocol/refusal-proof.ts
 import { type Sync, syncBody } from "../../contracts/agent-protocol/sync.ts";
 import type { Log } from "../../lib/log.ts";
 import type { AddressReports } from "./address-reports.ts";
+import type { Prefetches } from "../housekeeping/prefetches.ts";
 import type { CapabilityReports } from "./capability-reports.ts";
 import { type ControlPlane, ControlPlaneError, type SyncAnswer } from "../ports/control-plane.ts";
 
@@ -21,6 +22,7 @@ export interface SendSyncOptions {
   counts: { omittedParts: number };
   capabilities: Pick<CapabilityReports, "take" | "noteAnswer">;
   addresses: Pick<AddressReports, "take" | "noteAnswer">;
+  prefetches: Pick<Prefetches, "take" | "noteLost">;
   /** Called with the answer to a bare sync, which confirms no report. */
   onBareAnswer: (answer: SyncAnswer) => Promise<unknown>;
 }
@@ -31,7 +33,7 @@ export interface SendSyncOptions {
  * only, so it renews the lease and receives orders. Then the call rejects with the first error.
  */
 export async function sendSync(
-  { api, log, counts, capabilities, addresses, onBareAnswer }: SendSyncOptions,
+  { api, log, counts, capabilities, addresses, prefetches, onBareAnswer }: SendSyncOptions,
   body: Sync,
   signal: AbortSignal,
 ): Promise<SyncAnswer> {
@@ -41,6 +43,8 @@ export async function sendSync(
   if (own.capabilities) valid.capabilities = own.capabilities;
   const ownAddresses = addresses.take();
   if (ownAddresses) valid.addresses = ownAddresses;
+  const prefetched = prefetches.take();
+  if (prefetched) valid.prefetched = prefetched;
   if (omitted.length > 0) {
     log.error({ omitted }, "a report omits parts that violate the protocol");
     counts.omittedParts += omitted.length;
@@ -51,7 +55,11 @@ export async function sendSync(
     addresses.noteAnswer(answer);
     return answer;
   } catch (error) {
-    if (!isRefusedBody(error)) throw error;
+    if (!isRefusedBody(error)) {
+      if (prefetched) prefetches.noteLost();
+      throw error;
+    }
+    // A part that an older API does not know is sent again only after an answer that requests it.
     log.error({ err: error }, "the control plane refuses a report");
     try {
       await onBareAnswer(await api.sync(toBare(valid), signal, options));

@@ -23,6 +23,7 @@ const agentFeatures = [
   "drain",
   "hooks",
   "serving",
+  "prefetch",
   "address-reports",
   "credential-rotation",
   "sessions",
@@ -32,7 +33,7 @@ const agentFeatures = [
  * Features that the contract knows, and that the agent of this build does not have yet. The package
  * that implements one moves it to `agentFeatures`. Until then, a set that needs it has no host.
  */
-type LaterFeature = "prefetch" | "log-options" | "volume-transfers";
+type LaterFeature = "log-options" | "volume-transfers";
 type AgentFeature = (typeof agentFeatures)[number] | LaterFeature;
 
 /**

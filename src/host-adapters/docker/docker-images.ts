@@ -1,15 +1,17 @@
 import type Docker from "dockerode";
 import { IMAGES_PER_HOST_MAX } from "../../contracts/agent-protocol/sync.ts";
+import { AgentError } from "../../agent/base/agent-error.ts";
+import { familiarName } from "../../agent/model/image-name.ts";
 import type { RegistryCredentials } from "../../agent/model/registry-credentials.ts";
 import type { ImagePort } from "../../agent/ports/image-port.ts";
 import type { Log } from "../../lib/log.ts";
 import { callDocker } from "./call-docker.ts";
 import { imagesAnswer, parseAnswer } from "./docker-answers.ts";
-import { findImage } from "./find-image.ts";
+import { findImage, type ImageReferences } from "./find-image.ts";
 import { ensureInfraImage } from "./infra-image.ts";
 import { isPrivateMark, isUsableBy } from "./private-images.ts";
 import { createPullImage } from "./pull-image.ts";
-import { createMarkingPull, isMark } from "./pulled-images.ts";
+import { createMarkingPull, isMark, toMark } from "./pulled-images.ts";
 import { rememberSuccess } from "./remember-success.ts";
 
 const listTimeoutMs = 20_000;
@@ -52,6 +54,16 @@ export function createDockerImages(options: DockerImagesOptions): ImagePort {
     const known = { ...wanted, hasCredentials: hasCredentials(wanted.reference) };
     return isUsableBy(image, known) ? "usable" : "refused";
   };
+  const pull: ImagePort["pull"] = async ({ reference, tenant }, call) => {
+    const access = await markingPull(reference, tenant, call);
+    if (access === "credential") privateImages.forget();
+  };
+  /** An image that a user loaded or built, and that this agent has never pulled by this name. */
+  const isLocal = async (wanted: { reference: string; tenant: string }, call: AbortSignal) => {
+    if ((await findAccess(wanted, call)) !== "usable") return false;
+    const image = await findImage(docker, wanted.reference, call);
+    return image?.references.includes(toMark(wanted.reference)) === false;
+  };
   return {
     async needsOwnPull(wanted, callSignal) {
       const { reference } = wanted;
@@ -60,14 +72,39 @@ export function createDockerImages(options: DockerImagesOptions): ImagePort {
       return (await findAccess(wanted, callSignal)) === "refused";
     },
     isUsable: async (wanted, callSignal) => (await findAccess(wanted, callSignal)) === "usable",
-    async pull({ reference, tenant }, callSignal) {
-      const access = await markingPull(reference, tenant, callSignal);
-      if (access === "credential") privateImages.forget();
+    pull,
+    async prefetch(wanted, callSignal) {
+      const { reference } = wanted;
+      const isPinned = reference.includes("@");
+      if (!isPinned || (await findAccess(wanted, callSignal)) !== "usable") {
+        try {
+          await pull(wanted, callSignal);
+        } catch (error) {
+          if (!(await isLocal(wanted, callSignal))) throw error;
+        }
+      }
+      const image = await findImage(docker, reference, callSignal);
+      if (!image) throw createPulledMissing(reference);
+      return { imageId: image.id, digest: findDigest(image, reference) };
     },
     list: (callSignal) => listImages(docker, callSignal),
     infraImage: infra.get,
     restoreInfraImage: infra.renew,
   };
+}
+
+/** The digest by which the registry of this reference has the image, if the agent pulled it. */
+function findDigest({ references }: ImageReferences, reference: string): string | undefined {
+  if (!references.includes(toMark(reference))) return undefined;
+  const prefix = `${familiarName(reference)
+    .replace(/@.*$/, "")
+    .replace(/:[^/:]*$/, "")}@`;
+  return references.find((name) => name.startsWith(prefix))?.slice(prefix.length);
+}
+
+function createPulledMissing(reference: string): AgentError {
+  const message = `image "${reference}" is pulled, but Docker does not find it. The agent retries.`;
+  return new AgentError("image-unavailable", message, { phase: "image", temporary: true });
 }
 
 /** Docker finds an image also by its id, and by the first digits of it. */

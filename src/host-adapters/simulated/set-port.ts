@@ -43,6 +43,8 @@ export function createSimulatedSetPort(
       call("prepareContainer", set, signal, () => engine.prepareContainer(hostId, set, name)),
     pullImages: (set, names, signal) =>
       call("pull", set, signal, () => engine.pullImages(set, names)),
+    prefetch: ({ reference }, signal) =>
+      call("pull", {}, signal, () => ({ imageId: engine.fetchImage(reference) })),
     resize: (set, signal) => call("resize", set, signal, () => engine.resize(hostId, set)),
     start: (set, names, signal, { seen } = {}) =>
       call("start", set, signal, () =>

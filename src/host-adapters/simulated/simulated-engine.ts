@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { AgentError } from "../../agent/base/agent-error.ts";
 import type { Clock } from "../../agent/base/clock.ts";
 import { INFRA_CONTAINER } from "../../agent/model/container-names.ts";
@@ -111,6 +112,12 @@ export class SimulatedEngine {
   pullImages(set: LocalSetSpec, names: readonly string[]): void {
     for (const { name, image } of set.template.containers)
       if (names.includes(name) && !this.#hasImage(image)) throw createImageNotFound(image);
+  }
+
+  /** The id of an image. Fails for one that neither this engine nor a registry has. */
+  fetchImage(reference: string): string {
+    if (!this.#hasImage(reference)) throw createImageNotFound(reference);
+    return `sha256:${createHash("sha256").update(reference).digest("hex")}`;
   }
 
   /** Fails if images are missing of the containers that `isNeeded` is true for. */
