@@ -264,6 +264,7 @@ export class NetworkDriver {
       networkStateVersion: this.#state.current?.version ?? null,
       names: this.#names.status,
       publishesPorts: uplink !== undefined,
+      knowsGateways: true,
       takenPorts: (uplink?.takenPorts ?? []).map(
         ({ protocol, hostPort }) => `${hostPort}/${protocol}`,
       ),

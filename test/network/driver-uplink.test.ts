@@ -3,7 +3,8 @@ import { readFile, rm } from "node:fs/promises";
 import { promisify } from "node:util";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { SwitchError } from "../../src/network-driver/ports/switch-port.ts";
-import { startSwitchDriver, type SwitchDriver } from "../support/network/switch-driver.ts";
+import { newId } from "../../src/lib/ids.ts";
+import { startSwitchDriver, stateOf, type SwitchDriver } from "../support/network/switch-driver.ts";
 
 const run = promisify(execFile);
 const { signal } = new AbortController();
@@ -92,6 +93,37 @@ it("the status names published ports at which another program listens, and the d
   expect(host.driver.status()).toMatchObject({ isReady: true, takenPorts: [] });
   host.faults.takenPorts = [{ protocol: "tcp", hostPort: 20_001, address: "198.19.0.7" }];
   expect(host.driver.status()).toMatchObject({ isReady: true, takenPorts: ["20001/tcp"] });
+});
+
+it("the driver publishes services as a gateway of networks without a container, until they leave", async () => {
+  const published: string[] = [];
+  host.faults.publish = async (ports) => {
+    published.push(ports.map((each) => `${each.protocol}/${each.hostPort}`).join(" "));
+  };
+  await host.driver.converge(signal);
+  const [serviceId, networkId] = [newId("svc"), newId("net")];
+  const members = [{ setId: newId("set"), addresses: ["10.64.0.99"], isEndpoint: true }];
+  const service = { serviceId, name: "web", addresses: [], members, ports: [] };
+  const ports = [{ serviceId, protocol: "tcp", hostPort: 443, port: 8_443 }];
+  const gateway = { address: "10.64.9.9", ports };
+  const vni = 4_098;
+  const put = async (version: number, changes: object) => {
+    const state = stateOf(host, version, { networkId, vni, services: [service], ...changes });
+    expect(await host.put(state)).toMatchObject({ body: { isApplied: true, isStored: true } });
+  };
+  await put(1, { gateway });
+  expect(published.at(-1)).toBe("tcp/443");
+  const listFlows = () => host.ofctl("dump-flows");
+  const flows = await listFlows();
+  expect(flows).toContain("nat(dst=10.64.0.99:8443)");
+  expect(flows).toContain("nat(src=10.64.9.9)");
+  await host.restart();
+  await host.driver.converge(signal);
+  expect(published.at(-1)).toBe("tcp/443");
+  expect(await listFlows()).toContain("nat(src=10.64.9.9)");
+  await put(2, {});
+  expect(published.at(-1)).toBe("");
+  expect(await listFlows()).not.toContain("10.64.9.9");
 });
 
 it("two containers never have one host port, even if they start together or the driver restarts", async () => {

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { assignConntrackZones } from "../../src/network-driver/flows/assign-conntrack-zones.ts";
+import type { Translation } from "../../src/network-driver/ports/switch-port.ts";
 import { SERVICE_MAC } from "../../src/contracts/common/mac-address.ts";
 import { udpFrame } from "../support/ovs/frames.ts";
 import { datapath, TestHosts, type TestNetwork, type TestSet } from "../support/ovs/test-hosts.ts";
@@ -192,7 +193,9 @@ describe("a client's port that is used again", () => {
       await serve([web5], { members: [web3, web5] });
       expect(await probe(silenceMs)).toMatch(/^error: /);
       const deleted = index === 0 ? web4.ipv4 : web4.ipv6;
-      await hosts.first.switchPort.endConnections({ zone, addresses: new Set([deleted]) }, signal);
+      const isStale = ({ destination, translatedTo }: Translation) =>
+        destination !== translatedTo && translatedTo === deleted;
+      await hosts.first.switchPort.endConnections({ zone, isStale }, signal);
       expect(await probe()).toBe("red-5:hello");
     }
   });

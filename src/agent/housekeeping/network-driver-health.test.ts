@@ -15,6 +15,7 @@ const ready: DriverStatus = {
   names: { state: "off", reason: null },
   networkStateVersion: null,
   publishesPorts: true,
+  knowsGateways: true,
   takenPorts: [],
   connectionsReason: null,
   unknownInterfaces: [],
@@ -193,4 +194,16 @@ it("a started agent with attached sets waits for its driver before it reports fe
   await clock.pass(1_000);
   expect(health).toMatchObject({ isKnown: true, hasNetworks: true });
   expect(changes).toEqual([true]);
+});
+
+it("denies that the driver knows gateways only after the answer of an older driver", async () => {
+  answer = new Error("connect ENOENT");
+  await start();
+  expect(health.knowsGateways).toBe(true);
+  answer = { ...ready, knowsGateways: false };
+  await clock.pass(20_000);
+  expect(health.knowsGateways).toBe(false);
+  answer = new Error("connect ENOENT");
+  await clock.pass(20_000);
+  expect(health.knowsGateways).toBe(false);
 });

@@ -35,6 +35,7 @@ export class NetworkDriverHealth {
   #isKnown = false;
   #hasNetworks = false;
   #publishesPorts = false;
+  #knowsGateways = true;
   #failure: { sinceMs: number; detail: string } | undefined;
   #hasNames = false;
   #namesFailure: { sinceMs: number; detail: string } | undefined;
@@ -70,6 +71,14 @@ export class NetworkDriverHealth {
   /** Whether a networked host can publish ports of sets. */
   get publishesPorts(): boolean {
     return this.#publishesPorts;
+  }
+
+  /**
+   * False if the last answer was that of a driver that does not know gateways. It depends on the
+   * build of the driver alone, so a driver that does not answer changes nothing.
+   */
+  get knowsGateways(): boolean {
+    return this.#knowsGateways;
   }
 
   /** Whether the driver answered the last call, ready or not. */
@@ -159,6 +168,7 @@ export class NetworkDriverHealth {
       const status = await this.#options.port.status(signal);
       const { isReady, reason, names } = status;
       this.#publishesPorts = status.publishesPorts;
+      this.#knowsGateways = status.knowsGateways;
       this.#takenPorts = status.takenPorts;
       this.#connectionsReason = status.connectionsReason;
       this.#hasAnswered = true;

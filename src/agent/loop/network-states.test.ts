@@ -21,9 +21,14 @@ let plane: {
   queries: (string | undefined)[];
   /** The versions of networks in each query. */
   versions: (readonly string[] | undefined)[];
+  knows: boolean[];
 };
 let driver: { storedVersion: number | null; fault: Error | undefined; states: NetworkState[] };
-let health: { isAnswering: boolean; tunnelAddress: string | null | undefined };
+let health: {
+  isAnswering: boolean;
+  tunnelAddress: string | null | undefined;
+  knowsGateways: boolean;
+};
 let running: Promise<void>;
 /** The VNIs of the networks that it has noted. */
 let noted: number[][];
@@ -32,9 +37,10 @@ beforeEach(() => {
   clock = new VirtualClock();
   stopping = new AbortController();
   noted = [];
-  plane = { answer: { version: "a", networks: [network(1)] }, queries: [], versions: [] };
+  const answer = { version: "a", networks: [network(1)] };
+  plane = { answer, queries: [], versions: [], knows: [] };
   driver = { storedVersion: null, fault: undefined, states: [] };
-  health = { isAnswering: true, tunnelAddress: "192.0.2.1" };
+  health = { isAnswering: true, tunnelAddress: "192.0.2.1", knowsGateways: false };
 });
 afterEach(async () => {
   stopping.abort(new Error("the test ends"));
@@ -46,9 +52,10 @@ function start(): void {
     {
       onNetworks: (networks) => noted.push(networks.map(({ vni }) => vni)),
       hostNetworks: {
-        async read({ version, networkVersions }) {
+        async read({ version, networkVersions, knowsGateways }) {
           plane.queries.push(version);
           plane.versions.push(networkVersions);
+          plane.knows.push(knowsGateways);
           if (plane.answer instanceof Error) throw plane.answer;
           return plane.answer.version === version
             ? { ...plane.answer, networks: null }
@@ -68,6 +75,7 @@ function start(): void {
             networkStateVersion: driver.storedVersion,
             unknownInterfaces: [],
             publishesPorts: false,
+            knowsGateways: false,
             takenPorts: [],
             connectionsReason: null,
           };
@@ -235,6 +243,17 @@ it("reads its networks whole after changes that do not apply", async () => {
   await clock.pass(60_000);
   expect(driver.states.at(-1)?.networks).toEqual([network(2)]);
   expect(plane.versions.at(-1)).toEqual([]);
+});
+
+it("says at each read whether the driver knows gateways, because a rollback may replace it", async () => {
+  health.knowsGateways = true;
+  start();
+  await clock.pass(2_000);
+  expect(new Set(plane.knows)).toEqual(new Set([true]));
+  plane.knows = [];
+  health.knowsGateways = false;
+  await clock.pass(2_000);
+  expect(plane.knows.at(-1)).toBe(false);
 });
 
 it("reads nothing without a network driver", async () => {

@@ -20,7 +20,7 @@ const UNCHANGED_WAIT_MS = 250;
 export interface NetworkStatesOptions {
   hostNetworks: HostNetworksPort;
   driver: NetworkDriverPort;
-  health: Pick<NetworkDriverHealth, "isAnswering" | "tunnelAddress">;
+  health: Pick<NetworkDriverHealth, "isAnswering" | "tunnelAddress" | "knowsGateways">;
   clock: Clock;
   log: Log;
   /** Called with the networks that replace the previous ones. */
@@ -73,7 +73,9 @@ export async function pullNetworkStates(
       const query = isReset
         ? { version: undefined, networkVersions: undefined }
         : { version: sent?.hash, networkVersions: listVersions(sent) };
-      const answer = await hostNetworks.read({ ...query, waitMs: limits.waitMs }, signal);
+      const { knowsGateways } = health;
+      const more = { waitMs: limits.waitMs, knowsGateways };
+      const answer = await hostNetworks.read({ ...query, ...more }, signal);
       const read = readAnswer(answer, sent?.versioned ?? []);
       isReset = read === undefined;
       if (!read) throw new Error("the changes of the networks do not apply to those of the host");

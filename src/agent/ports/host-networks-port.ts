@@ -5,8 +5,9 @@ export interface HostNetworksPort {
   /**
    * Reads them. Waits up to `waitMs` while they have the given version. With `networkVersions`, the
    * answer may have changes instead of whole networks: see applyNetworkChanges. Beyond the first
-   * 64 versions, the API sends networks whole. The call has a deadline of its own beyond `waitMs`.
-   * Rejects like ControlPlane.sync.
+   * 64 versions, the API sends networks whole. The answer has members for gateways only with
+   * `knowsGateways`. The call has a deadline of its own beyond `waitMs`. Rejects like
+   * ControlPlane.sync.
    */
   read(query: NetworksQuery, signal: AbortSignal): Promise<NetworksAnswer>;
 }
@@ -15,6 +16,7 @@ export interface NetworksQuery {
   version: string | undefined;
   networkVersions: readonly string[] | undefined;
   waitMs: number;
+  knowsGateways: boolean;
 }
 
 /** A newer API may send changes that this agent cannot apply. */

@@ -4,6 +4,7 @@ import {
   UNKNOWN_CAPABILITIES,
 } from "../../contracts/agent-protocol/agent-capabilities.ts";
 import {
+  GATEWAYS_FEATURE,
   NAMES_FEATURE,
   NETWORKS_FEATURE,
   ownFeatures,
@@ -25,6 +26,8 @@ export interface CapabilityReportsOptions {
   hasNames: () => boolean;
   /** Whether the network driver of a host with networks publishes ports. */
   publishesPorts: () => boolean;
+  /** Whether the build of the network driver knows gateways. */
+  knowsGateways: () => boolean;
   /** The address to which other hosts send VXLAN packets. Null without one. */
   tunnelAddress: () => string | null;
   /** The address at which clients reach published ports. Null without one. */
@@ -56,7 +59,8 @@ export class CapabilityReports {
     if (isNetworked === undefined)
       return { version: UNKNOWN_CAPABILITIES, capabilities: undefined };
     const hostAddress = this.#options.hostAddress();
-    const features = [...ownFeatures];
+    const knowsGateways = this.#options.knowsGateways();
+    const features = ownFeatures.filter((each) => each !== GATEWAYS_FEATURE || knowsGateways);
     if (isNetworked) features.push(NETWORKS_FEATURE);
     const publishesPorts = !isNetworked || this.#options.publishesPorts();
     if (hostAddress !== null && publishesPorts) features.push(PUBLISHING_FEATURE);

@@ -71,6 +71,7 @@ export class Reporter {
       otherHostVolumes: () => (housekeeping.volumes ? housekeeping.volumes.otherHosts : []),
       hostAddress: options.hostAddress,
       publishesPorts: () => housekeeping.networkDriver?.publishesPorts ?? false,
+      knowsGateways: () => housekeeping.networkDriver?.knowsGateways ?? true,
       tunnelAddress: () => housekeeping.networkDriver?.tunnelAddress ?? null,
       hasNetworks: () => {
         const { networkDriver } = housekeeping;

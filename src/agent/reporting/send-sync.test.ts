@@ -83,6 +83,7 @@ async function send(
       tunnelAddress: () => null,
       hostAddress: () => null,
       publishesPorts: () => false,
+      knowsGateways: () => true,
       tested: () => ({ docker: null, selfTest: null }),
       onRequested: () => undefined,
     }),
@@ -202,6 +203,7 @@ describe("the capabilities of an agent", () => {
       tunnelAddress: () => null,
       hostAddress: () => null,
       publishesPorts: () => false,
+      knowsGateways: () => true,
       tested: () => tested,
       onRequested: () => wakes++,
     });

@@ -27,6 +27,7 @@ const agentFeatures = [
   "address-reports",
   "credential-rotation",
   "sessions",
+  "gateways",
 ] as const;
 
 /**
@@ -74,6 +75,13 @@ export const CREDENTIAL_ROTATION_FEATURE = "credential-rotation" satisfies Agent
  * the build alone, and no template needs it.
  */
 export const SESSIONS_FEATURE = "sessions" satisfies AgentFeature;
+
+/**
+ * The feature of an agent that knows the members of a network state for gateways, and whose network
+ * driver does. It depends on both builds alone, and no template needs it. A host without it is not
+ * a gateway.
+ */
+export const GATEWAYS_FEATURE = "gateways" satisfies AgentFeature;
 
 /** The features of the agent of this build, except those that depend on the host. */
 export const ownFeatures: readonly string[] = agentFeatures;

@@ -27,6 +27,12 @@ export const hostNetworksQuery = z.object({
     .max(SYNC_WAIT_MS_MAX)
     .default(0)
     .describe("How long the API may wait for another version."),
+  knowsGateways: z
+    .stringbool()
+    .default(false)
+    .describe(
+      "Whether agent and network driver know the members for gateways. Without it, the answer has none of them.",
+    ),
 });
 export type HostNetworksQuery = z.output<typeof hostNetworksQuery>;
 

@@ -22,6 +22,8 @@ export const driverStatusSchema = z.object({
   networkStateVersion: z.number().int().nonnegative().nullable(),
   /** Whether the driver publishes ports of sets. That of an earlier release does not say so. */
   publishesPorts: z.boolean().default(false),
+  /** Whether the driver knows gateways. That of an earlier release does not say so. */
+  knowsGateways: z.boolean().default(false),
   /**
    * Published ports at which another program of the host listens, such as `20001/tcp`. Other
    * machines reach that program, and not the set. They do not affect `isReady`.

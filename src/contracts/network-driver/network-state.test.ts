@@ -56,3 +56,43 @@ it("a state has a bounded number of rules in all networks", () => {
   const both = { ...state, networks: [...state.networks, other] };
   expect(networkStateSchema.safeParse(both).success).toBe(false);
 });
+
+it("a driver ignores members of a later release, except in rules", () => {
+  const serviceId = "svc_01jd0000000000000000000001";
+  const later = { later: 1 };
+  const address = "10.64.0.9";
+  const members = [
+    { setId: "set_01jd0000000000000000000001", addresses: [address], isEndpoint: true },
+  ];
+  const services = [{ serviceId, name: "web", addresses: [], members, ports: [] }];
+  const trustedPorts = [{ serviceId, protocol: "tcp", port: 80 }];
+  const remote = { mac: "0a:00:0a:40:00:09", addresses: [address], tunnelAddress: "172.31.0.1" };
+  const ports = [{ serviceId, protocol: "tcp", hostPort: 443, port: 80 }];
+  const known = {
+    rules: [],
+    services,
+    remotePorts: [{ ...remote, trustedPorts }],
+    gateway: { address, ports },
+  };
+  const changed = {
+    ...later,
+    rules: [],
+    services: services.map((service) => ({
+      ...service,
+      ...later,
+      members: members.map((each) => ({
+        ...each,
+        ...later,
+      })),
+      ports: [],
+    })),
+    remotePorts: [
+      { ...remote, ...later, trustedPorts: trustedPorts.map((each) => ({ ...each, ...later })) },
+    ],
+    gateway: { address, ...later, ports: ports.map((each) => ({ ...each, ...later })) },
+  };
+  const parsed = networkStateSchema.parse({ ...stateWith(changed), ...later });
+  expect(parsed).toEqual(stateWith(known));
+  const rules = [{ ...sampleRule(1), ...later }];
+  expect(networkStateSchema.safeParse(stateWith({ rules })).success).toBe(false);
+});

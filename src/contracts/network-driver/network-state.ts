@@ -18,6 +18,10 @@ export const SERVICES_PER_HOST_MAX = 16_000;
 /** The sets of all services, in all networks of a host. */
 export const SERVICE_MEMBERS_MAX = REMOTE_PORTS_MAX + NETWORKS_PER_HOST_MAX;
 const NAMED_PORTS_MAX = 16;
+/** The ports of a host that lead to services. */
+export const GATEWAY_PORTS_MAX = 1_000;
+/** The sets to which the ports of a gateway lead, in all its networks. A set counts per port. */
+export const GATEWAY_TARGETS_MAX = 20_000;
 
 export const networkIdSchema = idSchema("net");
 export const vniSchema = z.number().int().min(1).max(VNI_MAX);
@@ -36,12 +40,51 @@ export const macSchema = z
     "expected a unicast MAC address in lower case, such as 0a:00:0a:40:00:09",
   );
 
-/** An interface of a set on another host. */
+const portNumber = z.number().int().min(1).max(65_535);
+const portProtocol = z.enum(["tcp", "udp"]);
+
+/** A port of the sets of a service to which a gateway leads. */
+const trustedPortSchema = z.strictObject({
+  serviceId: idSchema("svc"),
+  protocol: portProtocol,
+  port: portNumber,
+});
+
+/** An interface of a set on another host, or the address of a gateway there. */
 const remotePortSchema = z.strictObject({
   mac: macSchema,
   addresses: z.array(addressSchema).min(1).max(ADDRESSES_PER_PORT_MAX),
   /** The address of that host in the tunnel network. */
   tunnelAddress: addressSchema,
+  /**
+   * For the address of a gateway: the ports to which it leads. Its host has applied the rules to
+   * what it sends there, and to nothing else.
+   */
+  trustedPorts: z.array(trustedPortSchema).min(1).max(GATEWAY_PORTS_MAX).optional(),
+});
+
+/** A set whose template differs: it has the port at another number, or lacks it. */
+const portExceptionSchema = z.strictObject({
+  setId: idSchema("set"),
+  port: portNumber.nullable(),
+});
+
+/** A port of this host that leads to the sets of a service: see docs/internals/gateways.md. */
+const gatewayPortSchema = z.strictObject({
+  serviceId: idSchema("svc"),
+  protocol: portProtocol,
+  hostPort: portNumber,
+  /** The port of the sets, except those of `exceptions`. */
+  port: portNumber,
+  /** Sets of other revisions, for example during a rollout. Absent without any. */
+  exceptions: z.array(portExceptionSchema).min(1).max(SERVICE_MEMBERS_MAX).optional(),
+});
+
+/** This host as a gateway of the network. */
+const gatewaySchema = z.strictObject({
+  /** The IPv4 address of this host in the network, which no set has. */
+  address: addressSchema,
+  ports: z.array(gatewayPortSchema).max(GATEWAY_PORTS_MAX),
 });
 
 /** A set of a service with its addresses in the network. */
@@ -55,8 +98,8 @@ const serviceMemberSchema = z.strictObject({
 /** A port of the sets of a service, for SRV records. */
 const namedPortSchema = z.strictObject({
   name: nameSchema,
-  protocol: z.enum(["tcp", "udp"]),
-  port: z.number().int().min(1).max(65_535),
+  protocol: portProtocol,
+  port: portNumber,
 });
 
 /** A service with sets in the network. Its name is unique in the tenant. */
@@ -87,22 +130,63 @@ export const hostNetworkSchema = z.strictObject({
   remotePorts: z.array(remotePortSchema).max(REMOTE_PORTS_MAX),
   /** The services of the network, by name. */
   services: z.array(hostServiceSchema).max(SERVICES_PER_HOST_MAX),
+  /** Absent unless other machines reach services of the network at ports of this host. */
+  gateway: gatewaySchema.optional(),
 });
 
-const storedServiceSchema = z.object({
-  ...hostServiceSchema.shape,
-  members: z.array(z.object(serviceMemberSchema.shape)).max(SERVICE_MEMBERS_MAX),
-  ports: z.array(z.object(namedPortSchema.shape)).max(NAMED_PORTS_MAX),
+/**
+ * A network as a later release may send it. Agents and drivers are upgraded last, so they ignore
+ * members that they do not know. Otherwise one new member would stop all changes of networks on the
+ * host. Only rules are strict, because a part of a rule could permit too much.
+ */
+export const receivedNetworkSchema = z.object({
+  ...hostNetworkSchema.shape,
+  remotePorts: z
+    .array(
+      z.object({
+        ...remotePortSchema.shape,
+        trustedPorts: z
+          .array(z.object(trustedPortSchema.shape))
+          .min(1)
+          .max(GATEWAY_PORTS_MAX)
+          .optional(),
+      }),
+    )
+    .max(REMOTE_PORTS_MAX),
+  services: z
+    .array(
+      z.object({
+        ...hostServiceSchema.shape,
+        members: z.array(z.object(serviceMemberSchema.shape)).max(SERVICE_MEMBERS_MAX),
+        ports: z.array(z.object(namedPortSchema.shape)).max(NAMED_PORTS_MAX),
+      }),
+    )
+    .max(SERVICES_PER_HOST_MAX),
+  gateway: z
+    .object({
+      ...gatewaySchema.shape,
+      ports: z
+        .array(
+          z.object({
+            ...gatewayPortSchema.shape,
+            exceptions: z
+              .array(z.object(portExceptionSchema.shape))
+              .min(1)
+              .max(SERVICE_MEMBERS_MAX)
+              .optional(),
+          }),
+        )
+        .max(GATEWAY_PORTS_MAX),
+    })
+    .optional(),
 });
 
 /** A network as an earlier or a later release may have stored it. */
 const storedNetworkSchema = z
   .object({
-    ...hostNetworkSchema.shape,
+    ...receivedNetworkSchema.shape,
     rules: z.array(z.unknown()),
     endConnectionsCount: hostNetworkSchema.shape.endConnectionsCount.default(0),
-    remotePorts: z.array(z.object(remotePortSchema.shape)).max(REMOTE_PORTS_MAX),
-    services: z.array(storedServiceSchema).max(SERVICES_PER_HOST_MAX),
     hasUnknownRules: z.boolean().default(false),
   })
   .transform((network) => {
@@ -117,7 +201,7 @@ const storedNetworkSchema = z
  * the last one, so that its flows stay in force while agent and control plane are down.
  */
 export const networkStateSchema = z
-  .strictObject({
+  .object({
     /**
      * Names the counter of the versions. The agent chooses a new random one whenever it counts
      * from the start: when it starts, or after its state or the database was restored.
@@ -130,7 +214,7 @@ export const networkStateSchema = z
     version: z.number().int().nonnegative(),
     /** The address of this host in the tunnel network. */
     tunnelAddress: addressSchema.nullable(),
-    networks: z.array(hostNetworkSchema).max(NETWORKS_PER_HOST_MAX),
+    networks: z.array(receivedNetworkSchema).max(NETWORKS_PER_HOST_MAX),
   })
   .superRefine(checkNetworks);
 
@@ -150,6 +234,8 @@ export const storedNetworkStateSchema = z
 
 export type NetworkState = z.output<typeof networkStateSchema>;
 export type HostNetwork = z.output<typeof hostNetworkSchema>;
+export type GatewayPorts = z.output<typeof gatewaySchema>["ports"];
+export type TrustedPorts = z.output<typeof trustedPortSchema>[];
 export type HostService = HostNetwork["services"][number];
 /** A network state, or one that the driver has loaded. */
 export type LoadedNetworkState = Omit<NetworkState, "networks"> & {

@@ -82,7 +82,8 @@ describe("the control plane over HTTP", () => {
     const networks = createHostNetworks({ apiUrl, credentials: ownCredentials(), dispatcher });
     const versions = Array.from({ length: 70 }, (_, number) => String(number).padStart(32, "0"));
     for (const networkVersions of [versions, [], undefined]) {
-      const read = await networks.read({ version: undefined, networkVersions, waitMs: 0 }, signal);
+      const query = { version: undefined, networkVersions, waitMs: 0, knowsGateways: false };
+      const read = await networks.read(query, signal);
       expect(read.changes).toEqual([{ later: true }]);
     }
     expect(queries).toEqual([versions.slice(0, 64), [], undefined]);
@@ -144,6 +145,37 @@ describe("the control plane over HTTP", () => {
     expect(read).toMatchObject({ prefetch: [image], sessions: [session] });
     respond = (_request, response) => sendJson(response, 200, answer);
     expect(Object.keys(await plane().sync(body, signal))).not.toContain("prefetch");
+  });
+
+  it("requests members for gateways if the network driver knows them, and ignores members of a newer API", async () => {
+    const urls: (string | undefined)[] = [];
+    const remote = {
+      mac: "0a:00:0a:40:00:09",
+      addresses: ["10.64.0.9"],
+      tunnelAddress: "192.0.2.7",
+    };
+    const network = {
+      networkId: newId("net"),
+      tenantId: newId("tnt"),
+      name: "web",
+      vni: 4097,
+      rules: [],
+      endConnectionsCount: 0,
+      gateways: [],
+      services: [],
+    };
+    const newer = { ...network, later: 1, remotePorts: [{ ...remote, later: 2 }] };
+    const version = "0".repeat(32);
+    respond = (request, response) => {
+      urls.push(request.url);
+      sendJson(response, 200, { version, networks: [newer], later: 3 });
+    };
+    const networks = createHostNetworks({ apiUrl, credentials: ownCredentials(), dispatcher });
+    const query = { version: undefined, networkVersions: undefined, waitMs: 0 };
+    const read = await networks.read({ ...query, knowsGateways: true }, signal);
+    expect(read).toEqual({ version, networks: [{ ...network, remotePorts: [remote] }] });
+    await networks.read({ ...query, knowsGateways: false }, signal);
+    expect(urls.map((url) => url?.includes("knowsGateways=true"))).toEqual([true, false]);
   });
 
   it("names its process in a header, and rejects the answer to a process that is not admitted", async () => {

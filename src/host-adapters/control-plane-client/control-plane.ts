@@ -44,6 +44,7 @@ import {
   sessionRequestSchema,
 } from "../../contracts/agent-protocol/session-request.ts";
 import { idSchema } from "../../contracts/common/primitives.ts";
+import { receivedNetworkSchema } from "../../contracts/network-driver/network-state.ts";
 import type { ProblemCode } from "../../contracts/common/problems.ts";
 import { syncResultSchema } from "../../contracts/agent-protocol/sync.ts";
 import {
@@ -92,9 +93,10 @@ const syncAnswerSchema = syncResultSchema.strip().extend({
   /** Each value but `accepted` is a refusal, also one of a newer API. */
   admission: z.string().optional(),
 });
-const networksAnswerSchema = hostNetworksSchema
-  .strip()
-  .extend({ changes: z.array(z.unknown()).optional() });
+const networksAnswerSchema = hostNetworksSchema.strip().extend({
+  networks: z.array(receivedNetworkSchema).nullable(),
+  changes: z.array(z.unknown()).optional(),
+});
 const enrolledAnswerSchema = enrolledSchema.strip();
 const takenAnswerSchema = nextCredentialTakenSchema.strip();
 const unauthenticated: ProblemCode = "unauthenticated";
@@ -152,8 +154,9 @@ export function createHostNetworks(
   options: Omit<ControlPlaneOptions, "identity">,
 ): HostNetworksPort {
   return {
-    async read({ version, networkVersions, waitMs }, signal) {
+    async read({ version, networkVersions, waitMs, knowsGateways }, signal) {
       const query = new URLSearchParams({ waitMs: String(waitMs) });
+      if (knowsGateways) query.set("knowsGateways", "true");
       if (version !== undefined) query.set("version", version);
       if (networkVersions)
         query.set("networkVersions", networkVersions.slice(0, NETWORK_VERSIONS_SENT_MAX).join());

@@ -1,4 +1,5 @@
 import { expect, it } from "vitest";
+import type { Translation } from "../../network-driver/ports/switch-port.ts";
 import { endTrackedConnections, listTranslations } from "./tracked-connections.ts";
 
 const dumpOf = (count: number) =>
@@ -66,5 +67,42 @@ it("lists each translation once, and no connection without one", async () => {
     { destination: "10.64.1.1", translatedTo: "10.64.0.2" },
     { destination: "10.64.1.1", translatedTo: "10.64.0.4" },
     { destination: "fd00::1:1", translatedTo: "fd00::5" },
+  ]);
+});
+
+/** A switch whose connections are `lines` until the first flush, and `left` after it. */
+function createCommands(lines: readonly string[], left: readonly string[]) {
+  const calls: string[][] = [];
+  const dump = async (onLine: (line: string) => void) =>
+    (calls.length === 0 ? lines : left).forEach((each) => onLine(each));
+  const flush = async (...filters: string[]) => calls.push([...filters]);
+  return { calls, commands: { dump, flush } };
+}
+
+it("removes the connections to stale destinations, also without a translation, and no others", async () => {
+  const line = (from: string, to: string) =>
+    `tcp,orig=(src=${from},dst=${to},sport=9000,dport=80),reply=(src=${to},dst=10.64.9.9,sport=80,dport=9000),zone=8`;
+  const left = [
+    line("203.0.113.1", "10.64.0.3"),
+    // By a service address, to the same set.
+    line("203.0.113.1", "10.64.1.1").replace("src=10.64.1.1", "src=10.64.0.2"),
+  ];
+  const stale = [line("203.0.113.1", "10.64.0.2"), line("203.0.113.2", "10.64.0.2")];
+  const { calls, commands } = createCommands([...stale, ...left], left);
+  const isStale = ({ destination, translatedTo }: Translation) =>
+    destination === "10.64.0.2" && translatedTo === "10.64.0.2";
+  await endTrackedConnections({ zone: 8, isStale }, commands);
+  expect(calls).toEqual([["ct_nw_dst=10.64.0.2", "ct_nw_src=10.64.0.2"]]);
+});
+
+it("removes the connections to a port if the selected ones are of too many senders", async () => {
+  const clients = Array.from({ length: 449 }, (_, index) => `203.0.${index >> 8}.${index & 255}`);
+  const line = (from: string, port: number) =>
+    `tcp,orig=(src=${from},dst=198.19.0.7,sport=9000,dport=443),reply=(src=10.64.0.2,dst=${from},sport=${port},dport=9000),zone=7`;
+  const lines = [...clients.map((from) => line(from, 80)), line("203.0.113.1", 81)];
+  const { calls, commands } = createCommands(lines, []);
+  await endTrackedConnections({ zone: 7, isSelected: ({ port }) => port === 80 }, commands);
+  expect(calls).toEqual([
+    ["ct_nw_dst=198.19.0.7,ct_nw_proto=6", "ct_nw_src=10.64.0.2,ct_nw_proto=6,ct_tp_src=80"],
   ]);
 });

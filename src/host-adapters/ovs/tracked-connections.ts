@@ -36,10 +36,10 @@ export interface ConnectionCommands {
 
 /** See `SwitchPort.endConnections`. */
 export async function endTrackedConnections(
-  { zone, addresses, isSelected }: TrackedConnections,
+  { zone, isStale, isSelected }: TrackedConnections,
   commands: ConnectionCommands,
 ): Promise<void> {
-  if (!addresses && !isSelected) {
+  if (!isStale && !isSelected) {
     await commands.flush();
     return;
   }
@@ -47,8 +47,8 @@ export async function endTrackedConnections(
   for (let pass = 1; pass <= passesMax; pass++) {
     const connections = await listConnections(commands);
     const filters = isSelected
-      ? listFilters(connections, isSelected)
-      : listTranslationFilters(connections, addresses ?? new Set());
+      ? listSelectedFilters(connections, isSelected)
+      : listDestinationFilters(connections, isStale ?? (() => true));
     if (filters.length === 0) return;
     if (isSelected && filters.length > kindsMax) break;
     for (const filter of filters.slice(0, filtersPerPassMax)) await commands.flush(...filter);
@@ -110,6 +110,31 @@ function readConnection(line: string): ListedConnection | undefined {
   };
 }
 
+/**
+ * The filters of `flush-conntrack` for the selected connections. If they are of too many senders,
+ * such as the clients of a gateway, all connections to the same ports of their receivers.
+ */
+function listSelectedFilters(
+  connections: readonly ListedConnection[],
+  isSelected: (connection: TrackedConnection) => boolean,
+): [string, string][] {
+  const filters = listFilters(connections, isSelected);
+  if (filters.length <= kindsMax) return filters;
+  const byReceiver = new Map<string, [string, string]>();
+  for (const connection of connections) {
+    const { protocolNumber, destination, to, port } = connection;
+    const key = `${protocolNumber} ${destination} ${to} ${port}`;
+    if (byReceiver.has(key) || !isSelected(connection)) continue;
+    const protocol = `,ct_nw_proto=${protocolNumber}`;
+    const source = port === null ? "" : `,ct_tp_src=${port}`;
+    byReceiver.set(key, [
+      `${fieldOf(destination)}_dst=${destination}${protocol}`,
+      `${fieldOf(to)}_src=${to}${protocol}${source}`,
+    ]);
+  }
+  return [...byReceiver.values()];
+}
+
 /** The filters of `flush-conntrack` for the selected connections: one for each kind of them. */
 function listFilters(
   connections: readonly ListedConnection[],
@@ -134,16 +159,16 @@ function listFilters(
 }
 
 /**
- * The filters for the translated connections to these addresses: the original destination, and the
- * source of the answers.
+ * The filters for the connections to these destinations: the original one, and the source of the
+ * answers.
  */
-function listTranslationFilters(
+function listDestinationFilters(
   connections: readonly ListedConnection[],
-  addresses: ReadonlySet<string>,
+  isStale: (destinations: Translation) => boolean,
 ): [string, string][] {
   const filters = new Map<string, [string, string]>();
-  for (const { protocolNumber, destination, to } of connections.filter(isTranslated)) {
-    if (!addresses.has(to)) continue;
+  for (const { protocolNumber, destination, to } of connections) {
+    if (!isStale({ destination, translatedTo: to })) continue;
     // Without a protocol, the filter would also match the protocol that must last.
     const field = fieldOf(to);
     const protocol = field === "ct_nw" ? "" : `,ct_nw_proto=${protocolNumber}`;

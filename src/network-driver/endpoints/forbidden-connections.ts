@@ -81,19 +81,26 @@ export class ForbiddenConnections {
   }
 
   async #endForbidden(network: FlowNetwork, signal: AbortSignal): Promise<void> {
-    const { networkId, conntrackZone: zone } = network;
+    const { networkId } = network;
     const { uplink, switchPort } = this.#options;
     const localPorts = this.#localPorts.filter((port) => port.networkId === networkId);
     const nameServer = uplink && nameServerAddress(uplink.firstAddress);
     const isSelected = selectForbidden(network, localPorts, nameServer);
-    await switchPort.endConnections({ zone, isSelected }, signal);
+    for (const zone of zonesOf(network))
+      await switchPort.endConnections({ zone, isSelected }, signal);
   }
 
   async #endAll(network: FlowNetwork, signal: AbortSignal): Promise<void> {
-    const { networkId, conntrackZone: zone } = network;
-    await this.#options.switchPort.endConnections({ zone }, signal);
+    const { networkId } = network;
+    for (const zone of zonesOf(network))
+      await this.#options.switchPort.endConnections({ zone }, signal);
     this.#options.log.warn({ networkId }, "ended all connections of a network");
   }
+}
+
+/** The conntrack zones of a network. A gateway has a second one for its connections. */
+function zonesOf({ conntrackZone, gatewayZone }: FlowNetwork): number[] {
+  return gatewayZone === undefined ? [conntrackZone] : [conntrackZone, gatewayZone];
 }
 
 /**
@@ -112,6 +119,11 @@ function selectForbidden(
       for (const address of addresses)
         if (!serviceIds.has(address)) serviceIds.set(address, serviceId);
   const ends = new Map<string, ConnectionEnd>();
+  const trusted = new Map(
+    remotePorts.flatMap(({ trustedPorts, addresses }) =>
+      addresses.map((address) => [address, new Set(trustedPorts?.map(keyOf))] as const),
+    ),
+  );
   for (const address of gateways)
     ends.set(address, { address, serviceId: null, isInNetwork: true });
   for (const { mac, addresses } of [...localPorts, ...remotePorts]) {
@@ -124,6 +136,24 @@ function selectForbidden(
     ends.get(address) ?? { address, serviceId: null, isInNetwork: false };
   return ({ from, to, protocol, port }) => {
     const isQuery = to === nameServer && port === DNS_PORT;
-    return !isQuery && !decide({ from: endOf(from), to: endOf(to), protocol, port }).isAllowed;
+    if (isQuery) return false;
+    // The host of a gateway decides about the connections of its clients.
+    const serviceId = serviceIds.get(to);
+    const isTrusted = trusted.get(from)?.has(keyOf({ serviceId, protocol, port }));
+    return (
+      isTrusted !== true && !decide({ from: endOf(from), to: endOf(to), protocol, port }).isAllowed
+    );
   };
+}
+
+function keyOf({
+  serviceId,
+  protocol,
+  port,
+}: {
+  serviceId: string | undefined;
+  protocol: string;
+  port: number | null;
+}): string {
+  return `${serviceId} ${protocol} ${port}`;
 }

@@ -5,7 +5,11 @@ import type { SwitchPort, Translation } from "../ports/switch-port.ts";
 import type { Uplink } from "../ports/uplink.ts";
 import type { EndpointRecords } from "./endpoint-records.ts";
 import { FairRetries } from "./fair-retries.ts";
-import { listMemberAddresses, type StoredNetworkState } from "./stored-network-state.ts";
+import {
+  listMemberAddresses,
+  listPublishedAddresses,
+  type StoredNetworkState,
+} from "./stored-network-state.ts";
 
 interface StaleConnectionsOptions {
   networkState: StoredNetworkState;
@@ -17,8 +21,9 @@ interface StaleConnectionsOptions {
 }
 
 /**
- * Ends the tracked connections to sets that have left their services. Otherwise a client that uses
- * the port of an old connection again would reach the address of a deleted set, above all by UDP.
+ * Ends the tracked connections to sets that have left their services, or to which a gateway leads
+ * no more. Otherwise a client that uses the port of an old connection again would reach the address
+ * of a deleted set, above all by UDP.
  *
  * The stored network state has the networks in which sets have left their services, even after a
  * restart.
@@ -82,22 +87,56 @@ export class StaleConnections {
     // A set is present before flows lead to it, so each of the list is present by now, or has left.
     const isPresent = this.#createPresence(network);
     const stale = translations.filter((translation) => !isPresent(translation));
-    const addresses = new Set(stale.map(({ translatedTo }) => translatedTo));
-    if (addresses.size > 0) await switchPort.endConnections({ zone, addresses }, signal);
+    const keys = new Set(stale.map(keyOf));
+    const isStale = (one: Translation): boolean => keys.has(keyOf(one));
+    if (keys.size > 0) await switchPort.endConnections({ zone, isStale }, signal);
+    if (network.gatewayZone !== undefined)
+      await this.#endAtDeparted({ ...network, gatewayZone: network.gatewayZone }, signal);
   }
 
-  /** A published port may also lead to a container that the network state does not have yet. */
+  /**
+   * The second zone of a gateway has the connections to sets on other hosts. They end when no port
+   * of the gateway leads to the set. A dead host answers no more, so Linux would track an
+   * established connection to its sets for five days.
+   */
+  async #endAtDeparted(
+    { networkId, gatewayZone: zone }: { networkId: string; gatewayZone: number },
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { networkState, switchPort } = this.#options;
+    let of: unknown;
+    let published: ReadonlySet<string> = new Set();
+    // A set that comes meanwhile has connections before this ends.
+    const isStale = ({ translatedTo }: Translation): boolean => {
+      const { current } = networkState;
+      if (of !== current) {
+        const network = current?.networks.find((one) => one.networkId === networkId);
+        published = new Set(network && listPublishedAddresses(network));
+        of = current;
+      }
+      return !published.has(translatedTo);
+    };
+    await switchPort.endConnections({ zone, isStale }, signal);
+  }
+
+  /**
+   * A published port of a set leads to a container of this host, which the network state may not
+   * have yet. A port of a gateway leads to sets on any host.
+   */
   #createPresence({ networkId, conntrackZone }: FlowNetwork): (one: Translation) => boolean {
     const { networkState, records, uplink } = this.#options;
     const current = networkState.current?.networks.find((one) => one.networkId === networkId);
     const members = new Set(listMemberAddresses(current?.services ?? []));
-    const published = uplink && uplinkAddress(uplink.firstAddress, conntrackZone);
-    const local = new Set(
-      [...records.endpoints.values()]
-        .filter((endpoint) => endpoint.networkId === networkId)
-        .flatMap(({ addresses }) => addresses.map(stripPrefixLength)),
-    );
+    const local = [...records.endpoints.values()]
+      .filter((endpoint) => endpoint.networkId === networkId && endpoint.publishedPorts?.length)
+      .flatMap(({ addresses }) => addresses.map(stripPrefixLength));
+    const published = new Set([...local, ...(current ? listPublishedAddresses(current) : [])]);
+    const own = uplink && uplinkAddress(uplink.firstAddress, conntrackZone);
     return ({ destination, translatedTo }) =>
-      members.has(translatedTo) || (destination === published && local.has(translatedTo));
+      (destination === own ? published : members).has(translatedTo);
   }
+}
+
+function keyOf({ destination, translatedTo }: Translation): string {
+  return `${destination} ${translatedTo}`;
 }

@@ -87,3 +87,15 @@ it("lists a bounded number of networks, the newest ones", () => {
   state.accept(stateOf({}));
   expect(list()).toEqual(ids);
 });
+
+it("lists a network that a set leaves to which ports of this host led, without a service address", () => {
+  const { state, list } = load({ kind: "missing" });
+  const [before] = stateOf({ [networkId]: ["a", "b"] }, []).networks;
+  const serviceId = before?.services[0]?.serviceId ?? "";
+  const ports = [{ serviceId, protocol: "tcp" as const, hostPort: 443, port: 8_443 }];
+  const gateway = { address: "10.64.9.9", ports };
+  state.accept({ ...stateOf({}), networks: before ? [{ ...before, gateway }] : [] });
+  for (const [id, departures] of state.listDepartures()) state.completeDepartures(id, departures);
+  state.accept(stateOf({ [networkId]: ["b"] }, []));
+  expect(list()).toEqual([networkId]);
+});

@@ -76,8 +76,9 @@ export class StoredNetworkState {
 
   /**
    * The networks in which sets have left their services, until `completeDepartures`, with the count
-   * of the last departure. After a restart it lists those of the last state again. Beyond
-   * NETWORKS_PER_HOST_MAX, it forgets the oldest.
+   * of the last departure. A set also departs if this host as a gateway leads to it no more. After
+   * a restart it lists those of the last state again. Beyond NETWORKS_PER_HOST_MAX, it forgets the
+   * oldest.
    */
   listDepartures(): [networkId: string, count: number][] {
     return [...this.#departures];
@@ -111,7 +112,11 @@ export class StoredNetworkState {
       const now = present.get(before.networkId);
       const addresses = new Set(now && listMemberAddresses(now.services));
       const reached = before.services.filter((service) => service.addresses.length > 0);
-      if (listMemberAddresses(reached).some((address) => !addresses.has(address)))
+      const published = new Set(now && listPublishedAddresses(now));
+      if (
+        listMemberAddresses(reached).some((address) => !addresses.has(address)) ||
+        listPublishedAddresses(before).some((address) => !published.has(address))
+      )
         this.#noteDeparture(before.networkId);
     }
     const surplus = Math.max(0, this.#departures.size - NETWORKS_PER_HOST_MAX);
@@ -155,4 +160,13 @@ export class StoredNetworkState {
 /** The addresses of the sets of these services. */
 export function listMemberAddresses(services: HostNetwork["services"]): string[] {
   return services.flatMap(({ members }) => members.flatMap(({ addresses }) => addresses));
+}
+
+/** The addresses of the sets to which ports of this host as a gateway lead. */
+export function listPublishedAddresses({
+  gateway,
+  services,
+}: Pick<HostNetwork, "gateway" | "services">): string[] {
+  const published = new Set(gateway?.ports.map(({ serviceId }) => serviceId));
+  return listMemberAddresses(services.filter(({ serviceId }) => published.has(serviceId)));
 }

@@ -7,6 +7,7 @@ import {
   type LocalPort,
   uplinkAddress,
 } from "../flows/compile-flows.ts";
+import { gatewayZoneKey } from "../flows/compile-gateway.ts";
 import { type Datapath, renderFlow } from "../flows/flow.ts";
 import { DriverError } from "../model/driver-error.ts";
 import type { LinkNames } from "../model/link-names.ts";
@@ -65,7 +66,7 @@ export class SwitchFlows {
     this.#end = coalesce((signal = new AbortController().signal) => this.#endOnce(signal));
   }
 
-  /** The conntrack zones of the last `apply`, by VNI: the same object until they change. */
+  /** The conntrack zones of the last `apply`: the same object until they change. */
   get conntrackZones(): ReadonlyMap<number, number> {
     return this.#zones.current;
   }
@@ -150,7 +151,7 @@ export class SwitchFlows {
       this.#zones.confirm();
       this.#staleConnections.update(networks);
       this.#forbiddenConnections.update(networks, localPorts);
-      await this.#publish(signal);
+      await this.#publish(networks, signal);
       this.#appliedFlowCount = flows.length;
       this.#appliedPorts = this.#describePorts(ports);
     } catch (error) {
@@ -159,11 +160,11 @@ export class SwitchFlows {
     }
   }
 
-  /** Publishes the ports of all endpoints, if they have changed. */
-  async #publish(signal: AbortSignal): Promise<void> {
+  /** Publishes the ports of all endpoints and gateways, if they have changed. */
+  async #publish(networks: readonly FlowNetwork[], signal: AbortSignal): Promise<void> {
     const { uplink } = this.#sources;
     if (!uplink || !this.#isUplinkOpen) return;
-    const ports = this.#listHostPorts(uplink.firstAddress);
+    const ports = this.#listHostPorts(uplink.firstAddress, networks);
     const text = JSON.stringify(ports);
     if (text === this.#published) return;
     await uplink.publish(ports, signal);
@@ -176,10 +177,12 @@ export class SwitchFlows {
       );
   }
 
-  /** The first endpoint with a port of the host has it. */
-  #listHostPorts(firstAddress: string): HostPort[] {
+  /** The first endpoint with a port of the host has it, and after all endpoints the gateway. */
+  #listHostPorts(firstAddress: string, networks: readonly FlowNetwork[]): HostPort[] {
     const ports = new Map<string, HostPort>();
-    for (const { vni, publishedPorts = [] } of this.#sources.records.endpoints.values()) {
+    const gateways = networks.map(({ vni, gateway }) => ({ vni, publishedPorts: gateway?.ports }));
+    const endpoints = this.#sources.records.endpoints.values();
+    for (const { vni, publishedPorts = [] } of [...endpoints, ...gateways]) {
       const zone = this.#zones.current.get(vni);
       if (zone === undefined) continue;
       const address = uplinkAddress(firstAddress, zone);
@@ -205,8 +208,13 @@ export class SwitchFlows {
 
   #assignZones(): FlowNetwork[] {
     const networks = [...this.#listNetworks().values()];
-    const zones = this.#zones.assign(networks.map(({ vni }) => vni));
-    return networks.map((network) => ({ ...network, conntrackZone: zones.get(network.vni) ?? 0 }));
+    const second = networks.flatMap(({ vni, gateway }) => (gateway ? gatewayZoneKey(vni) : []));
+    const zones = this.#zones.assign([...networks.map(({ vni }) => vni), ...second]);
+    return networks.map((network) => ({
+      ...network,
+      conntrackZone: zones.get(network.vni) ?? 0,
+      gatewayZone: zones.get(gatewayZoneKey(network.vni)),
+    }));
   }
 
   #compile(

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
 import { assignConntrackZones } from "./assign-conntrack-zones.ts";
+import { gatewayZoneKey } from "./compile-gateway.ts";
 
 const vnisArbitrary = fc.array(
   // VNIs that suggest the same zone are 65,534 apart.
@@ -34,4 +35,11 @@ it("leaves a network in its zone while others come and go", () => {
 it("chooses the same zones without a memory", () => {
   expect(assignConntrackZones([4097, 4100])).toEqual(assignConntrackZones([4100, 4097]));
   expect(assignConntrackZones([4100]).get(4100)).toBe(assignConntrackZones([4097, 4100]).get(4100));
+});
+
+it("the second zone of a gateway displaces no network that comes later", () => {
+  const [vni, later] = [4_096, 4_608];
+  const before = assignConntrackZones([vni, gatewayZoneKey(vni)]);
+  const after = assignConntrackZones([vni, gatewayZoneKey(vni), later], before);
+  expect(after.get(later)).toBe(assignConntrackZones([later]).get(later));
 });

@@ -1,4 +1,5 @@
 import { assert } from "../../lib/assert.ts";
+import { gatewayZoneKey } from "./compile-gateway.ts";
 
 /** The next number stands for the name server of the host: see `nameServerAddress`. */
 const zonesMax = 65_534;
@@ -27,7 +28,10 @@ export function assignConntrackZones(
   }
   for (const vni of wanted) {
     if (zones.has(vni)) continue;
-    let zone = (vni % zonesMax) + 1;
+    const place = vni % zonesMax;
+    // Those of gateways begin at the other end, so that they displace no network.
+    let zone =
+      vni < gatewayZoneKey(0) ? place + 1 : zonesMax - ((vni - gatewayZoneKey(0)) % zonesMax);
     while (taken.has(zone)) zone = (zone % zonesMax) + 1;
     zones.set(vni, zone);
     taken.add(zone);

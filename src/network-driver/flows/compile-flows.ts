@@ -5,9 +5,16 @@ import { addQueryGateway, isQueryAddress } from "../../contracts/network-driver/
 import type { PublishedPort } from "../../contracts/network-driver/published-ports.ts";
 import { compileNameQueries } from "./compile-name-queries.ts";
 import { compileConstantFlows } from "./constant-flows.ts";
+import {
+  compileGateway,
+  type FlowGateway,
+  limitGatewayPorts,
+  setTunnel,
+} from "./compile-gateway.ts";
 import { compilePublished } from "./compile-published.ts";
-import { compileRules } from "./compile-rules.ts";
+import { compileRules, type TrustedPort } from "./compile-rules.ts";
 import { compileServices, type FlowService } from "./compile-services.ts";
+import { compileUplink } from "./compile-uplink.ts";
 import { checkMac, familyOf, listPortAddresses, requestFor } from "./flow-addresses.ts";
 import {
   compareFlows,
@@ -18,7 +25,6 @@ import {
   GATEWAY_MAC,
   load,
   toNetworkFlow,
-  UPLINK_MAC,
 } from "./flow.ts";
 import { numberServices, type ServiceNumbers } from "./service-numbers.ts";
 
@@ -39,6 +45,8 @@ export interface RemotePort {
   addresses: readonly string[];
   /** The address of that host in the tunnel network. */
   tunnelAddress: string;
+  /** For the address of a gateway, which no set has: the ports of sets to which it leads. */
+  trustedPorts?: readonly TrustedPort[] | undefined;
 }
 
 export interface FlowNetwork {
@@ -47,7 +55,11 @@ export interface FlowNetwork {
   vni: number;
   /** Unique on this host (see assignConntrackZones). */
   conntrackZone: number;
+  /** Another zone, if the network has a `gateway`. */
+  gatewayZone?: number | undefined;
   gateways: readonly string[];
+  /** The services of the network that other machines reach at ports of this host. */
+  gateway?: FlowGateway | undefined;
   remotePorts: readonly RemotePort[];
   /** The firewall rules, in any order. */
   rules?: readonly HostRule[];
@@ -112,6 +124,7 @@ export function compileFlows({
   }
   const forwardsDiscovery = datapath === "system";
   const flows = compileConstantFlows(datapath);
+  const gatewayPorts = limitGatewayPorts(networks);
   for (const given of networks) {
     const network = { ...given, gateways: addQueryGateway(given.gateways) };
     const local = portsByNetwork.get(network.networkId) ?? [];
@@ -125,7 +138,8 @@ export function compileFlows({
     flows.push(
       ...compileRules(network, {
         local: local.map(withAllAddresses),
-        remote: remote.map(withAllAddresses),
+        remote: remote.map((port) => ({ ...port, ...withAllAddresses(port) })),
+        published: network.gateway?.ports.map(({ serviceId }) => serviceId) ?? [],
         numbers,
         seesFragments: datapath === "netdev",
       }),
@@ -135,13 +149,28 @@ export function compileFlows({
     flows.push(...compileServices(network, { local, remote: reachable, forwardsDiscovery }));
     if (tunnelPort !== undefined)
       flows.push(...compileTunnel(network, { tunnelPort, forwardsDiscovery }));
-    if (uplink && local.length > 0) {
-      const own = uplinkAddress(uplink.firstAddress, network.conntrackZone);
+    const { gateway, gatewayZone } = network;
+    if (!uplink || (local.length === 0 && !gateway)) continue;
+    const own = uplinkAddress(uplink.firstAddress, network.conntrackZone);
+    const uplinkEnd = { ofPort: uplink.ofPort, address: own };
+    flows.push(...compileUplink(network, local, uplinkEnd));
+    if (local.length > 0) {
       const server = nameServerAddress(uplink.firstAddress);
-      flows.push(...compileUplink(network, local, uplink));
       flows.push(...compilePublished(network, local, own));
       flows.push(...compileNameQueries(network, local, server));
     }
+    if (gateway && gatewayZone !== undefined)
+      flows.push(
+        ...compileGateway({
+          network: { ...network, gatewayZone },
+          gateway: { ...gateway, ports: gatewayPorts.get(network.networkId) ?? [] },
+          local,
+          remote: reachable,
+          numbers,
+          tunnelPort,
+          uplink: uplinkEnd,
+        }),
+      );
   }
   return flows.sort(compareFlows);
 }
@@ -268,10 +297,8 @@ function compileReceivers(
   }
   if (tunnelPort === undefined) return [...flows.values()];
   for (const { mac, tunnelAddress } of remote) {
-    const destination = familyOf(tunnelAddress) === 4 ? "tun_dst" : "tun_ipv6_dst";
     const actions = [
-      `set_field:${network.vni}->tun_id`,
-      `set_field:${tunnelAddress}->${destination}`,
+      setTunnel(network.vni, tunnelAddress),
       load(tunnelPort, register.port),
       `goto_table:${table.output}`,
     ];
@@ -307,57 +334,6 @@ function compileTunnel(
     });
     return [...packets, ...discovery];
   });
-}
-
-/**
- * Sends IPv4 packets of local ports for the gateway's MAC address to the uplink, with
- * `uplinkAddress` as source. Commits their connections with this translation. Answers to that
- * address return to the port. Only connections to published ports also enter: see
- * compile-published.ts.
- */
-function compileUplink(
-  network: FlowNetwork,
-  local: readonly LocalPort[],
-  { ofPort, firstAddress }: FlowUplink,
-): Flow[] {
-  const { vni, conntrackZone, gateways } = network;
-  const source = uplinkAddress(firstAddress, conntrackZone);
-  const own = `ip,${register.network}=${vni}`;
-  const leave = `set_field:${GATEWAY_MAC}->eth_src,set_field:${UPLINK_MAC}->eth_dst`;
-  const toUplink = `${leave},${load(ofPort, register.port)},goto_table:${table.protect}`;
-  const translate = `ct(commit,zone=${conntrackZone},nat(src=${source})),output:${ofPort}`;
-  const untranslate = `${loadNetwork(network)},ct(table=${table.inbound},zone=${conntrackZone},nat)`;
-  const flows = [
-    toNetworkFlow(
-      network,
-      table.forward,
-      100,
-      `${own},${register.isRemote}=0,dl_dst=${GATEWAY_MAC}`,
-      toUplink,
-    ),
-    toNetworkFlow(network, table.outbound, 100, `${own},ct_state=+trk+new`, translate),
-    toNetworkFlow(
-      network,
-      table.classify,
-      100,
-      `ip,in_port=${ofPort},nw_dst=${source}`,
-      untranslate,
-    ),
-  ];
-  // A gateway is only an address, so a packet for it must not leave.
-  for (const address of gateways.filter((gateway) => familyOf(gateway) === 4))
-    flows.push(toNetworkFlow(network, table.protect, 110, `${own},nw_dst=${address}`, "drop"));
-  const receivers = new Map<string, Flow>();
-  for (const { ofPort: port, mac, addresses } of local) {
-    const actions = `set_field:${GATEWAY_MAC}->eth_src,set_field:${mac}->eth_dst,output:${port}`;
-    for (const address of addresses)
-      if (familyOf(address) === 4 && !receivers.has(address))
-        receivers.set(
-          address,
-          toNetworkFlow(network, table.inbound, 100, `${own},nw_dst=${address}`, actions),
-        );
-  }
-  return [...flows, ...receivers.values()];
 }
 
 /** The address of the host's name server at the uplink. No network has this conntrack zone. */

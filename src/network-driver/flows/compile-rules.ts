@@ -27,7 +27,9 @@ export interface RuleNetwork {
 
 export interface RuleInput {
   local: readonly RulePort[];
-  remote: readonly RulePort[];
+  remote: readonly RemoteRulePort[];
+  /** The ids of the services that this host publishes as a gateway. */
+  published?: readonly string[];
   numbers: ServiceNumbers;
   /**
    * True in the netdev datapath: after tracking, a datagram is in fragments again, and only the
@@ -41,9 +43,23 @@ interface RulePort {
   addresses: readonly string[];
 }
 
+/** A port of the sets of a service to which a gateway leads. */
+export interface TrustedPort {
+  serviceId: string;
+  protocol: "tcp" | "udp";
+  port: number;
+}
+
+interface RemoteRulePort extends RulePort {
+  tunnelAddress: string;
+  /** For the address of a gateway. */
+  trustedPorts?: readonly TrustedPort[] | undefined;
+}
+
 /** Priorities of flows for new connections. The states of other connections have higher ones. */
 const priority = {
   midStream: 90,
+  fromGateway: 80,
   unknownPort: 70,
   ownGateway: 60,
   gateway: 58,
@@ -113,6 +129,7 @@ export function compileRules(network: RuleNetwork, input: RuleInput): Flow[] {
       flows.push(
         toNetworkFlow(network, first, priority.unknownPort, `${opened},${target}=0`, "drop"),
       );
+    if (direction === "ingress") flows.push(...permitGateways(network, opened, input));
     if (own.length === 0) continue;
     if (direction === "egress") flows.push(...compileGateways(network, opened, goto));
     flows.push(...compilePeers(network, own, { direction, opened, goto, ...input }));
@@ -132,6 +149,40 @@ function dropMidStream(network: RuleNetwork, first: number, opened: string): Flo
       return toNetworkFlow(network, first, priority.midStream, match, "drop");
     }),
   );
+}
+
+/**
+ * A gateway on another host has applied the ingress rules, with the address of the client. So
+ * packets of its own address pass if they come from that host: no set can send from it. They pass
+ * only to the ports that it publishes. To others, it is a peer as any other of the network.
+ */
+function permitGateways(
+  network: RuleNetwork,
+  opened: string,
+  { local, remote, numbers, seesFragments }: RuleInput,
+): Flow[] {
+  const targets = new Set(local.map(({ addresses }) => numbers.ofAddresses(addresses)));
+  const flows = new Map<string, Flow>();
+  for (const { addresses, tunnelAddress, trustedPorts = [] } of remote) {
+    const host = `${familyOf(tunnelAddress) === 4 ? "tun_src" : "tun_ipv6_src"}=${tunnelAddress}`;
+    for (const { serviceId, protocol, port } of trustedPorts) {
+      const number = numbers.ofService(serviceId);
+      if (number === 0 || !targets.has(number)) continue;
+      const origin = `${opened},${register.isRemote}=1,${host},${register.toService}=${number}`;
+      // Later fragments of a datagram have no port, and are useless without the first.
+      const ends = [`tp_dst=${port}`, ...(seesFragments ? ["nw_frag=later"] : [])];
+      for (const address of addresses.filter((each) => familyOf(each) === 4))
+        for (const end of ends) {
+          const match = `${protocol},nw_src=${address},${origin},${end}`;
+          const pass = `goto_table:${table.output}`;
+          flows.set(
+            match,
+            toNetworkFlow(network, table.ingress, priority.fromGateway, match, pass),
+          );
+        }
+    }
+  }
+  return [...flows.values()];
 }
 
 /** Packets to the gateway's MAC address leave the network, except those for the gateway itself. */
@@ -204,13 +255,21 @@ function compilePeers(
 function compileDecisions(
   network: RuleNetwork,
   rules: readonly HostRule[],
-  { direction, local, remote, numbers, seesFragments }: RuleInput & { direction: RuleDirection },
+  {
+    direction,
+    local,
+    remote,
+    published = [],
+    numbers,
+    seesFragments,
+  }: RuleInput & { direction: RuleDirection },
 ): Flow[] {
   const { rules: rulesTable, next, target, peer, peerAddress } = directions[direction];
   const own = `${register.network}=${network.vni}`;
   // Unlike goto_table, this leads to a table with a lower number.
   const permit = `resubmit(,${next})`;
   const targets = new Set(local.map(({ addresses }) => numbers.ofAddresses(addresses)));
+  if (direction === "ingress") for (const id of published) targets.add(numbers.ofService(id));
   const families = listFamilies([...local, ...remote]);
   const flows: Flow[] = [];
   for (const rule of rules) {

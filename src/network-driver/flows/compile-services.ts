@@ -21,6 +21,7 @@ export interface FlowService {
 }
 
 interface ServiceMember {
+  setId?: string | undefined;
   addresses: readonly string[];
   /** True if new connections may go to the set. Open ones continue in either case. */
   isEndpoint: boolean;

@@ -33,6 +33,12 @@ export const flowTables = {
   egressRules: 13,
   /** Decides about a new connection by the rules for its receiver. */
   ingressRules: 14,
+  /** Addresses a connection from outside to the set that the gateway chose. */
+  gateway: 15,
+  /** Restores the address of the gateway's client in an answer to it. */
+  gatewayAnswers: 16,
+  /** Outputs such an answer to the uplink, after the address of its set is restored. */
+  gatewayLeave: 17,
 } as const;
 
 /** The registers that carry the facts of a frame from table to table. */

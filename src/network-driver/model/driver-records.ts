@@ -81,7 +81,7 @@ export const driverRecordsSchema = z.object({
   networks: z.record(dockerIdSchema, dockerNetworkSchema),
   /** By the id of the Docker endpoint. */
   endpoints: z.record(dockerIdSchema, endpointSchema),
-  /** The conntrack zones by VNI. Earlier releases stored none. */
+  /** The conntrack zones by VNI or gatewayZoneKey. Earlier releases stored none. */
   zones: zonesSchema.default({}),
 });
 

@@ -72,11 +72,11 @@ export interface BridgePort {
 export interface TrackedConnections {
   /** The conntrack zone of one network. */
   zone: number;
-  /** Only those that a translation leads to one of these addresses, in canonical form. */
-  addresses?: ReadonlySet<string> | undefined;
+  /** Only those for whose destinations it returns true. They are equal without a translation. */
+  isStale?: ((destinations: Translation) => boolean) | undefined;
   /**
    * Only those for which it returns true. Equal connections have equal results. If they are too
-   * many to remove one by one, all connections of the zone.
+   * many to remove one by one, also others to the same ports, or all connections of the zone.
    */
   isSelected?: ((connection: TrackedConnection) => boolean) | undefined;
 }

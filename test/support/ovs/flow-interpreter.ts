@@ -58,9 +58,11 @@ const fieldNames: Readonly<Record<string, string>> = {
   NXM_NX_IPV6_DST: "ipv6_dst",
   NXM_NX_ND_TARGET: "nd_target",
   NXM_NX_ND_TLL: "nd_tll",
+  tcp_dst: "tp_dst",
+  udp_dst: "tp_dst",
 };
 const settable = new Set(
-  "arp_op icmpv6_type nd_options_type nd_reserved nd_sll tun_id tun_dst nw_src nw_dst reg0 reg1 reg2 reg3 reg4 reg5 reg6 reg8 reg9 reg10".split(
+  "arp_op icmpv6_type nd_options_type nd_reserved nd_sll tun_id tun_dst nw_src nw_dst reg0 reg1 reg2 reg3 reg4 reg5 reg6 reg8 reg9 reg10 reg11".split(
     " ",
   ),
 );
@@ -117,7 +119,7 @@ class FrameState {
 
   constructor(frame: FlowFrame) {
     this.#frame = frame;
-    const registers = Array.from({ length: 11 }, (_, index) => [`reg${index}`, "0"]);
+    const registers = Array.from({ length: 12 }, (_, index) => [`reg${index}`, "0"]);
     this.#fields = { ...Object.fromEntries(registers), vlan_tci: "0x0", ...frame.fields };
   }
 
@@ -192,8 +194,10 @@ class FrameState {
       const label = /set_field:(\w+)->ct_label/.exec(text)?.[1];
       this.result.commits.push({ destination: this.#fields[destination], translation, label });
     } else this.result.zonesTracked.push(zone);
-    const [direction, address = ""] = translation?.split("=") ?? [];
+    const [, direction, address = "", port] =
+      /^(src|dst)=([\d.]+|[\da-f:]+)(?::(\d+))?$/.exec(translation ?? "") ?? [];
     if (direction !== undefined) this.#fields[direction === "src" ? source : destination] = address;
+    if (port !== undefined) this.#fields["tp_dst"] = port;
     const { translatedTo, translatedFrom } = this.#frame;
     if (text.endsWith(",nat") && translatedTo !== undefined)
       this.#fields[destination] = translatedTo;

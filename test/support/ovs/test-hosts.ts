@@ -1,6 +1,7 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { createOvsSwitch } from "../../../src/host-adapters/ovs/ovs-switch.ts";
+import { deriveMac } from "../../../src/contracts/common/mac-address.ts";
 import type { HostRule } from "../../../src/contracts/network-driver/host-rule.ts";
 import { assignConntrackZones } from "../../../src/network-driver/flows/assign-conntrack-zones.ts";
 import {
@@ -8,6 +9,10 @@ import {
   type FlowUplink,
   type RemotePort,
 } from "../../../src/network-driver/flows/compile-flows.ts";
+import {
+  type FlowGateway,
+  gatewayZoneKey,
+} from "../../../src/network-driver/flows/compile-gateway.ts";
 import type { FlowService } from "../../../src/network-driver/flows/compile-services.ts";
 import type { PublishedPort } from "../../../src/contracts/network-driver/published-ports.ts";
 import { type Datapath, type Flow, renderFlow } from "../../../src/network-driver/flows/flow.ts";
@@ -67,6 +72,8 @@ export class TestHosts {
   readonly services = new Map<number, readonly FlowService[]>();
   /** The rules of each network, by VNI. They apply with the next `apply`. */
   readonly rules = new Map<number, readonly HostRule[]>();
+  /** The gateways of each network, by VNI. They apply with the next `apply`. */
+  readonly gateways = new Map<number, readonly (FlowGateway & { host: TestHost })[]>();
 
   private constructor(first: TestHost, second: TestHost) {
     this.first = first;
@@ -129,7 +136,8 @@ export class TestHosts {
     const portNumber = (id: string) =>
       ports.find(({ externalIds }) => externalIds["berth-set"] === id)?.ofPort;
     const networks = new Map(this.sets.map(({ network }) => [network.vni, network]));
-    const zones = assignConntrackZones([...networks.keys()]);
+    const vnis = [...networks.keys()];
+    const zones = assignConntrackZones([...vnis, ...vnis.map(gatewayZoneKey)]);
     return compileFlows({
       datapath: flowsFor,
       tunnelPort: ports.find(({ name }) => name === TUNNEL_PORT)?.ofPort,
@@ -145,6 +153,8 @@ export class TestHosts {
         networkId,
         vni,
         conntrackZone: zones.get(vni) ?? 0,
+        gatewayZone: zones.get(gatewayZoneKey(vni)),
+        gateway: this.gateways.get(vni)?.find((each) => each.host === host),
         gateways: [gateway, "fd00::ffff"],
         services: this.services.get(vni) ?? [],
         rules: this.rules.get(vni) ?? [],
@@ -155,9 +165,20 @@ export class TestHosts {
             addresses: [ipv4, ipv6],
             tunnelAddress,
           }))
+          .concat(this.#listRemoteGateways(host, vni))
           .concat(moreRemotePorts.filter(() => vni === this.sets[0]?.network.vni)),
       })),
     });
+  }
+
+  #listRemoteGateways(host: TestHost, vni: number): RemotePort[] {
+    const others = (this.gateways.get(vni) ?? []).filter((each) => each.host !== host);
+    return others.map(({ address, ports, host: { tunnelAddress } }) => ({
+      mac: deriveMac([address]) ?? "",
+      addresses: [address],
+      tunnelAddress,
+      trustedPorts: ports,
+    }));
   }
 
   async close(): Promise<void> {
