@@ -297,6 +297,23 @@ describe("an open connection", () => {
   });
 });
 
+it("a flood of new connections to one port occupies the switch at a limited rate", async () => {
+  await serve([web2]);
+  const limited = createTestUplink({ openingsPerSecondMax: 2 });
+  await limited.ensure(uplinkEnd, signal);
+  web2.received.length = 0;
+  const send = `import socket
+for number in range(200):
+    client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    client.sendto(b"flood", ("${hostAddress}", ${redPort}))`;
+  await client.run("/usr/bin/python3", "-c", send);
+  const count = () => web2.received.filter((frame) => frame.includes("flood")).length;
+  await expect.poll(count).toBeGreaterThan(0);
+  expect(count()).toBeLessThan(100);
+  await uplink.ensure(uplinkEnd, signal);
+  expect(await answerers(redPort, { count: 5 })).toEqual([web2.name]);
+});
+
 it("packets before the first answer reach one set", async () => {
   await serve([web2, web3]);
   hosts.gateways.set(red.vni, [

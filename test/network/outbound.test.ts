@@ -385,7 +385,7 @@ it("a default route over several interfaces, and one without any, are accepted",
 it("packets leave only on the interfaces that the operator names", async () => {
   const probe = (address: string) => red1.probe("udp", address, { timeoutMs: silenceMs });
   expect(await probe(bridgedAddress)).toMatch(/^error: /);
-  await createTestUplink(["docker0"]).ensure(uplinkEnd, signal);
+  await createTestUplink({ outboundInterfaces: ["docker0"] }).ensure(uplinkEnd, signal);
   expect(await probe(bridgedAddress)).toBe("docker0:hello");
   expect(await probe(outsideAddress)).toMatch(/^error: /);
   await uplink.ensure(uplinkEnd, signal);

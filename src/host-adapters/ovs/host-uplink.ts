@@ -20,6 +20,8 @@ const connectionsFile = "/proc/sys/net/netfilter/nf_conntrack_max";
 const connectionsDefault = 65_536;
 /** A network may use a sixteenth of the host's tracked connections for external addresses. */
 const connectionShares = 16;
+/** New connections per second to a published port. A flood of them would occupy the switch. */
+const openingsPerSecondDefault = 5_000;
 
 const routeSchema = z.object({
   dst: z.string().optional(),
@@ -43,6 +45,8 @@ export interface HostUplinkOptions {
   portHolder: PortHolder;
   /** Packets leave on these interfaces. Undefined for those of the default route. */
   outboundInterfaces?: readonly string[] | undefined;
+  /** Limits the connections per second that may open to one published port: 5,000 by default. */
+  openingsPerSecondMax?: number | undefined;
 }
 
 /**
@@ -59,6 +63,7 @@ export function createHostUplink({
   tunnelUdpPort,
   portHolder,
   outboundInterfaces,
+  openingsPerSecondMax = openingsPerSecondDefault,
 }: HostUplinkOptions): Uplink {
   const subnet = `${firstAddress}/16`;
   let outward = outboundInterfaces ?? [];
@@ -82,7 +87,8 @@ export function createHostUplink({
       const found = outboundInterfaces ?? (await listDefaultInterfaces(signal));
       if (found.length > 0) outward = found; // the default route may be missing for a moment
       const limit = await readConnectionLimit();
-      const facts = { bridge, name, subnet, nameServerAddress, outward, limit };
+      const bounds = { limit, openingsPerSecondMax };
+      const facts = { bridge, name, subnet, nameServerAddress, outward, ...bounds };
       for (const chain of listUplinkChains(facts)) await ensureChain(iptables, chain, signal);
       await ensurePublished(signal);
       await enableForwarding(signal);

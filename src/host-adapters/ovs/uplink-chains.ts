@@ -19,6 +19,8 @@ interface UplinkFacts {
   outward: readonly string[];
   /** How many connections the host tracks for one network. */
   limit: number;
+  /** How many connections per second may open to one published port. */
+  openingsPerSecondMax: number;
 }
 
 export function publishingChainName(bridge: string): string {
@@ -106,7 +108,14 @@ function listNameChains({ bridge, name, subnet, nameServerAddress }: UplinkFacts
   ];
 }
 
-function listForwardChains({ bridge, name, subnet, outward, limit }: UplinkFacts): FilterChain[] {
+function listForwardChains({
+  bridge,
+  name,
+  subnet,
+  outward,
+  limit,
+  openingsPerSecondMax,
+}: UplinkFacts): FilterChain[] {
   const leaving = outward.map((other) => `-i ${name} -s ${subnet} -o ${other}`);
   const answers = `-o ${name} -m conntrack --ctstate RELATED,ESTABLISHED`;
   // Connections to published ports, from any interface, and the answers of sets.
@@ -116,6 +125,9 @@ function listForwardChains({ bridge, name, subnet, outward, limit }: UplinkFacts
   const isNew = `-i ${name} -m conntrack --ctstate NEW`;
   // Each network has one source address.
   const tooMany = `-m connlimit --connlimit-above ${limit} --connlimit-mask 32`;
+  // Each new connection is a decision of the switch daemon, which all networks share.
+  const rate = `--hashlimit-above ${openingsPerSecondMax}/sec --hashlimit-burst ${2 * openingsPerSecondMax}`;
+  const isFlood = `-m hashlimit ${rate} --hashlimit-mode dstip,dstport --hashlimit-name ${bridge}-new-${openingsPerSecondMax}`;
   const forward = [
     ["FORWARD", "-i", name],
     ["FORWARD", "-o", name],
@@ -126,6 +138,7 @@ function listForwardChains({ bridge, name, subnet, outward, limit }: UplinkFacts
       name: `BERTH-FWD-${bridge}`,
       rules: [
         `${isNew} ${tooMany} --connlimit-saddr -j DROP`,
+        `-o ${name} -m conntrack --ctstate NEW ${isFlood} -j DROP`,
         `-o ${name} -m conntrack --ctstate NEW ${tooMany} --connlimit-daddr -j DROP`,
         ...permitted.map((match) => `${match} -j RETURN`),
         "-j DROP",

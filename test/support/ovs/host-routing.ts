@@ -1,6 +1,9 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
-import { createHostUplink } from "../../../src/host-adapters/ovs/host-uplink.ts";
+import {
+  createHostUplink,
+  type HostUplinkOptions,
+} from "../../../src/host-adapters/ovs/host-uplink.ts";
 import { nameServerAddress } from "../../../src/network-driver/flows/compile-flows.ts";
 import { GATEWAY_MAC, UPLINK_MAC } from "../../../src/network-driver/flows/flow.ts";
 import type { Uplink } from "../../../src/network-driver/ports/uplink.ts";
@@ -26,9 +29,11 @@ export const uplinkEnd = {
 };
 
 /** The uplink of a host of TestHosts. `setCommandRunner` decides which host it changes. */
-export function createTestUplink(outboundInterfaces?: readonly string[]): Uplink {
+export function createTestUplink(
+  options: Pick<HostUplinkOptions, "outboundInterfaces" | "openingsPerSecondMax"> = {},
+): Uplink {
   return createHostUplink({
-    outboundInterfaces,
+    ...options,
     bridge: "berth0",
     firstAddress: uplinkFirstAddress,
     tunnelUdpPort: 4_789,
