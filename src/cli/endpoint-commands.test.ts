@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import type { FetchFunction } from "./api/http-fetch.ts";
 import type { EndpointList } from "../contracts/api/endpoints.ts";
-import { sampleNowMs } from "../../test/support/api/api-samples.ts";
+import { sampleNowMs, sampleService } from "../../test/support/api/api-samples.ts";
 import { berth, json, scriptedApi } from "../../test/support/cli/cli-harness.ts";
 
 const host = { id: "host_01jd0000000000000000000001", name: "h1" };
@@ -42,6 +42,7 @@ const list: EndpointList = {
       ],
     },
   ],
+  gateways: [],
 };
 const options = () => ({ ...scriptedApi(() => json(list)), now: () => sampleNowMs });
 
@@ -57,6 +58,26 @@ test("get endpoints shows where each set is reachable, and says how many are not
   );
   expect(run.stderr).toBe("Only the first 2 of 1001 are shown.\n");
   expect(api.seen).toMatchObject([{ method: "GET", path: "/v1/services/web/endpoints" }]);
+});
+
+test("get endpoints shows the ports of gateways, and why clients cannot connect", async () => {
+  const port = { port: "https", protocol: "tcp", gatewayGroup: "edge", gatewayPort: 443 } as const;
+  const gateways: EndpointList["gateways"] = [
+    { ...port, host: { ...host, name: "g1" }, address: "192.0.2.1", reason: null },
+    { ...port, host: { ...host, name: "g2" }, address: null, reason: "host-port-taken" },
+  ];
+  const api = { ...scriptedApi(() => json({ ...list, gateways })), now: () => sampleNowMs };
+  const run = await berth(["get", "endpoints", "web"], api);
+  expect(run.stdout).toMatch(/g1 +https\/tcp +192\.0\.2\.1:443 +ready/);
+  expect(run.stdout).toMatch(/g2 +https\/tcp +unknown:443 +host-port-taken/);
+});
+
+test("get services -o wide shows the gateways at which services are published", async () => {
+  const gatewayPorts = [{ port: "https", gatewayGroup: "edge", gatewayPort: 443 }];
+  const items = [sampleService({ gatewayPorts })];
+  const api = { ...scriptedApi(() => json({ items, nextCursor: null })), now: () => sampleNowMs };
+  const run = await berth(["get", "services", "-o", "wide"], api);
+  expect(run.stdout).toMatch(/GATEWAY PORTS.*\n.*https at edge:443/);
 });
 
 test("get endpoints prints the list with its version for programs", async () => {

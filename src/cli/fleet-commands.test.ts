@@ -101,6 +101,27 @@ describe("the credential of a host", () => {
   });
 });
 
+test("an operator makes a host a gateway of a group, or no gateway", async () => {
+  const host = sampleHost({ gatewayGroup: "edge" });
+  const api = scriptedApi(({ method }) =>
+    method === "PATCH" ? Response.json(host) : page([host]),
+  );
+  expect((await berth(["gateway", host.name, "edge"], api)).exitCode).toBe(0);
+  const path = `/v1/hosts/${host.id}`;
+  expect(api.seen.at(-1)).toMatchObject({ method: "PATCH", path, body: { gatewayGroup: "edge" } });
+  expect((await berth(["gateway", host.name, "--none"], api)).exitCode).toBe(0);
+  expect(api.seen.at(-1)).toMatchObject({ body: { gatewayGroup: null } });
+  const calls = api.seen.length;
+  for (const wrong of [[], ["edge", "--none"]])
+    expect((await berth(["gateway", host.name, ...wrong], api)).exitCode).toBe(2);
+  expect(api.seen).toHaveLength(calls);
+  const shown = await berth(["get", "hosts", "-o", "wide"], {
+    ...scriptedApi(() => page([host])),
+    now,
+  });
+  expect(shown.stdout).toMatch(/GATEWAY GROUP[^]* edge /);
+});
+
 describe("adopting the volumes of a deleted host", () => {
   const deletedHostId = "host_0000000000000000000000000A";
   const host = sampleHost();

@@ -39,6 +39,8 @@ const deadlineMs = 60_000;
 const ENDPOINTS_EFFECTIVE_MS = 2_000;
 const names = ["first", "second"] as const;
 type HostName = (typeof names)[number];
+/** The address of the first host that other machines reach. */
+const clientSideAddress = "203.0.113.1";
 
 const closing: (() => Promise<unknown>)[] = [];
 const machines = new Map<string, DriverHost>();
@@ -153,7 +155,34 @@ function agentSettings(name: HostName, place: number): Record<string, string> {
     BERTH_NETWORK_PLUGIN: host.plugin,
     BERTH_NETWORK_CONTROL_SOCKET: host.controlSocket,
     BERTH_TUNNEL_ADDRESS: addressOf(place),
+    // Only the first host has an address at which it publishes ports.
+    ...(name === "first" ? { BERTH_HOST_ADDRESS: clientSideAddress } : {}),
   };
+}
+
+/** Starts a machine beside the first host, in a network namespace. Returns the namespace. */
+async function startClient(): Promise<string> {
+  const [host, client] = [`berth-${process.pid}-first`, `berth-${process.pid}-client`];
+  await run("ip", ["netns", "add", client]);
+  closing.push(() => run("ip", ["netns", "delete", client]));
+  const peer = ["peer", "name", "eth0", "netns", client];
+  await run("ip", ["-n", host, "link", "add", "wan", "type", "veth", ...peer]);
+  for (const [namespace, device, address] of [
+    [host, "wan", clientSideAddress],
+    [client, "eth0", "203.0.113.9"],
+  ] as const) {
+    await run("ip", ["-n", namespace, "addr", "add", `${address}/24`, "dev", device]);
+    await run("ip", ["-n", namespace, "link", "set", device, "up"]);
+  }
+  return client;
+}
+
+/** The page at an address that a machine gets, or undefined if it gets none in two seconds. */
+async function fetchAt(namespace: string, url: string): Promise<string | undefined> {
+  const script = `import urllib.request; print(urllib.request.urlopen("${url}", timeout=2).read().decode())`;
+  const args = ["netns", "exec", namespace, "/usr/bin/python3", "-c", script];
+  const { stdout } = await run("ip", args).catch(() => ({ stdout: undefined }));
+  return stdout?.trim();
 }
 
 function machine(name: string | undefined): DriverHost {
@@ -187,14 +216,21 @@ async function readySet(service: string, hostName?: HostName): Promise<BerthSet>
 }
 
 /** Creates a service of one set, which answers with a text, its name by default, and is probed. */
-async function createService(name: string, networks?: string[], text = name): Promise<void> {
+async function createService(
+  name: string,
+  networks?: string[],
+  text = name,
+  { ports, ...more }: { ports?: object[]; gatewayPorts?: object[] } = {},
+): Promise<void> {
   const command = ["/bin/sh", "-c", serveText(text)];
   const health = { http: { port: 80, path: "/" }, intervalSeconds: 1 };
   const options = { cpu: 100, memory: 100, command, health, stopTimeoutSeconds: 0 };
   await berth.request("POST", "/v1/services", {
     name,
     replicas: 1,
+    ...more,
     template: {
+      ...(ports && { ports }),
       cpu: 0.05,
       memory: "32Mi",
       rootfs: "16Mi",
@@ -431,6 +467,41 @@ it("sets reach a service at its address on both hosts, and only its endpoints", 
     const { items } = await berth.request<{ items: Service[] }>("GET", "/v1/services");
     return items.every(({ name }) => name !== "pair");
   });
+});
+
+it("a gateway leads other machines to a set on the other host, by its rules", async () => {
+  const client = await startClient();
+  await cordon("first", "cordon");
+  await cordon("second", "uncordon");
+  const ports = [{ name: "http", port: 80 }];
+  const gatewayPorts = [{ port: "http", gatewayGroup: "edge", gatewayPort: 8_080 }];
+  await createService("published", undefined, "published", { ports, gatewayPorts });
+  const { id } = await getHost("first");
+  await berth.request("PATCH", `/v1/hosts/${id}`, { gatewayGroup: "edge" });
+  await readySet("published", "second");
+  await waitUntil("the gateway is ready", async () => {
+    const path = "/v1/services/published/endpoints";
+    const { gateways } = await berth.request<EndpointList>("GET", path);
+    return gateways[0]?.reason === null && gateways[0].address === clientSideAddress;
+  });
+  const url = `http://${clientSideAddress}:8080`;
+  await waitUntil("a client gets the page", async () => {
+    return (await fetchAt(client, url)) === "published";
+  });
+  for (let attempt = 0; attempt < 8; attempt++)
+    expect(await fetchAt(client, url)).toBe("published");
+  const peer = { cidr: "203.0.113.9/32" };
+  await addRule({ name: "no-client", direction: "ingress", service: "published", peer });
+  await waitUntil("the rule is in force", async () => {
+    return (await fetchAt(client, url)) === undefined;
+  });
+  await deleteRule("no-client");
+  await waitUntil("the rule is deleted", async () => (await fetchAt(client, url)) === "published");
+  await berth.request("PATCH", `/v1/hosts/${id}`, { gatewayGroup: null });
+  await waitUntil("the port is closed", async () => (await fetchAt(client, url)) === undefined);
+  await berth.request("DELETE", "/v1/services/published");
+  await cordon("first", "uncordon");
+  await cordon("second", "cordon");
 });
 
 it("a dead network driver is the reason of its host, whose sets stay connected", async () => {

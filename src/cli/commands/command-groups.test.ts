@@ -29,6 +29,7 @@ test.each([
       "adopt-volumes",
       "label",
       "taint",
+      "gateway",
       "drain",
     ],
   ],

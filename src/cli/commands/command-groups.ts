@@ -41,6 +41,7 @@ export const commandGroups: readonly CommandGroup[] = [
       "adopt-volumes",
       "label",
       "taint",
+      "gateway",
       "drain",
     ],
     load: async () => (await import("./host.ts")).addHostCommands,

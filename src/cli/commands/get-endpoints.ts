@@ -5,7 +5,7 @@ import { servicePath } from "../api/lookup.ts";
 import { formatCount } from "../../lib/text/format-count.ts";
 import type { Cli } from "../cli-context.ts";
 import { usageError } from "../cli-error.ts";
-import { endpointColumns } from "../output/network-columns.ts";
+import { endpointColumns, gatewayColumns } from "../output/network-columns.ts";
 import { noteRetry } from "../output/note-retry.ts";
 import { printDocument, printItems } from "../output/print-items.ts";
 
@@ -57,6 +57,7 @@ function printEndpoints(cli: Cli, list: EndpointList): void {
     return;
   }
   printItems(cli, "endpoints", endpointColumns, list.endpoints);
+  if (list.gateways.length > 0) printItems(cli, "gateways", gatewayColumns, list.gateways);
   const shown = list.endpoints.length;
   if (shown < list.total) cli.terminal.note(`Only the first ${shown} of ${list.total} are shown.`);
 }

@@ -66,6 +66,19 @@ export function addHostCommands(program: Command, cli: Cli): void {
       });
       printItem(cli, hostColumns, host);
     });
+  program
+    .command("gateway")
+    .description("make a host a gateway of a group, or no gateway")
+    .argument("<host>", "name or id")
+    .argument("[group]", "the group that services name in `gatewayPorts`")
+    .option("--none", "the host is not a gateway")
+    .action(async (nameOrId: string, group: string | undefined, { none }: { none?: boolean }) => {
+      if ((group === undefined) !== (none === true))
+        throw usageError("Expected a group or --none.", "Try `berth gateway g1 edge`.");
+      const gatewayGroup = group ?? null;
+      const host = await patchHost(await cli.api(), nameOrId, () => ({ gatewayGroup }));
+      printItem(cli, hostColumns, host);
+    });
   addDrain(program, cli);
 }
 

@@ -29,6 +29,7 @@ const patchable = [
   "onHostLost",
   "autoscale",
   "disruption",
+  "gatewayPorts",
 ] as const;
 type Patchable = (typeof patchable)[number];
 

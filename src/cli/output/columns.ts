@@ -61,6 +61,14 @@ export const serviceColumns: readonly Column<Service>[] = [
     wide: true,
     cell: ({ addresses }) => addresses.flatMap((each) => each.addresses).join(" "),
   },
+  {
+    head: "GATEWAY PORTS",
+    wide: true,
+    cell: ({ gatewayPorts }) =>
+      gatewayPorts
+        .map((each) => `${each.port} at ${each.gatewayGroup}:${each.gatewayPort}`)
+        .join(" "),
+  },
   { head: "AGE", cell: (service, nowMs) => formatAge(service.createdAt, nowMs) },
   { head: "REASON", cell: (service) => plainText(service.reason?.text ?? "") },
 ];
@@ -182,6 +190,7 @@ export const hostColumns: readonly Column<Host>[] = [
   { head: "CREDENTIAL", wide: true, cell: credentialAge },
   { head: "LABELS", wide: true, cell: (host) => pairs(host.labels) },
   { head: "TAINTS", wide: true, cell: (host) => host.taints.map(taintText).join(",") },
+  { head: "GATEWAY GROUP", wide: true, cell: ({ gatewayGroup }) => gatewayGroup ?? "" },
   { head: "AGENT", wide: true, cell: (host) => plainText(host.agentVersion) },
   { head: "REASON", cell: (host) => plainText(hostReason(host)) },
 ];

@@ -1,4 +1,5 @@
 import type { Endpoint } from "../../contracts/api/endpoints.ts";
+import type { GatewayPort } from "../../contracts/api/gateways.ts";
 import type { Network, NetworkAddress } from "../../contracts/api/networks.ts";
 import { describePeer } from "../../contracts/api/rule-texts.ts";
 import type { Rule } from "../../contracts/api/rules.ts";
@@ -38,6 +39,7 @@ export const networkAddressColumns: readonly Column<NetworkAddress>[] = [
   },
   { head: "SET", cell: ({ setId }) => setId ?? "" },
   { head: "SERVICE", cell: ({ service }) => service ?? "" },
+  { head: "GATEWAY", wide: true, cell: ({ gateway }) => gateway ?? "" },
   { head: "MAC", wide: true, cell: ({ mac }) => mac },
   {
     head: "QUARANTINED",
@@ -86,7 +88,24 @@ export const endpointColumns: readonly Column<Endpoint>[] = [
 function describePort({ name, protocol, port, published }: Endpoint["ports"][number]): string {
   const own = `${name} ${port}/${protocol}`;
   if (!published) return own;
-  const { address } = published;
-  const host = address.includes(":") ? `[${address}]` : address;
-  return `${own} at ${host}:${published.port}`;
+  return `${own} at ${joinAddress(published.address, published.port)}`;
 }
+
+function joinAddress(address: string, port: number): string {
+  return `${address.includes(":") ? `[${address}]` : address}:${port}`;
+}
+
+export const gatewayColumns: readonly Column<GatewayPort>[] = [
+  { head: "GATEWAY", cell: ({ host }) => host.name },
+  { head: "PORT", cell: ({ port, protocol }) => `${port}/${protocol}` },
+  {
+    head: "ADDRESS",
+    cell: ({ address, gatewayPort }) => joinAddress(address ?? "unknown", gatewayPort),
+  },
+  {
+    head: "STATE",
+    cell: ({ reason }) => reason ?? "ready",
+    tone: ({ reason }) => (reason === null ? "good" : "warn"),
+  },
+  { head: "GROUP", wide: true, cell: ({ gatewayGroup }) => gatewayGroup },
+];

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { idSchema, nameSchema } from "../common/primitives.ts";
+import { gatewayPortSchema } from "./gateways.ts";
 import { portName, portNumber, portProtocols } from "./template-ports.ts";
 
 /** The endpoints in one list. A larger service lists its oldest ready sets. */
@@ -19,6 +20,9 @@ const endpointPortSchema = z.strictObject({
     .nullable()
     .describe("Where other machines reach the port: at its host. Null without `publish`."),
 });
+
+/** The ports of gateways in one list. */
+export const GATEWAY_PORTS_LISTED_MAX = 1_000;
 
 /** A ready set, and where it accepts connections. */
 export const endpointSchema = z
@@ -48,6 +52,10 @@ export const endpointListSchema = z
       .int()
       .describe(`The number of all endpoints. The list has the first ${ENDPOINTS_MAX}.`),
     endpoints: z.array(endpointSchema).max(ENDPOINTS_MAX).describe("Ordered by the set's id."),
+    gateways: z
+      .array(gatewayPortSchema)
+      .max(GATEWAY_PORTS_LISTED_MAX)
+      .describe("Where clients reach the service at gateways, by port and host."),
   })
   .meta({ id: "EndpointList" });
 export type EndpointList = z.infer<typeof endpointListSchema>;

@@ -37,6 +37,11 @@ export const hostSchema = z
     rack: nameSchema,
     labels: labelsSchema,
     taints: z.array(taintSchema),
+    gatewayGroup: nameSchema
+      .nullable()
+      .describe(
+        "The group of gateways to which the host belongs: its ports lead to services that name the group. Null if it is not a gateway.",
+      ),
     state: z.enum(hostStates),
     reason: reasonSchema.nullable(),
     cordoned: z.boolean(),
@@ -146,6 +151,10 @@ export const patchHostBody = z
   .strictObject({
     labels: labelsSchema.optional(),
     taints: z.array(taintSchema).max(16).optional(),
+    gatewayGroup: nameSchema
+      .nullable()
+      .optional()
+      .describe("The group of gateways that the host joins. Null if it is not a gateway."),
   })
   .meta({ id: "PatchHost" });
 

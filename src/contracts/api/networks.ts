@@ -119,14 +119,19 @@ export const networkAddressSchema = z
   .strictObject({
     address: z.string(),
     mac: z.string(),
-    setId: idSchema("set").nullable().describe("Null if it is a service address."),
+    setId: idSchema("set")
+      .nullable()
+      .describe("Null if it is a service address, or that of a gateway."),
     service: nameSchema.nullable().describe("The service, or that of the set."),
+    gateway: nameSchema
+      .nullable()
+      .describe("The host that has the address as a gateway. Null for other addresses."),
     networkIndex: z
       .number()
       .int()
       .nullable()
       .describe(
-        "The position of the network in the template of the set, from 0. Null for a service address.",
+        "The position of the network in the template of the set, from 0. Null for other addresses.",
       ),
     state: z
       .enum(addressStates)

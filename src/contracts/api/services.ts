@@ -9,6 +9,7 @@ import {
   reasonSchema,
   timestamp,
 } from "../common/primitives.ts";
+import { checkGatewayPorts, gatewayPortsSchema } from "./gateways.ts";
 import { coresInput } from "../common/quantities.ts";
 import { disruptionBudgetSchema } from "./disruption-budget.ts";
 import { placementSpecSchema } from "./placement-spec.ts";
@@ -108,9 +109,13 @@ export const createServiceBody = z
       ),
     autoscale: orNull(autoscaleSpecSchema).default(null),
     disruption: disruptionBudgetSchema.prefault({}),
+    gatewayPorts: gatewayPortsSchema.default([]),
   })
   .superRefine((service, context) => {
-    const { autoscale } = service;
+    const { autoscale, gatewayPorts, template } = service;
+    checkGatewayPorts(gatewayPorts, template.ports ?? [], (path, message) =>
+      context.addIssue({ code: "custom", path, message }),
+    );
     if (service.template.networks.some(({ address }) => address !== undefined)) {
       const message = STATIC_ADDRESS_TEXT;
       if (service.replicas > 1) context.addIssue({ code: "custom", path: ["replicas"], message });
@@ -140,6 +145,7 @@ export const patchServiceBody = z
     onHostLost: z.enum(hostLostPolicies).optional(),
     autoscale: orNull(autoscaleSpecSchema).optional(),
     disruption: disruptionBudgetSchema.optional(),
+    gatewayPorts: gatewayPortsSchema.optional(),
     adopt: z
       .enum(["new-sets", "rollout"])
       .optional()
@@ -246,6 +252,7 @@ export const serviceSchema = z
     onHostLost: z.enum(hostLostPolicies),
     autoscale: orNull(autoscaleSpecSchema),
     disruption: disruptionBudgetSchema,
+    gatewayPorts: gatewayPortsSchema,
     counts: serviceCountsSchema,
     settled: z
       .boolean()

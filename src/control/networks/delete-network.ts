@@ -1,5 +1,5 @@
 import { AppError, notFound } from "../../contracts/common/app-error.ts";
-import { findSetOfNetwork } from "../../db/queries/networks/addresses.ts";
+import { findGatewayOfNetwork, findSetOfNetwork } from "../../db/queries/networks/addresses.ts";
 import {
   deleteNetworkRow,
   listServicesOfNetwork,
@@ -12,7 +12,7 @@ import { unitOfWork } from "../runtime/unit-of-work.ts";
 const SERVICES_NAMED_MAX = 5;
 
 /**
- * Deletes a network that no set and no service uses. Throws not-found and state-conflict.
+ * Deletes a network that no set, service or gateway uses. Throws not-found and state-conflict.
  *
  * The locks of its subnets exclude placements, which assign addresses under the same locks. If a
  * service starts to use the network meanwhile, its sets stay pending: see `listSubnets` in
@@ -36,6 +36,11 @@ export async function deleteNetwork(
     if (setId !== undefined)
       throw inUse(
         `The network is in use: set ${setId} has not left its host yet. Try again later.`,
+      );
+    const gateway = await findGatewayOfNetwork(tx, network.id);
+    if (gateway !== undefined)
+      throw inUse(
+        `The network is in use: gateway ${gateway} has not left it yet. Try again in some seconds.`,
       );
     await deleteNetworkRow(tx, network.id);
     tx.emit({ kind: "network-deleted", tenantId, data: { network: name } });

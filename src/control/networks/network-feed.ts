@@ -85,12 +85,19 @@ export class NetworkFeed {
     return this.#version;
   }
 
-  /** Whether a set of the host has an address in the network. */
+  /** Whether a set of the host, or the host as a gateway, has an address in the network. */
   hasHost(hostId: string): boolean {
-    return this.#portCounts.has(hostId);
+    return this.#portCounts.has(hostId) || this.#isPublisher(hostId);
   }
 
-  /** How a host that has these versions gets the current one. Call it only if `hasHost`. */
+  #isPublisher(hostId: string): boolean {
+    return this.#network?.publishers.some((gateway) => gateway.hostId === hostId) === true;
+  }
+
+  /**
+   * How a host that has these versions gets the current one. Call it only if `hasHost`, and for a
+   * network without gateways: the steps have no members for them.
+   */
   changeFor(hostId: string, versions: readonly string[]): NetworkChange {
     const network = this.#network;
     assert(network, "a network with a host exists");
@@ -175,7 +182,8 @@ export class NetworkFeed {
 
   /** The approximate time of the answers with one change. */
   get #answersMs(): number {
-    const whole = this.wholeFollowers;
+    const hasGateways = (this.#network?.publishers.length ?? 0) > 0;
+    const whole = hasGateways ? this.followers : this.wholeFollowers;
     const stepBytes = this.#history.lastCharacters ?? this.#bytes;
     const bytes = whole * this.#bytes + (this.followers - whole) * stepBytes;
     return this.followers * ANSWER_MS + bytes / ANSWER_BYTES_PER_MS;

@@ -1,5 +1,9 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { findFleetNetwork, listNetworksOnHosts } from "../../db/queries/networks/host-networks.ts";
+import {
+  findFleetNetwork,
+  type NetworksOnHost,
+  readNetworksOnHosts,
+} from "../../db/queries/networks/host-networks.ts";
 import { createBatchedRead } from "../../lib/async/batch-reads.ts";
 import { createConcurrencyLimit } from "../../lib/async/concurrency-limit.ts";
 import { bindWork } from "../runtime/bind-work.ts";
@@ -40,7 +44,7 @@ export class NetworkFeeds {
   readonly #feeds = new Map<string, NetworkFeed>();
   readonly #takeTurn = createConcurrencyLimit(1);
   /** Lists the networks of a host. Concurrent callers share reads. */
-  readonly listNetworksOnHost: (hostId: string) => Promise<string[]>;
+  readonly readNetworksOnHost: (hostId: string) => Promise<NetworksOnHost>;
 
   /** @param read a function that reads as `findFleetNetwork` does */
   constructor(
@@ -51,8 +55,8 @@ export class NetworkFeeds {
     this.#ctx = bindWork(ctx, { kind: "agent" });
     this.#read = read;
     this.#limits = { ...defaultLimits, ...limits };
-    this.listNetworksOnHost = createBatchedRead(
-      (hostIds) => listNetworksOnHosts(this.#ctx.db, hostIds),
+    this.readNetworksOnHost = createBatchedRead(
+      (hostIds) => readNetworksOnHosts(this.#ctx.db, hostIds),
       listLimits,
     );
   }

@@ -59,6 +59,9 @@ const networkArbitrary = fc
       gateways: ["10.64.0.1"],
       endConnectionsCount: drawn.endConnectionsCount,
       rulesKey: null,
+      publishers: [],
+      targets: [],
+      revisedSets: [],
       rules,
       rulesHash: JSON.stringify(rules),
       ports: sets.map(({ hostId, mac, addresses, tunnelAddress }): NetworkPort => {

@@ -107,6 +107,8 @@ function describeConflict(
   cidr: string,
   hasNewGateway: boolean,
 ): string {
+  if (setId === null && service === null)
+    return `A gateway has the address ${address} of subnet ${cidr}, which this change excludes. Remove \`gatewayPorts\` from the services of the network first, or keep the address in the pools and out of the reservations.`;
   if (setId === null)
     return `Service ${service} has the service address ${address} of subnet ${cidr}, which this change excludes. Delete the service first, or keep the address in the pools and out of the reservations.`;
   return hasNewGateway

@@ -1,5 +1,6 @@
 import { setTimeout as pause } from "node:timers/promises";
 import type { HostNetworksQuery } from "../../contracts/agent-protocol/host-networks.ts";
+import { confirmGatewayDepartures } from "../../db/queries/networks/gateways.ts";
 import { isAborted, linkAbort } from "../../lib/async/abort.ts";
 import { hashSecret } from "../../lib/token-hash.ts";
 import type { ControlContext } from "../runtime/context.ts";
@@ -17,16 +18,19 @@ const COALESCE_MS = 200;
  *
  * A call reads only the list of the host's networks, once and at each signal of the host. The
  * networks come from `feeds`, which all hosts share.
+ *
+ * A host that has the current version has no other networks. So a gateway confirms that it no
+ * longer uses the addresses that it has lost, and others may get them.
  */
 export async function readHostNetworks(
   ctx: ControlContext,
   feeds: NetworkFeeds,
   hostId: string,
-  { version, networkVersions, waitMs }: HostNetworksQuery,
+  { version, networkVersions, waitMs, knowsGateways = false }: HostNetworksRead,
   signal: AbortSignal,
 ): Promise<SharedHostNetworks> {
   const endsAtMs = performance.now() + waitMs;
-  const followed = new FollowedNetworks(feeds, hostId, networkVersions);
+  const followed = new FollowedNetworks(feeds, { hostId, knowsGateways, networkVersions });
   try {
     for (;;) {
       const leftMs = endsAtMs - performance.now();
@@ -38,7 +42,10 @@ export async function readHostNetworks(
           waiting.abort();
           return isWoken;
         });
-        await followed.update(await feeds.listNetworksOnHost(hostId));
+        const { networkIds, isLeaving } = await feeds.readNetworksOnHost(hostId);
+        await followed.update(networkIds);
+        if (isLeaving && followed.version === version)
+          await confirmGatewayDepartures(ctx.db, hostId, followed.listPublished());
         for (;;) {
           if (followed.version !== version) return await followed.answer(ctx.log);
           if (leftMs <= 0 || isAborted(waiting.signal)) break;
@@ -56,18 +63,30 @@ export async function readHostNetworks(
   }
 }
 
+type HostNetworksRead = Pick<HostNetworksQuery, "version" | "networkVersions" | "waitMs"> &
+  Partial<Pick<HostNetworksQuery, "knowsGateways">>;
+
 /** The networks of one host during a call. */
 class FollowedNetworks {
   readonly #feeds: NetworkFeeds;
   readonly #hostId: string;
+  readonly #knowsGateways: boolean;
+  /** Those of the networks that the host has. Undefined if it takes no changes. */
   readonly #versions: readonly string[] | undefined;
   readonly #followed = new Map<string, { feed: NetworkFeed; stop: () => void }>();
 
-  /** @param versions the networks that the host has; undefined if it takes no changes */
-  constructor(feeds: NetworkFeeds, hostId: string, versions: readonly string[] | undefined) {
+  constructor(
+    feeds: NetworkFeeds,
+    host: {
+      hostId: string;
+      knowsGateways: boolean;
+      networkVersions: readonly string[] | undefined;
+    },
+  ) {
     this.#feeds = feeds;
-    this.#hostId = hostId;
-    this.#versions = versions;
+    this.#hostId = host.hostId;
+    this.#knowsGateways = host.knowsGateways;
+    this.#versions = host.networkVersions;
   }
 
   /** Follows these networks and no others. Throws the errors of their first reads. */
@@ -93,25 +112,38 @@ class FollowedNetworks {
   /** Differs if the answer differs. */
   get version(): string {
     const versions = this.#joined().map(({ version }) => version);
-    return hashSecret([this.#hostId, ...versions].join(" ")).slice(0, VERSION_CHARACTERS);
+    const form = this.#knowsGateways ? ["gateways"] : [];
+    return hashSecret([this.#hostId, ...form, ...versions].join(" ")).slice(0, VERSION_CHARACTERS);
   }
 
   /**
    * The answer with the newest networks, in its turn after those to other hosts. A host beyond its
-   * limits gets its networks whole, because the omissions of one depend on the others.
+   * limits gets its networks whole, because the omissions of one depend on the others. So does a
+   * host of a network with gateways, because changes have no members for gateways.
    */
   answer(log: ControlContext["log"]): Promise<SharedHostNetworks> {
     return this.#feeds.answer(() => {
       const { version } = this;
       const hostId = this.#hostId;
+      const knowsGateways = this.#knowsGateways;
       const joined = this.#joined();
       const networks = joined.flatMap(({ network }) => network ?? []);
+      const toHost = (of: typeof networks) => toHostNetworks(of, hostId, log, { knowsGateways });
       const versions = this.#versions;
-      if (!versions || !areWithinLimits(networks))
-        return { version, networks: toHostNetworks(networks, hostId, log) };
+      const hasGateways = networks.some(({ publishers }) => publishers.length > 0);
+      if (!versions || hasGateways || !areWithinLimits(networks))
+        return { version, networks: toHost(networks) };
       const changes = joined.map((feed) => feed.changeFor(hostId, versions));
       const whole = networks.filter((_, place) => changes[place]?.from === null);
-      return { version, networks: toHostNetworks(whole, hostId, log), changes };
+      return { version, networks: toHost(whole), changes };
+    });
+  }
+
+  /** The networks of which the host is a gateway in the answer. */
+  listPublished(): string[] {
+    return this.#joined().flatMap(({ network }) => {
+      const isPublisher = network?.publishers.some(({ hostId }) => hostId === this.#hostId);
+      return network && isPublisher === true ? network.networkId : [];
     });
   }
 
@@ -129,7 +161,7 @@ class FollowedNetworks {
     this.#followed.clear();
   }
 
-  /** The feeds of the networks that the host has a set in, by VNI. */
+  /** The feeds of the networks that the host has a set in or is a gateway of, by VNI. */
   #joined(): NetworkFeed[] {
     return [...this.#followed.values()]
       .map(({ feed }) => feed)

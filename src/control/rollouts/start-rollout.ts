@@ -22,6 +22,7 @@ import {
 import { deleteHostImages } from "../../db/queries/rollouts/host-images.ts";
 import { newId } from "../../lib/ids.ts";
 import type { UnitOfWork } from "../runtime/context.ts";
+import { assertGatewayPorts } from "../networks/assert-gateway-ports.ts";
 import { applyTemplate } from "./target-revision.ts";
 import { changeTemplate } from "./change-template.ts";
 
@@ -167,18 +168,28 @@ export async function setTarget(
   if ("toRevision" in change) {
     const template = await findTemplate(tx, service.id, change.toRevision);
     if (!template) return false;
-    await applyTemplate(tx, service, changed, withSizeOf(service, template));
+    await applyTarget(tx, service, changed, withSizeOf(service, template));
     return true;
   }
   if ("template" in change) {
-    await applyTemplate(tx, service, changed, change.template);
+    await applyTarget(tx, service, changed, change.template);
     return true;
   }
   const base = await findTemplate(tx, service.id, baseRevision);
   if (!base) return false;
   const template = changeTemplate(withSizeOf(service, base), change.containers);
-  await applyTemplate(tx, service, changed, template);
+  await applyTarget(tx, service, changed, template);
   return true;
+}
+
+async function applyTarget(
+  tx: UnitOfWork,
+  service: ServiceRow,
+  changed: ServiceRow,
+  template: SetTemplate,
+): Promise<void> {
+  await applyTemplate(tx, service, changed, template);
+  await assertGatewayPorts(tx, changed);
 }
 
 /** The size of new sets is that of the service, and not that of a revision. */

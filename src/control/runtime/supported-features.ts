@@ -1,5 +1,6 @@
 import { AppError, type FieldError } from "../../contracts/common/app-error.ts";
 import type { ControlSettings } from "./context.ts";
+import type { ServiceGatewayPort } from "../../contracts/api/gateways.ts";
 import type { AutoscaleSpec } from "../../contracts/api/services.ts";
 import { fixedHostPort } from "../../contracts/api/template-ports.ts";
 import type { SetTemplate } from "../../contracts/api/set-template.ts";
@@ -14,10 +15,14 @@ export function assertSupported(
   parts: {
     template?: SetTemplate | undefined;
     autoscale?: AutoscaleSpec | null | undefined;
+    gatewayPorts?: readonly ServiceGatewayPort[] | undefined;
   },
 ): void {
   const { capabilitiesAllowed } = settings;
-  const errors: FieldError[] = listRefusedHostPorts(settings, parts.template);
+  const errors: FieldError[] = [
+    ...listRefusedHostPorts(settings, parts.template),
+    ...listRefusedGatewayPorts(settings, parts.gatewayPorts),
+  ];
   for (const [position, { options }] of (parts.template?.containers ?? []).entries()) {
     for (const [index, name] of (options.capAdd ?? []).entries()) {
       if (capabilitiesAllowed.includes(name)) continue;
@@ -41,14 +46,35 @@ export function assertSupported(
   });
 }
 
-function listRefusedHostPorts(
+function isPermitted(
   { fixedHostPorts }: Pick<ControlSettings, "fixedHostPorts">,
+  port: number,
+): boolean {
+  return fixedHostPorts.some(({ first, last }) => port >= first && port <= last);
+}
+
+function listRefusedGatewayPorts(
+  settings: Pick<ControlSettings, "fixedHostPorts">,
+  gatewayPorts: readonly ServiceGatewayPort[] = [],
+): FieldError[] {
+  return gatewayPorts.flatMap(({ gatewayPort }, position) =>
+    isPermitted(settings, gatewayPort)
+      ? []
+      : {
+          pointer: `/gatewayPorts/${position}/gatewayPort`,
+          detail: `Port ${gatewayPort} of gateways is not permitted. Choose another one, or ask the operator to add it to \`BERTH_FIXED_HOST_PORTS\`.`,
+        },
+  );
+}
+
+function listRefusedHostPorts(
+  settings: Pick<ControlSettings, "fixedHostPorts">,
   template: SetTemplate | undefined,
 ): FieldError[] {
   return (template?.ports ?? []).flatMap((port, position) => {
     const fixed = fixedHostPort(port);
     if (fixed === undefined) return [];
-    if (fixedHostPorts.some(({ first, last }) => fixed >= first && fixed <= last)) return [];
+    if (isPermitted(settings, fixed)) return [];
     return {
       pointer: `/template/ports/${position}/publish/hostPort`,
       detail: `Host port ${fixed} is not permitted. Use \`publish: true\`, or ask the operator to add it to \`BERTH_FIXED_HOST_PORTS\`.`,

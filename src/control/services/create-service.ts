@@ -59,6 +59,7 @@ export async function createService(
     autoscale: body.autoscale,
     disruption: body.disruption,
     rollout: null,
+    gatewayPorts: body.gatewayPorts,
     deleting: false,
   };
   const setIds = newIds("set", Math.min(body.replicas, SETS_ADDED_MAX));
@@ -123,6 +124,7 @@ function asCreated(
     tenant: stored.tenant,
     template,
     updatedSets: pending,
+    gatewayPorts: [...row.gatewayPorts],
     counts: {
       pending,
       placed: 0,

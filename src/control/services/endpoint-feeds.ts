@@ -87,7 +87,7 @@ export class EndpointFeeds {
     const readNext = async (): Promise<{ isDone: boolean; value: undefined }> => {
       const found = await read();
       const isSame = found?.serviceId === serviceId;
-      feed.publish(isSame ? found : { total: 0, endpoints: [] });
+      feed.publish(isSame ? found : { total: 0, endpoints: [], gateways: [] });
       return { isDone: !isSame, value: undefined };
     };
     for (let isFailing = false; !feed.ended.aborted;) {
@@ -127,7 +127,7 @@ export class EndpointFeed {
     return this.#ending.signal;
   }
 
-  publish(found: Pick<ServiceEndpoints, "total" | "endpoints">): void {
+  publish(found: Omit<ServiceEndpoints, "serviceId">): void {
     const list = toEndpointList(this.#service, found);
     if (list.version === this.#list?.version) return;
     this.#list = list;

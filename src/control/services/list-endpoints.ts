@@ -19,9 +19,9 @@ export async function listEndpoints(
 
 export function toEndpointList(
   service: string,
-  { total, endpoints }: Pick<ServiceEndpoints, "total" | "endpoints">,
+  { total, endpoints, gateways }: Omit<ServiceEndpoints, "serviceId">,
 ): EndpointList {
-  const content = JSON.stringify([total, endpoints]);
+  const content = JSON.stringify([total, endpoints, gateways]);
   const version = createHash("sha256").update(content).digest("hex").slice(0, VERSION_CHARS);
-  return { service, version, total, endpoints };
+  return { service, version, total, endpoints, gateways };
 }

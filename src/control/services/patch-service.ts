@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from "node:util";
 import { AppError, notFound } from "../../contracts/common/app-error.ts";
 import {
   type HostLostPolicy,
@@ -26,6 +27,7 @@ import { resolveStrategy, type RolloutStrategy } from "../../contracts/api/rollo
 import { prepareRollout } from "../rollouts/prepare-rollout.ts";
 import { startRollout } from "../rollouts/start-rollout.ts";
 import { adoptTarget, applyTemplate, getTemplateSize } from "../rollouts/target-revision.ts";
+import { assertGatewayPorts } from "../networks/assert-gateway-ports.ts";
 import { isSameSize } from "./resize-steps.ts";
 import { assertGranted } from "../tenancy/grants.ts";
 import { computeSetAmounts, assertWithinQuota, subtractAmounts } from "../tenancy/quota.ts";
@@ -63,6 +65,7 @@ export async function patchService(
     if (active && (patch.template || patch.adopt)) assertMaySupersede(active, patch);
     if (patch.template) await assertNetworksExist(tx, tenantId, patch.template);
     if (patch.template) await applyTemplate(tx, service, changed, patch.template);
+    if (patch.template || patch.gatewayPorts) await assertGatewayPorts(tx, changed);
     if (patch.adopt === "new-sets") await adoptTarget(tx, changed);
     if (patch.template || patch.autoscale) await assertSingleReplica(tx, changed);
     const decision = await decideChangedService(tx, service, changed);
@@ -170,6 +173,7 @@ function applyPatch(service: ServiceRow, patch: PatchService): ServiceRow {
     autoscale: patch.autoscale === undefined ? service.autoscale : patch.autoscale,
     disruption: patch.disruption ?? service.disruption,
     rollout: patch.rollout === undefined ? service.rollout : patch.rollout,
+    gatewayPorts: patch.gatewayPorts ?? service.gatewayPorts,
   };
   const { autoscale, replicas } = changed;
   if (autoscale && (replicas < autoscale.min || replicas > autoscale.max)) {
@@ -202,6 +206,10 @@ function describe(before: ServiceRow, after: ServiceRow, patch: PatchService): s
   if (after.onHostLost !== before.onHostLost) effects.push(hostLostEffects[after.onHostLost]);
   if (after.priority !== before.priority)
     effects.push("Pending sets and sets created from now on have the new priority.");
+  if (!isDeepStrictEqual(after.gatewayPorts, before.gatewayPorts))
+    effects.push(
+      "Gateways publish the service at the new ports within seconds. The list of endpoints shows where clients connect.",
+    );
   const added = after.desiredReplicas - before.desiredReplicas;
   if (added > 0) effects.push(`Berth will add ${formatCount(added, "set")}.`);
   if (added < 0) effects.push(`Berth will remove ${formatCount(-added, "set")}.`);

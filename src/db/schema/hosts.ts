@@ -53,6 +53,11 @@ export const hosts = pgTable(
     rack: text("rack").notNull(),
     labels: jsonb("labels").$type<Record<string, string>>().notNull(),
     taints: jsonb("taints").$type<{ key: string; value: string }[]>().notNull(),
+    /**
+     * The group of gateways to which the host belongs. Only operators change it: unlike labels, an
+     * agent that enrolls cannot choose it. Null if the host is not a gateway.
+     */
+    gatewayGroup: text("gateway_group"),
     state: text("state").$type<HostState>().notNull(),
     reason: jsonb("reason").$type<Reason>(),
     cordoned: boolean("cordoned").notNull().default(false),
@@ -158,6 +163,9 @@ export const hosts = pgTable(
     index("hosts_addresses_unknown")
       .on(table.addressesUnknownSince)
       .where(sql`addresses_unknown_since is not null`),
+    index("hosts_gateways")
+      .on(table.id)
+      .where(sql`gateway_group is not null`),
     index("hosts_networked")
       .on(table.id)
       .where(sql`capabilities->'features' @> '["networks"]'`),

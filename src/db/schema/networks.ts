@@ -89,10 +89,11 @@ export const subnets = pgTable(
 );
 
 /**
- * The addresses that sets and services have, or had until recently. The transaction that books a
- * set on a host inserts those of the set. A sweep inserts those of services. The triggers
- * sets_quarantine_addresses and services_quarantine_addresses quarantine them at the end of the
- * booking and with the deletion of the service. A sweep deletes them later.
+ * The addresses that sets, services and gateways have, or had until recently. The transaction that
+ * books a set on a host inserts those of the set. Sweeps insert those of services and gateways. The
+ * triggers sets_quarantine_addresses, services_quarantine_addresses and hosts_quarantine_addresses
+ * quarantine them at the end of the booking, and with the deletion of the service or host. A sweep
+ * deletes them later.
  */
 export const addresses = pgTable(
   "addresses",
@@ -103,7 +104,7 @@ export const addresses = pgTable(
     address: inet("address").notNull(),
     /**
      * The set that has it, or that had it last. A trigger quarantines it when the set leaves. Null
-     * for an unknown set, and for a service.
+     * for an unknown set, a service and a gateway.
      */
     setId: text("set_id"),
     /**
@@ -114,7 +115,14 @@ export const addresses = pgTable(
     unknownHostId: text("unknown_host_id"),
     /** The service whose address it is or was. A trigger quarantines it with its deletion. */
     serviceId: text("service_id"),
-    /** The position of the network in the template of the set, from 0. Null for a service. */
+    /** The host that has it as a gateway of the network. A trigger quarantines it with the host. */
+    gatewayHostId: text("gateway_host_id"),
+    /**
+     * When this host confirmed that it no longer uses the quarantined address. Null before, and
+     * for other holders.
+     */
+    gatewayLeftAt: timestamptz("gateway_left_at"),
+    /** The position of the network in the template of the set, from 0. Null for other holders. */
     networkIndex: smallint("network_index"),
     mac: text("mac").notNull(),
     state: text("state").$type<AddressState>().notNull().default("assigned"),
@@ -129,6 +137,9 @@ export const addresses = pgTable(
     uniqueIndex("addresses_service_subnet_unique")
       .on(table.serviceId, table.subnetId)
       .where(sql`service_id is not null`),
+    uniqueIndex("addresses_gateway_subnet_unique")
+      .on(table.gatewayHostId, table.subnetId)
+      .where(sql`gateway_host_id is not null`),
     index("addresses_quarantined")
       .on(table.subnetId, table.quarantinedAt)
       .where(sql`state = 'quarantined'`),
@@ -141,11 +152,11 @@ export const addresses = pgTable(
     ),
     check(
       "addresses_one_holder",
-      sql`num_nonnulls(${table.setId}, ${table.unknownSetId}, ${table.serviceId}) < 2`,
+      sql`num_nonnulls(${table.setId}, ${table.unknownSetId}, ${table.serviceId}, ${table.gatewayHostId}) < 2`,
     ),
     check(
-      "addresses_index_unless_service",
-      sql`(${table.serviceId} is null) = (${table.networkIndex} is not null)`,
+      "addresses_index_of_set",
+      sql`(coalesce(${table.serviceId}, ${table.gatewayHostId}) is null) = (${table.networkIndex} is not null)`,
     ),
     check("addresses_state_known", sql`${table.state} in (${quoted(addressStates)})`),
     check(

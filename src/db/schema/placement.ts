@@ -39,9 +39,11 @@ export const rejections = pgTable("rejections", {
 });
 
 /**
- * The host ports that sets have: their published ports. The transaction that books a set on a host
- * inserts them, and the trigger sets_release_host_ports deletes them at the end of the booking.
- * Agents report those of unknown sets. The trigger unknown_sets_release_host_ports deletes them.
+ * The host ports that sets and services have. The transaction that books a set on a host inserts
+ * those of the set. The trigger sets_release_host_ports deletes them at the end of the booking.
+ * Agents report those of unknown sets. The trigger unknown_sets_release_host_ports deletes them. A
+ * sweep inserts and deletes those of services at gateways: see assign-gateways.ts. The trigger
+ * services_release_host_ports deletes them with the service.
  */
 export const hostPorts = pgTable(
   "host_ports",
@@ -51,14 +53,26 @@ export const hostPorts = pgTable(
       .references(() => hosts.id, { onDelete: "cascade" }),
     protocol: text("protocol").$type<PortProtocol>().notNull(),
     port: integer("port").notNull(),
-    setId: text("set_id").notNull(),
-    /** The name of the port in the template of the set. Null for an unknown set of the host. */
+    /** Null for a port of a service at a gateway. */
+    setId: text("set_id"),
+    /** The service, and the network in which its sets are. Null for a port of a set. */
+    serviceId: text("service_id"),
+    networkId: text("network_id"),
+    /** The name of the port in the template. Null for an unknown set of the host. */
     name: text("name"),
   },
   (table) => [
     primaryKey({ name: "host_ports_pkey", columns: [table.hostId, table.protocol, table.port] }),
     uniqueIndex("host_ports_set_name_unique").on(table.setId, table.name),
     index("host_ports_port").on(table.port, table.protocol),
+    index("host_ports_service")
+      .on(table.serviceId)
+      .where(sql`service_id is not null`),
+    check("host_ports_one_holder", sql`num_nonnulls(${table.setId}, ${table.serviceId}) = 1`),
+    check(
+      "host_ports_network_of_service",
+      sql`(${table.serviceId} is null) = (${table.networkId} is null)`,
+    ),
     check("host_ports_protocol_known", sql`${table.protocol} in (${quoted(portProtocols)})`),
     check("host_ports_port_valid", sql`${table.port} between 1 and 65535`),
   ],

@@ -13,6 +13,7 @@ import {
 import type { DisruptionBudget } from "../../contracts/api/disruption-budget.ts";
 import type { PlacementSpec } from "../../contracts/api/placement-spec.ts";
 import { type AutoscaleSpec, hostLostPolicies } from "../../contracts/api/services.ts";
+import type { ServiceGatewayPort } from "../../contracts/api/gateways.ts";
 import type { SetTemplate } from "../../contracts/api/set-template.ts";
 import type { RolloutStrategySpec } from "../../contracts/api/rollouts.ts";
 import type { VolumeMoves } from "../../contracts/api/transfers.ts";
@@ -53,6 +54,8 @@ export const services = pgTable(
     isStopped: boolean("is_stopped").notNull().default(false),
     /** Null if a set stays on the host of its volume. */
     volumeMoves: jsonb("volume_moves").$type<VolumeMoves>(),
+    /** The ports of gateways at which other machines reach the service. Null for none. */
+    gatewayPorts: jsonb("gateway_ports").$type<ServiceGatewayPort[]>(),
     deleting: boolean("deleting").notNull().default(false),
     /** The revision for whose networks the service has all its addresses. */
     addressedRevision: integer("addressed_revision"),
@@ -81,6 +84,10 @@ export const services = pgTable(
       .where(
         sql`deleted_at is null and not deleting and addressed_revision is distinct from revision`,
       ),
+    // Services that gateways publish. See wantedPortsSql.
+    index("services_published")
+      .on(table.id)
+      .where(sql`deleted_at is null and gateway_ports is not null`),
     index("services_deleted")
       .on(table.deletedAt)
       .where(sql`deleted_at is not null`),

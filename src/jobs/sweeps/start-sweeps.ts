@@ -8,6 +8,7 @@ import {
   replaceSetsOfLostHosts,
   watchFleet,
 } from "../../control/hosts/replace-sets-of-lost-hosts.ts";
+import { Gateways } from "../../control/networks/assign-gateways.ts";
 import { ServiceAddresses } from "../../control/networks/assign-service-addresses.ts";
 import { endQuarantines } from "../../control/networks/end-quarantines.ts";
 import { claimLease } from "../../control/runtime/leases.ts";
@@ -55,6 +56,7 @@ function listSweeps(deps: SweepDeps): Sweep[] {
   const { ctx } = deps;
   const retention = createRetention(ctx);
   const serviceAddresses = new ServiceAddresses(ctx);
+  const gateways = new Gateways(ctx);
   return [
     ...listRelays(deps),
     sweep("placement", PLACEMENT_SWEEP_MS, (signal) => sweepPlacements(deps, signal)),
@@ -68,6 +70,7 @@ function listSweeps(deps: SweepDeps): Sweep[] {
     sweep("addresses", 10_000, (signal) => endQuarantines(ctx, signal)),
     sweep("service-addresses", 1_000, (signal) => serviceAddresses.assign(signal)),
     sweep("address-audit", 10_000, (signal) => serviceAddresses.audit(signal)),
+    sweep("gateways", 2_000, (signal) => gateways.assign(signal)),
     sweep("event-lag", 30_000, () => watchEventStreamLag(ctx)),
     sweep("retention", 60_000, (signal) => retention.run(signal)),
   ];

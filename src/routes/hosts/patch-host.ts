@@ -12,7 +12,7 @@ export const patchHostRoute = createRoute({
   path: "/v1/hosts/{hostId}",
   operationId: "patchHost",
   tags: ["hosts"],
-  summary: "Replace a host's labels or taints",
+  summary: "Replace a host's labels, taints or group of gateways",
   description:
     "Absent members stay unchanged. Sets on the host stay. With If-Match, the change applies only to the generation that the caller has read.",
   security: operators,

@@ -7,6 +7,7 @@ import * as connectionEnds from "../../../src/db/queries/rules/connection-ends.t
 import * as hostRules from "../../../src/db/queries/rules/host-rules.ts";
 import * as readRules from "../../../src/db/queries/rules/read-rules.ts";
 import * as writeRules from "../../../src/db/queries/rules/write-rules.ts";
+import * as gateways from "../../../src/db/queries/networks/gateways.ts";
 import * as serviceAddresses from "../../../src/db/queries/networks/service-addresses.ts";
 import * as unknownAddresses from "../../../src/db/queries/networks/unknown-addresses.ts";
 import * as networks from "../../../src/db/queries/networks/networks.ts";
@@ -55,6 +56,15 @@ const chosen = {
   isReused: false,
 };
 
+const gatewayClaim = {
+  protocol: "tcp",
+  port: 443,
+  serviceId: "svc",
+  networkId: "net",
+  name: "https",
+} as const;
+const gatewayAddress = { subnetId: "sub", address: "10.0.0.2", mac: chosen.mac, isReused: false };
+
 const unknownAddress = {
   setId: "set",
   networkId: "net",
@@ -66,6 +76,34 @@ const lostServiceAddress = { serviceId: "svc", networkId: "net", address: "10.0.
 const reportedNetwork = { networkId: "net", mac: unknownAddress.mac, addresses: ["10.0.0.2"] };
 
 export const networkSamples: Samples = {
+  listGateways: (q) => [gateways.listGateways(q, "", 2)],
+  readGatewayClaims: (q) => [gateways.readGatewayClaims(q, ids)],
+  lockGateway: (q) => [gateways.lockGateway(q, "host")],
+  deleteGatewayPorts: (q) => [
+    gateways.deleteGatewayPorts(q, "host", []),
+    gateways.deleteGatewayPorts(q, "host", [gatewayClaim]),
+  ],
+  insertGatewayPorts: (q) => [
+    gateways.insertGatewayPorts(q, "host", []),
+    gateways.insertGatewayPorts(q, "host", [gatewayClaim]),
+  ],
+  findPreviousGatewayAddresses: (q) => [gateways.findPreviousGatewayAddresses(q, "host", ids)],
+  insertGatewayAddresses: (q) => [
+    gateways.insertGatewayAddresses(q, "host", [], []),
+    gateways.insertGatewayAddresses(
+      q,
+      "host",
+      [gatewayAddress],
+      [{ subnetId: "sub", lastOffset: 2 }],
+    ),
+  ],
+  listGatewayServices: (q) => [gateways.listGatewayServices(q, "host")],
+  findGatewayOfNetwork: (q) => [addresses.findGatewayOfNetwork(q, "net")],
+  confirmGatewayDepartures: (q) => [gateways.confirmGatewayDepartures(q, "host", ids)],
+  quarantineGatewayAddresses: (q) => [
+    gateways.quarantineGatewayAddresses(q, "host", []),
+    gateways.quarantineGatewayAddresses(q, "host", ids),
+  ],
   noteAllAddressesUnknown: (q) => [unknownAddresses.noteAllAddressesUnknown(q)],
   noteUnknownAddresses: (q) => [unknownAddresses.noteUnknownAddresses(q, "host")],
   findAddressRequest: (q) => [unknownAddresses.findAddressRequest(q, "host")],
@@ -156,9 +194,9 @@ export const networkSamples: Samples = {
   auditServiceAddresses: (q) => [serviceAddresses.auditServiceAddresses(q, "", 10)],
   findFleetNetwork: (q) => [hostNetworks.findFleetNetwork(q, "net")],
   listNetworksOnHost: (q) => [hostNetworks.listNetworksOnHost(q, "host")],
-  listNetworksOnHosts: (q) => [
-    hostNetworks.listNetworksOnHosts(q, ["host"]),
-    hostNetworks.listNetworksOnHosts(q, ids),
+  readNetworksOnHosts: (q) => [
+    hostNetworks.readNetworksOnHosts(q, ["host"]),
+    hostNetworks.readNetworksOnHosts(q, ids),
   ],
   insertAddresses: (q) => [
     assignAddresses.insertAddresses(q, [chosen], [{ subnetId: "sub", lastOffset: 2 }]),

@@ -82,6 +82,7 @@ const service = {
   autoscale: null,
   disruption: body.disruption,
   rollout: null,
+  gatewayPorts: body.gatewayPorts,
   deleting: false,
 };
 const newService = { ...service, template: body.template, setIds: ids, jobs: [job] };
@@ -263,7 +264,7 @@ const hosts: Samples = {
     scheduleHosts.updateHostScheduling(q, "host", { cordoned: true, draining: false }),
   ],
   updateHostLabels: (q) => [
-    scheduleHosts.updateHostLabels(q, "host", 1, { labels: {}, taints: [] }),
+    scheduleHosts.updateHostLabels(q, "host", 1, { labels: {}, taints: [], gatewayGroup: "edge" }),
     scheduleHosts.updateHostLabels(q, "host", undefined, {}),
   ],
   insertHost: (q) => [

@@ -73,7 +73,7 @@ export function findAddressFaults({ ctx }: FleetContext): Promise<{ fault: strin
             or a.address = b.gateway or a.address = host(b.cidr)::inet or a.address = host(broadcast(b.cidr))::inet
         union all
         select 'assigned without a booking', a.set_id from addresses a
-          where a.state = 'assigned' and a.service_id is null
+          where a.state = 'assigned' and a.service_id is null and a.gateway_host_id is null
             and not exists (select 1 from sets s where s.id = a.set_id and s.host_id is not null)
             and not exists (select 1 from unknown_sets u where u.set_id = a.unknown_set_id and u.host_id = a.unknown_host_id)
         union all
@@ -83,6 +83,10 @@ export function findAddressFaults({ ctx }: FleetContext): Promise<{ fault: strin
         select 'assigned to a deleted service', a.service_id from addresses a
           where a.state = 'assigned' and a.service_id is not null
             and not exists (select 1 from services v where v.id = a.service_id and v.deleted_at is null)
+        union all
+        select 'assigned to a gateway that publishes nothing', a.gateway_host_id from addresses a join subnets b on b.id = a.subnet_id
+          where a.state = 'assigned' and a.gateway_host_id is not null
+            and not exists (select 1 from host_ports o where o.host_id = a.gateway_host_id and o.network_id = b.network_id)
         union all
         select 'set without an address', s.id from sets s join hosts h on h.id = s.host_id
           where h.capabilities->'features' @> '["networks"]' and not exists (select 1 from addresses a where a.set_id = s.id)`,

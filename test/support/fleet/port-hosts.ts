@@ -53,10 +53,14 @@ export function findHostPortFaults({
   return queryRows(
     ctx.db,
     sql`select 'port without a booking' as fault, p.set_id as id from host_ports p
-          where p.name is not null and not exists (select 1 from sets s where s.id = p.set_id and s.host_id = p.host_id)
+          where p.name is not null and p.service_id is null
+            and not exists (select 1 from sets s where s.id = p.set_id and s.host_id = p.host_id)
         union all
         select 'claim without an unknown set', p.set_id from host_ports p
           where p.name is null and not exists (select 1 from unknown_sets u where u.set_id = p.set_id and u.host_id = p.host_id)
+        union all
+        select 'port of a deleted service', p.service_id from host_ports p
+          where p.service_id is not null and not exists (select 1 from services v where v.id = p.service_id and v.deleted_at is null)
         union all
         select 'published port without a host port', s.id from sets s
           join revisions r on r.service_id = s.service_id and r.number = s.revision

@@ -8,8 +8,9 @@ import { type DownGracePeriods, missedLeaseSql, downPastGraceSql } from "./fleet
 import { DOCKER_UNREACHABLE, VOLUME_HOST_LOST } from "./write-hosts.ts";
 
 /**
- * Marks hosts with a missed lease as lost, at most `limit`, and returns them with the services of
- * the sets that were not lost before. They are no longer ready, but their containers may still run.
+ * Marks hosts with a missed lease as lost, at most `limit`. Returns them with the services of the
+ * sets that were not lost before, and of their ports as gateways. The sets are no longer ready, but
+ * their containers may still run.
  */
 export async function markExpiredHostsLost(
   q: Queryable,
@@ -28,7 +29,8 @@ export async function markExpiredHostsLost(
             reason = jsonb_build_object('code', 'host-lost', 'text', ${renderReasonText("host-lost", {})}::text, 'phase', 'run')
           where host_id in (select id from marked) and desired = 'running' and state <> 'lost' returning host_id, service_id
         )
-        select id, name, array_to_json(array(select distinct service_id from silent where host_id = marked.id)) as "serviceIds" from marked`,
+        select id, name, array_to_json(array(select service_id from silent where host_id = marked.id
+          union select service_id from host_ports where host_id = marked.id and service_id is not null)) as "serviceIds" from marked`,
   );
 }
 

@@ -29,6 +29,7 @@ const hostColumns = {
   rack: hosts.rack,
   labels: hosts.labels,
   taints: hosts.taints,
+  gatewayGroup: hosts.gatewayGroup,
   state: hosts.state,
   reason: hosts.reason,
   cordoned: hosts.cordoned,

@@ -20,9 +20,9 @@ export async function updateHostScheduling(
 }
 
 /**
- * Stores labels and taints. Omitted members do not change. Each change increments the generation,
- * so that only one of two writers with the same generation succeeds. Returns false if no host has
- * this id and generation.
+ * Stores labels, taints and the group of gateways. Omitted members do not change. Each change
+ * increments the generation, so that only one of two writers with the same generation succeeds.
+ * Returns false if no host has this id and generation.
  */
 export async function updateHostLabels(
   q: Queryable,
@@ -31,6 +31,7 @@ export async function updateHostLabels(
   change: {
     labels?: Record<string, string> | undefined;
     taints?: { key: string; value: string }[] | undefined;
+    gatewayGroup?: string | null | undefined;
   },
 ): Promise<boolean> {
   const rows = await q

@@ -17,9 +17,10 @@ export async function listNetworkAddresses(
 ): Promise<NetworkAddress[]> {
   const rows = await queryRows<AddressReadRow>(
     q,
-    sql`select host(a.address) as address, a.mac, coalesce(a.set_id, a.unknown_set_id) as "setId", v.name as service, a.network_index as "networkIndex", a.state, a.quarantined_at as "quarantinedAt"
+    sql`select host(a.address) as address, a.mac, coalesce(a.set_id, a.unknown_set_id) as "setId", v.name as service, h.name as gateway, a.network_index as "networkIndex", a.state, a.quarantined_at as "quarantinedAt"
         from subnets b join addresses a on a.subnet_id = b.id
           left join sets s on s.id = a.set_id left join services v on v.id = coalesce(a.service_id, s.service_id)
+          left join hosts h on h.id = a.gateway_host_id
         where b.network_id = ${networkId} and a.address > ${afterAddress ?? "0.0.0.0"}::inet
         order by a.address limit ${limit}`,
   );
@@ -34,16 +35,16 @@ export const isAssignableSql = (address: SQL): SQL => sql`${address} << b.cidr a
 /** An address and its holder. */
 export interface HeldAddress {
   address: string;
-  /** Null for the address of a service. */
+  /** Null for the address of a service or a gateway. */
   setId: string | null;
-  /** The name of the service, or of the service of the set. */
+  /** The name of the service, or of the service of the set. Null for the address of a gateway. */
   service: string | null;
 }
 
 /**
  * Deletes the quarantined addresses of a locked subnet outside of these ranges of offsets, because
  * no one can get them again. Returns an assigned one, if any: one of a set outside of `ranges`, or
- * one of a service outside of `serviceRanges`.
+ * one of a service or a gateway outside of `serviceRanges`.
  */
 export async function dropAddressesOutside(
   q: Queryable,
@@ -64,8 +65,8 @@ export async function dropAddressesOutside(
     sql`select host(a.address) as address, coalesce(a.set_id, a.unknown_set_id) as "setId", v.name as service
         from addresses a join subnets b on b.id = a.subnet_id
           left join sets s on s.id = a.set_id left join services v on v.id = coalesce(a.service_id, s.service_id)
-        where a.state = 'assigned'
-          and ((a.service_id is null and ${isOutside(ranges)}) or (a.service_id is not null and ${isOutside(serviceRanges)}))
+        where a.state = 'assigned' and ((coalesce(a.service_id, a.gateway_host_id) is null and ${isOutside(ranges)})
+          or (coalesce(a.service_id, a.gateway_host_id) is not null and ${isOutside(serviceRanges)}))
         order by a.address limit 1`,
   );
   return rows[0];
@@ -84,7 +85,20 @@ export async function findSetOfNetwork(
   const rows = await queryRows<{ setId: string }>(
     q,
     sql`select coalesce(a.set_id, a.unknown_set_id) as "setId" from subnets b join addresses a on a.subnet_id = b.id and a.state = 'assigned'
-        where b.network_id = ${networkId} and a.service_id is null order by a.address limit 1`,
+        where b.network_id = ${networkId} and coalesce(a.service_id, a.gateway_host_id) is null order by a.address limit 1`,
   );
   return rows[0]?.setId;
+}
+
+/** Finds the name of a host that is a gateway of a network. Undefined without one. */
+export async function findGatewayOfNetwork(
+  q: Queryable,
+  networkId: string,
+): Promise<string | undefined> {
+  const rows = await queryRows<{ name: string }>(
+    q,
+    sql`select h.name from subnets b join addresses a on a.subnet_id = b.id and a.state = 'assigned' join hosts h on h.id = a.gateway_host_id
+        where b.network_id = ${networkId} order by h.name limit 1`,
+  );
+  return rows[0]?.name;
 }

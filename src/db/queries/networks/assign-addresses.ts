@@ -1,4 +1,4 @@
-import { sql } from "drizzle-orm";
+import { type SQL, sql } from "drizzle-orm";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { addressesUnknownSql } from "./unknown-addresses.ts";
 import { isAssignableSql } from "./addresses.ts";
@@ -185,6 +185,15 @@ export async function insertAddresses(
 }
 
 /**
+ * SQL condition: no gateway still uses the quarantined address `a`. The gateway has confirmed
+ * that before `time`, or it is deleted. A silent one may still answer at the address.
+ */
+const isUnusedByGatewaySql = (
+  time: SQL,
+): SQL => sql`(a.gateway_host_id is null or a.gateway_left_at < ${time}
+  or not exists (select 1 from hosts h where h.id = a.gateway_host_id))`;
+
+/**
  * Deletes addresses that were quarantined for longer than `seconds`, so that other sets can get
  * them. Returns how many: 0 only if none is left in subnets that no other transaction has locked.
  */
@@ -193,7 +202,8 @@ export async function deleteQuarantinedAddresses(
   seconds: number,
   { addressesMax, subnetsMax }: { addressesMax: number; subnetsMax: number },
 ): Promise<number> {
-  const isExpired = sql`a.state = 'quarantined' and a.quarantined_at < ${secondsAgo(seconds)}`;
+  const time = secondsAgo(seconds);
+  const isExpired = sql`a.state = 'quarantined' and a.quarantined_at < ${time} and ${isUnusedByGatewaySql(time)}`;
   const [row] = await queryRows<{ deleted: number }>(
     q,
     sql`with locked as materialized (

@@ -180,12 +180,12 @@ export async function lockSubnetsOfNetworks(
   );
 }
 
-/** An address that an unknown set has, and that Berth has assigned to another set or a service. */
+/** An address that an unknown set has, and that Berth has assigned to another holder. */
 export interface AddressConflict {
   address: string;
   networkId: string;
   setId: string;
-  /** The id of the other set, or of the service. */
+  /** The id of the other set, of the service, or of the gateway's host. */
   otherId: string;
 }
 
@@ -193,7 +193,7 @@ export interface AddressConflict {
  * Claims addresses in locked subnets for unknown sets of a host: Berth gives them to no other set
  * while the host reports these sets. It omits addresses that a subnet no longer has or excludes,
  * because no set can get them. A set gets one address of a subnet, also in later reports.
- * Returns at most `limit` of those that another set or a service has.
+ * Returns at most `limit` of those that others have.
  */
 export async function claimUnknownAddresses(
   q: Queryable,
@@ -211,7 +211,7 @@ export async function claimUnknownAddresses(
           where not exists (select 1 from addresses o where o.unknown_host_id = ${hostId} and o.unknown_set_id = w."setId"
               and o.subnet_id = b.id and o.address <> w.address)
           order by w."setId", b.id, w."networkIndex", w.address
-          on conflict (subnet_id, address) do update set state = 'assigned', quarantined_at = null, set_id = null, service_id = null,
+          on conflict (subnet_id, address) do update set state = 'assigned', quarantined_at = null, set_id = null, service_id = null, gateway_host_id = null, gateway_left_at = null,
             unknown_set_id = excluded.unknown_set_id, unknown_host_id = excluded.unknown_host_id,
             network_index = excluded.network_index, mac = excluded.mac
           where a.state = 'quarantined'
@@ -222,8 +222,8 @@ export async function claimUnknownAddresses(
   );
   return queryRows(
     q,
-    sql`select host(a.address) as address, w."networkId", w."setId", coalesce(a.set_id, a.unknown_set_id, a.service_id) as "otherId"
+    sql`select host(a.address) as address, w."networkId", w."setId", coalesce(a.set_id, a.unknown_set_id, a.service_id, a.gateway_host_id) as "otherId"
         from ${wanted} join subnets b on b.network_id = w."networkId" join addresses a on a.subnet_id = b.id and a.address = w.address
-        where a.state = 'assigned' and coalesce(a.set_id, a.unknown_set_id, a.service_id) <> w."setId" order by a.address limit ${limit}`,
+        where a.state = 'assigned' and coalesce(a.set_id, a.unknown_set_id, a.service_id, a.gateway_host_id) <> w."setId" order by a.address limit ${limit}`,
   );
 }

@@ -105,7 +105,8 @@ const CLAIMED_PORTS_MAX = 4_000;
 
 /**
  * Claims ports of a locked host for its unknown sets: Berth gives them to no other set while the
- * host reports these sets. It omits ports that a set has, because only one of both can bind them.
+ * host reports these sets. It omits ports that a set has, because only one of both can bind them. A
+ * service loses the port to the unknown set, as it does in the network driver.
  */
 export async function claimUnknownHostPorts(
   q: Queryable,
@@ -113,6 +114,10 @@ export async function claimUnknownHostPorts(
   ports: readonly UnknownHostPort[],
 ): Promise<void> {
   if (ports.length === 0) return;
+  await q.execute(
+    sql`delete from host_ports p using json_to_recordset(${JSON.stringify(ports)}::json) as w(protocol text, port int)
+        where p.host_id = ${hostId} and p.protocol = w.protocol and p.port = w.port and p.service_id is not null`,
+  );
   await q.execute(
     sql`insert into host_ports (host_id, protocol, port, set_id)
         select ${hostId}, w.protocol, w.port, w."setId"

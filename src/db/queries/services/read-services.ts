@@ -41,7 +41,7 @@ const serviceColumns = sql`select s.id, t.name as tenant, s.name, s.generation::
       json_build_object('cpuMillis', s.set_cpu_millis, 'memoryBytes', s.set_memory_bytes, 'volumeBytes', s.set_volume_bytes) as size,
       s.disruption,
       s.desired_replicas as "desiredReplicas", s.priority, r.template, s.placement, s.on_host_lost as "onHostLost",
-      s.autoscale, ${serviceAddressesSql} as addresses, s.deleting, s.created_at as "createdAt", s.updated_at as "updatedAt", c.counts, c.reason,
+      s.autoscale, coalesce(s.gateway_ports, '[]') as "gatewayPorts", ${serviceAddressesSql} as addresses, s.deleting, s.created_at as "createdAt", s.updated_at as "updatedAt", c.counts, c.reason,
       not s.deleting and s.revision >= coalesce(s.target_revision, 0)
         and not exists (select 1 from rollouts where service_id = s.id and state in ('running', 'paused', 'rolling-back'))
         and c.in_place = s.desired_replicas and c.live = c.in_place as settled`;

@@ -9,6 +9,7 @@ import type { RolloutStrategySpec } from "../../../contracts/api/rollouts.ts";
 import type { PlacementSpec } from "../../../contracts/api/placement-spec.ts";
 import type { AutoscaleSpec, HostLostPolicy } from "../../../contracts/api/services.ts";
 import { AppError } from "../../../contracts/common/app-error.ts";
+import type { ServiceGatewayPort } from "../../../contracts/api/gateways.ts";
 import { type SetTemplate, templateWithSize } from "../../../contracts/api/set-template.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import { hosts } from "../../schema/hosts.ts";
@@ -51,6 +52,7 @@ export interface ServiceRow {
   disruption: DisruptionBudget;
   /** How its rollouts proceed. Null for the default. */
   rollout: RolloutStrategySpec | null;
+  gatewayPorts: readonly ServiceGatewayPort[];
   deleting: boolean;
 }
 
@@ -63,7 +65,8 @@ const disruptionSql = sql`coalesce(disruption, ${defaultBudget}::jsonb)`;
 const serviceColumns = sql`id, tenant_id as "tenantId", name, generation::float8 as generation, revision,
   ${targetRevision} as "targetRevision", json_build_object('cpuMillis', set_cpu_millis, 'memoryBytes', set_memory_bytes,
     'volumeBytes', set_volume_bytes) as size, set_rootfs_bytes::float8 as "rootfsBytes", ${disruptionSql} as disruption, replicas,
-  desired_replicas as "desiredReplicas", priority, placement, on_host_lost as "onHostLost", autoscale, rollout, deleting`;
+  desired_replicas as "desiredReplicas", priority, placement, on_host_lost as "onHostLost", autoscale, rollout,
+  coalesce(gateway_ports, '[]') as "gatewayPorts", deleting`;
 
 /**
  * Locks the live service of this name until the transaction ends. Every change of a service takes
@@ -223,14 +226,14 @@ export async function insertServices(
     sql`with wanted as materialized (
           select * from json_to_recordset(${JSON.stringify(services.map(newServiceRow))}::json) as w(id text, name text,
             replicas int, desired_replicas int, priority int, placement jsonb, on_host_lost text, autoscale jsonb,
-            disruption jsonb, template jsonb, cpu_millis bigint, memory_bytes bigint, volume_bytes bigint,
+            disruption jsonb, gateway_ports jsonb, template jsonb, cpu_millis bigint, memory_bytes bigint, volume_bytes bigint,
             rootfs_bytes bigint, set_ids jsonb, jobs jsonb, event_text text)
           where ${genericPlansFromHere}
         ), service as (
           insert into services (id, tenant_id, name, replicas, desired_replicas, priority, placement, on_host_lost,
-            autoscale, disruption, set_cpu_millis, set_memory_bytes, set_volume_bytes, set_rootfs_bytes)
+            autoscale, disruption, gateway_ports, set_cpu_millis, set_memory_bytes, set_volume_bytes, set_rootfs_bytes)
           select w.id, ${tenantId}, w.name, w.replicas, w.desired_replicas, w.priority, w.placement, w.on_host_lost,
-            w.autoscale, w.disruption, w.cpu_millis, w.memory_bytes, w.volume_bytes, w.rootfs_bytes
+            w.autoscale, w.disruption, w.gateway_ports, w.cpu_millis, w.memory_bytes, w.volume_bytes, w.rootfs_bytes
           from wanted w ${admitted}
           returning id, created_at
         ), first as (
@@ -282,6 +285,7 @@ function newServiceRow(service: NewService) {
     on_host_lost: service.onHostLost,
     autoscale: service.autoscale,
     disruption: service.disruption,
+    gateway_ports: toStoredGatewayPorts(service.gatewayPorts),
     template,
     cpu_millis: template.cpuMillis,
     memory_bytes: template.memoryBytes,
@@ -291,6 +295,11 @@ function newServiceRow(service: NewService) {
     jobs: outboxRows(service.jobs),
     event_text: renderEventText("service-created", { service: name, replicas }),
   };
+}
+
+/** The index services_published has only services with published ports. */
+function toStoredGatewayPorts(ports: ServiceRow["gatewayPorts"]): ServiceGatewayPort[] | null {
+  return ports.length === 0 ? null : [...ports];
 }
 
 /** The tenant's grants include the pool and the priority. The caller checks all other grants. */
@@ -320,6 +329,7 @@ export async function updateService(q: Queryable, service: ServiceRow): Promise<
       autoscale: service.autoscale,
       disruption: service.disruption,
       rollout: service.rollout,
+      gatewayPorts: toStoredGatewayPorts(service.gatewayPorts),
       deleting: service.deleting,
       updatedAt: sql`now()`,
     })
