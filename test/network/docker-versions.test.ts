@@ -1,4 +1,5 @@
 import { afterEach, expect, it } from "vitest";
+import { QUERY_SUBNET, toQueryAddress } from "../../src/contracts/network-driver/query-address.ts";
 import {
   createContainer,
   createNetwork,
@@ -8,6 +9,7 @@ import {
   serveText,
   shell,
   startDriverHost,
+  tryFetch,
 } from "../support/network/driver-host.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
@@ -50,6 +52,7 @@ it.each(["26", "28"] as const)(
     expect(await readInterface(server)).toEqual(before);
     expect(await fetchFrom(client, "10.64.0.9")).toBe("nine");
     await checkDefaultRoutes(host);
+    await checkQueryAddresses(host);
     // No call of this version was refused.
     expect(
       host
@@ -104,6 +107,25 @@ async function checkDefaultRoutes(host: DriverHost): Promise<void> {
     await container.restart({ t: 1 });
     await expectRoutes();
   }
+}
+
+/** Each release accepts the reserved subnet for a network that has only an IPv6 subnet. */
+async function checkQueryAddresses(host: DriverHost): Promise<void> {
+  const query = { subnet: QUERY_SUBNET, gateway: toQueryAddress("fd00:6::1") };
+  const subnets = { ...query, subnet6: "fd00:6::/64", gateway6: "fd00:6::1" };
+  const network = await createNetwork(host, { vni: 4100, ...subnets });
+  const run = async (address6: string, command?: string) => {
+    const options = { network, address: toQueryAddress(address6), address6 };
+    const given = command === undefined ? {} : { command };
+    const container = await createContainer(host.docker, { ...options, ...given });
+    await container.start();
+    return container;
+  };
+  const server = await run("fd00:6::9", serveText("six"));
+  const client = await run("fd00:6::10");
+  expect(await fetchFrom(client, "fd00:6::9")).toBe("six");
+  expect(await tryFetch(client, toQueryAddress("fd00:6::9"))).toBeUndefined();
+  expect(await readInterface(server)).toMatchObject({ mac: "0a:06:00:00:00:09", defaultRoute: "" });
 }
 
 function addressesOf(octet: number) {
