@@ -14,6 +14,8 @@ export const exitCodes = {
   timedOut: 6,
   /** A wait ended early: no host fits the remaining sets. They stay pending until one does. */
   unplaceable: 7,
+  /** A rollout did not complete: it is paused, has returned its sets, or was ended by another. */
+  rolloutIncomplete: 8,
   /** Ctrl-C. */
   interrupted: 130,
   /** A session ended without the exit code of its program. */

@@ -34,6 +34,7 @@ it("finds the command lines of the documents", () => {
   expect(all.length).toBeGreaterThan(50);
   expect(findFaults(["berth", "frobnicate"])).toEqual(["no command frobnicate"]);
   expect(findFaults(["berth", "scale", "web", "3", "--fast"])).toEqual(["no option --fast"]);
+  expect(findFaults(["berth", "logs", "web", "-fx"])).toEqual(["no option -x"]);
 });
 
 async function createProgram(): Promise<Command> {
@@ -61,6 +62,11 @@ function readCommandLines(text: string): string[][] {
   });
 }
 
+/** Commander accepts -it for -i and -t. */
+function splitShortOptions(word: string): string[] {
+  return /^-[a-z]{2,}$/i.test(word) ? Array.from(word.slice(1), (letter) => `-${letter}`) : [word];
+}
+
 function findFaults([, ...words]: readonly string[]): string[] {
   let command = program;
   let rest = words;
@@ -76,7 +82,7 @@ function findFaults([, ...words]: readonly string[]): string[] {
   const known = [...globalOptions, ...command.options.flatMap(({ short, long }) => [short, long])];
   return rest
     .filter((word) => /^-{1,2}[a-z]/i.test(word))
-    .map((word) => word.split("=")[0] ?? word)
+    .flatMap((word) => splitShortOptions(word.split("=")[0] ?? word))
     .filter((word) => !known.includes(word))
     .map((word) => `no option ${word}`);
 }

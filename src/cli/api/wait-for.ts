@@ -9,6 +9,7 @@ import { exitCodes } from "../exit-codes.ts";
 import { servicePath, setPath } from "./lookup.ts";
 import { plainSentence, plainText } from "../output/plain-text.ts";
 import { describeCounts } from "../output/columns.ts";
+import type { Tone } from "../output/terminal.ts";
 
 export const setGoals = ["running", "ready", "stopped", "deleted"] as const;
 export type SetGoal = (typeof setGoals)[number];
@@ -131,10 +132,12 @@ async function orDeleted<T>(goal: string, deleted: T, answer: Promise<T>): Promi
   });
 }
 
-interface PollResult<T> {
+export interface PollResult<T> {
   reached: boolean;
   thing: T | null;
   line: string;
+  /** The result of the wait, if it is not the goal. */
+  outcome?: { text: string; tone: Tone } | undefined;
   /** Why the goal is out of reach for now, if it is. */
   blocker?: string | undefined;
 }
@@ -149,8 +152,12 @@ function findBlocker({ counts, reason }: Service): string | undefined {
   return plainText(reason.text);
 }
 
-/** The API holds each poll for at most one second, so that the elapsed time stays current. */
-async function poll<T>(
+/**
+ * Calls `ask` until the goal is reached, and shows the progress. The API holds each poll for at
+ * most one second, so that the elapsed time stays current. Throws CliError timedOut after
+ * `timeoutSeconds`.
+ */
+export async function poll<T>(
   cli: Cli,
   name: string,
   goal: string,
@@ -167,8 +174,11 @@ async function poll<T>(
     const elapsed = formatDuration(cli.now - beganAt);
     if (result.reached) {
       cli.terminal.endLive();
+      const { outcome = { text: goal, tone: "good" } } = result;
       if (!cli.isForPrograms)
-        cli.terminal.note(`${name}  ${cli.terminal.paintNote("good", goal)} after ${elapsed}`);
+        cli.terminal.note(
+          `${name}  ${cli.terminal.paintNote(outcome.tone, outcome.text)} after ${elapsed}`,
+        );
       return result.thing;
     }
     if (cli.terminal.isStderrTty) cli.terminal.live(`${name}  ${result.line}  ${elapsed}`);

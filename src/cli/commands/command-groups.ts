@@ -20,6 +20,7 @@ export const commandGroups: readonly CommandGroup[] = [
   { names: ["top"], load: async () => (await import("./top.ts")).addTopCommand },
   { names: ["scale"], load: async () => (await import("./scale.ts")).addScaleCommand },
   { names: ["resize"], load: async () => (await import("./resize.ts")).addResizeCommand },
+  { names: ["rollout"], load: async () => (await import("./rollout.ts")).addRolloutCommand },
   { names: ["delete"], load: async () => (await import("./delete.ts")).addDeleteCommand },
   { names: ["set"], load: async () => (await import("./set.ts")).addSetCommand },
   { names: ["volume"], load: async () => (await import("./volume.ts")).addVolumeCommand },

@@ -65,6 +65,8 @@ const valuesOfWord: Record<string, readonly string[]> = {
   "--direction": ["ingress", "egress"],
   "--action": ["allow", "deny"],
   "--protocol": ["any", "tcp", "udp", "icmp"],
+  "--on-failure": ["pause", "rollback"],
+  "--if-active": ["reject", "wait", "supersede"],
   "--role": ["admin", "operator", "tenant", "read", "enroll"],
   "service --for": serviceGoals,
   "set --for": setGoals,
