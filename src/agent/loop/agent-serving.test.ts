@@ -75,3 +75,19 @@ it("an update of all containers drains the set before the required one stops", a
   await simulation.pass(30_000);
   expect(simulation.differences()).toEqual([]);
 });
+
+it("an optional container is not reported ready before its update has replaced it", async () => {
+  const { simulation, set } = await runningServing();
+  simulation.failing.add("prepareContainer");
+  const template = structuredClone(set.template);
+  for (const { name, options } of template.containers)
+    if (name === "log") options.command = ["other"];
+  const changed = simulation.change(set, { template });
+  await simulation.pass(2_000);
+  const report = lastReport(simulation, set);
+  expect(report).toMatchObject({ generation: changed.generation, ready: true });
+  expect(report?.containers.map(({ ready }) => ready)).toEqual([true, false]);
+  simulation.failing.clear();
+  await simulation.pass(60_000);
+  expect(lastReport(simulation, set)?.containers.map(({ ready }) => ready)).toEqual([true, true]);
+});

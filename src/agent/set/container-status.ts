@@ -140,12 +140,15 @@ export function findHookFailure({
   return reason && { reason, temporary: true };
 }
 
-/** Judges one container for the report: its readiness, and the reason if it is not ready. */
+/**
+ * Judges one container for the report: its readiness, and the reason if it is not ready. One that
+ * waits for its replacement is not ready as the template describes it, although it may serve.
+ */
 export function judgeContainer(
   status: LocalContainerStatus,
   observed: ObservedLocalSet | undefined,
 ): { ready: boolean; reason: Reason | null } {
   const isInfraUp = observed?.infra?.state === "running";
   const reason = containerReason(status) ?? status.known.outOfMemory ?? null;
-  return { ready: isInfraUp && isReady(status), reason };
+  return { ready: isInfraUp && status.isUpToDate && isReady(status), reason };
 }
