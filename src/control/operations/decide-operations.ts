@@ -14,6 +14,7 @@ import { compareTemplates } from "../../scheduler/rollout/compare-templates.ts";
 import { mayLeaveVolume } from "../../scheduler/rollout/may-leave-volume.ts";
 import {
   countDisruption,
+  type DisruptedSet,
   type DisruptionVerdict,
   mayDisrupt,
   permitsSurge,
@@ -70,7 +71,7 @@ export async function decideOperations(
       template,
     );
     if (update) {
-      const set = { isAvailable: operation.isAvailable, mode: "stop-first" as const };
+      const set = { ...toDisrupted(operation), mode: "stop-first" as const };
       const isFree = update.step === "update-in-place" && !update.interrupts;
       const verdict = isFree
         ? ({ ok: true } as const)
@@ -158,7 +159,7 @@ function splitByBudget(
   const denied: OperationDecision[] = [];
   for (const move of moves) {
     const { operation, template, step } = move;
-    const set = { isAvailable: operation.isAvailable, mode: step };
+    const set = { ...toDisrupted(operation), mode: step };
     const verdict = mayDisrupt(budget, counts, set);
     if (verdict.ok || operation.isForced) {
       permitted.push(move);
@@ -207,6 +208,12 @@ async function readTemplates(
     if (template) templates.set(revision, template);
   }
   return templates;
+}
+
+/** The set as the disruption budget sees it. */
+function toDisrupted({ desired, isReady, isAvailable }: WaitingOperation): DisruptedSet {
+  const serves = isReady && desired === "running";
+  return { isAvailable: serves, isYoung: serves && !isAvailable };
 }
 
 /** Whether the next step of the operation may change the row of its host, which needs a lock. */

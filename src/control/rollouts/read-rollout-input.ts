@@ -185,7 +185,8 @@ async function toCandidate(
     setId: row.setId,
     at: row.at,
     isSelected: row.isSelected,
-    isAvailable: row.isAvailable,
+    isAvailable: row.isServing,
+    isYoung: row.isServing && !row.isAvailable,
     isStopped: row.isStopped,
     host:
       hostId === null || hostState === null
@@ -224,7 +225,8 @@ async function toOpenRecord(
     direction: row.direction,
     isSelected: row.isSelected,
     at: row.at,
-    isAvailable: row.isAvailable,
+    isAvailable: row.isServing,
+    isYoung: row.isServing && !row.isAvailable,
     diff,
     images: hostImages.stateOf(row.hostId, row.direction),
     hostId: row.hostId ?? undefined,

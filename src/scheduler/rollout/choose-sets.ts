@@ -5,6 +5,7 @@ import { countWantedSets, selectsAll, selectsByNumber } from "./count-wanted-set
 import type { SetFailure } from "./judge-sets.ts";
 import {
   countDisruption,
+  type DisruptedSet,
   type DisruptionMode,
   mayDisrupt,
   permitsSurge,
@@ -279,13 +280,14 @@ class Round {
   }
 
   /** Whether the budget permits the disruption. Counts it if so. */
-  #permits({ isAvailable }: { isAvailable: boolean }, mode: DisruptionMode): boolean {
-    const verdict = mayDisrupt(this.#input.budget, this.#counts, { isAvailable, mode });
+  #permits({ isAvailable, isYoung }: DisruptedSet, mode: DisruptionMode): boolean {
+    const disrupted = { isAvailable, isYoung, mode };
+    const verdict = mayDisrupt(this.#input.budget, this.#counts, disrupted);
     if (!verdict.ok) {
       this.#wait(verdict.reason);
       return false;
     }
-    this.#counts = countDisruption(this.#counts, { isAvailable, mode });
+    this.#counts = countDisruption(this.#counts, disrupted);
     return true;
   }
 
@@ -297,7 +299,7 @@ class Round {
   }
 
   /** A set may serve during one update, and not during the next one: that needs the budget. */
-  #permitsTurn(set: { diff: TemplateDiff; isAvailable: boolean }): boolean {
+  #permitsTurn(set: DisruptedSet & { diff: TemplateDiff }): boolean {
     const mode = getMode("in-place", set);
     return mode === "none" || this.#permits(set, mode);
   }

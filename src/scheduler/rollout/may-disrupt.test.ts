@@ -69,6 +69,17 @@ test("a set that counts as available too early makes no count negative", () => {
   expect(mayDisrupt(defaults, after, { isAvailable: true, mode: "remove" }).ok).toBe(false);
 });
 
+test("sets that serve for less than minReadySeconds stop only while the others meet the budget", () => {
+  const young = { isAvailable: true, isYoung: true, mode: "stop-first" as const };
+  expect(mayDisrupt(defaults, { ...healthy(4), available: 0 }, young).ok).toBe(false);
+  expect(mayDisrupt(defaults, { ...healthy(4), available: 2 }, young).ok).toBe(false);
+  const others = { ...healthy(4), available: 3 };
+  expect(mayDisrupt(defaults, others, young)).toEqual({ ok: true });
+  expect(countDisruption(others, young)).toEqual(others);
+  // The only set of a service has no others.
+  expect(mayDisrupt(defaults, { ...healthy(1), available: 0 }, young)).toEqual({ ok: true });
+});
+
 test("zero percent forbids every stop, one percent allows one", () => {
   const budget = (maxUnavailable: string): DisruptionBudget => ({ ...defaults, maxUnavailable });
   expect(disruptionAllowance(budget("0%"), healthy(50)).unavailable).toBe(0);

@@ -56,9 +56,20 @@ export function disruptionAllowance(
   };
 }
 
+/** The set that one disruption concerns. */
+export interface DisruptedSet {
+  /** It serves: clients would notice its stop. */
+  isAvailable: boolean;
+  /**
+   * It serves for less than `minReadySeconds`, so the counts do not contain it. It may stop if the
+   * other sets meet the budget.
+   */
+  isYoung?: boolean | undefined;
+}
+
 /**
  * Whether one more set may be disrupted (I14): the only path to a voluntary disruption. A set that
- * is not available may always stop or be removed, because that makes nothing worse.
+ * does not serve may always stop or be removed, because that makes nothing worse.
  *
  * A scale-in removes available sets down to `desired` less the budget. That floor does not depend
  * on the sets that remain, so it is the same in each round. There are always enough sets above it
@@ -67,7 +78,7 @@ export function disruptionAllowance(
 export function mayDisrupt(
   budget: DisruptionBudget,
   counts: ReplicaCounts,
-  set: { isAvailable: boolean; mode: DisruptionMode },
+  set: DisruptedSet & { mode: DisruptionMode },
 ): DisruptionVerdict {
   const allowed = disruptionAllowance(budget, counts);
   const limits = resolveLimits(budget, counts.desired);
@@ -77,7 +88,8 @@ export function mayDisrupt(
   }
   const limit = limits.maxUnavailable;
   const expected = set.mode === "remove" ? counts.desired : countExpected(counts);
-  if (!set.isAvailable || counts.available > expected - limit) return { ok: true };
+  const serving = counts.available + Number(set.isYoung ?? false);
+  if (!set.isAvailable || serving > expected - limit) return { ok: true };
   const inUse = Math.max(0, expected - counts.available);
   return { ok: false, reason: "max-unavailable", limit, inUse };
 }
@@ -90,11 +102,13 @@ export function permitsSurge({ maxSurge }: DisruptionBudget): boolean {
 /** The counts after `mayDisrupt` has allowed one more set. */
 export function countDisruption(
   counts: ReplicaCounts,
-  { isAvailable, mode }: { isAvailable: boolean; mode: DisruptionMode },
+  { isAvailable, isYoung, mode }: DisruptedSet & { mode: DisruptionMode },
 ): ReplicaCounts {
   if (mode === "replace-first") return { ...counts, surging: counts.surging + 1 };
-  // The caller may count a set as available that became ready less than minReadySeconds ago.
-  return { ...counts, available: Math.max(0, counts.available - (isAvailable ? 1 : 0)) };
+  return {
+    ...counts,
+    available: Math.max(0, counts.available - (isAvailable && !isYoung ? 1 : 0)),
+  };
 }
 
 /** Sets that should be available. */

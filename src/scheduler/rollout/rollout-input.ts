@@ -95,7 +95,7 @@ export interface SetOperation {
 /**
  * A set that this rollout may begin to change; it has no open record. The caller passes the first
  * ones of this order. Last are sets that cannot begin: their host is not ready, or another owner
- * has an operation. Before them, sets that are not available are first, then those at a third
+ * has an operation. Before them, sets that do not serve are first, then those at a third
  * revision, then the others in turns of the zones. Candidates are the sets that
  * - are selected, or at a third revision and not available, and are not at the target; or
  * - are at the target beyond the selection, if the excess returns; newest first; or
@@ -107,7 +107,9 @@ export interface Candidate {
   at: Position;
   /** A selection by zone, label or id matches it. True if the step selects by number. */
   isSelected: boolean;
+  /** Both as in `DisruptedSet`: it serves, maybe for less than `minReadySeconds`. */
   isAvailable: boolean;
+  isYoung?: boolean | undefined;
   /** A user stopped it, so no container of it runs. */
   isStopped: boolean;
   /** Undefined while the set waits for a host. */
@@ -139,6 +141,7 @@ export interface OpenRecord {
   /** Of the replica: in a start-first update the old set, until the replacement takes its place. */
   at: Position;
   isAvailable: boolean;
+  isYoung?: boolean | undefined;
   diff: TemplateDiff;
   images: HostImages;
   hostId: string | undefined;

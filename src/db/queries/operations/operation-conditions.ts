@@ -21,11 +21,12 @@ export const leavingSetSql = sql`(s.leaving and exists (select 1 from operations
 /** SQL condition: drain `d` of host `h` is forced and past its deadline. It ignores budgets. */
 export const forcedDrainSql = sql`coalesce(h.draining and d.is_forced and coalesce(d.deadline_at, d.created_at) <= now(), false)`;
 
+/** SQL condition: set `s` is ready, and neither a user stops it nor an operation removes it. */
+export const servingSetSql = sql`(s.ready and s.desired = 'running' and not ${leavingSetSql})`;
+
 /**
- * SQL condition: the disruption budget counts set `s`. It has been ready for `minReadySeconds`, and
- * neither a user stops it nor an operation removes it.
+ * SQL condition: the disruption budget counts set `s`. It has served for `minReadySeconds`.
  */
 export function availableSetSql(minReadySeconds: number): SQL {
-  return sql`(s.ready and s.desired = 'running' and not ${leavingSetSql}
-    and coalesce(s.ready_since, '-infinity') <= ${secondsAgo(minReadySeconds)})`;
+  return sql`(${servingSetSql} and coalesce(s.ready_since, '-infinity') <= ${secondsAgo(minReadySeconds)})`;
 }

@@ -9,7 +9,11 @@ import type { OperationPhase } from "../../../contracts/api/operations.ts";
 import type { ContainerStatus, SetState } from "../../../contracts/api/sets.ts";
 import type { Queryable } from "../../postgres/open-postgres.ts";
 import type { StoredOwner } from "../../schema/operations.ts";
-import { availableSetSql, replicaSetSql } from "../operations/operation-conditions.ts";
+import {
+  availableSetSql,
+  replicaSetSql,
+  servingSetSql,
+} from "../operations/operation-conditions.ts";
 import { anyOf, queryRows } from "../runtime/query.ts";
 import { volumeDataSql } from "../volumes/volumes.ts";
 import type { ActiveRollout } from "./rollouts.ts";
@@ -52,7 +56,7 @@ function selectedSql(selection: RolloutSelection): SQL {
 /** SQL query: the replicas of the service, with what decides about each. Uses sets_service. */
 function replicasSql({ rollout, minReadySeconds }: FactsScope): SQL {
   return sql`select s.*, ${positionSql(rollout)} as position, ${selectedSql(rollout.selection)} as is_selected,
-      ${availableSetSql(minReadySeconds)} as is_available, h.state as host_state, h.zone, coalesce(h.draining, false) as is_draining,
+      ${availableSetSql(minReadySeconds)} as is_available, ${servingSetSql} as is_serving, h.state as host_state, h.zone, coalesce(h.draining, false) as is_draining,
       case when h.state = 'ready' then coalesce(h.returned_at, h.enrolled_at) end as host_ready_since,
       o.phase, o.owner, coalesce(o.to_revision, s.revision) as leads_to,
       exists (select 1 from rollout_sets rs where rs.rollout_id = ${rollout.id} and rs.ended_at is null
@@ -104,6 +108,7 @@ export interface CandidateRow {
   at: StoredPosition;
   revision: number;
   isSelected: boolean;
+  isServing: boolean;
   isAvailable: boolean;
   isStopped: boolean;
   hostId: string | null;
@@ -137,18 +142,19 @@ export async function listRolloutCandidates(
   const wants =
     rollout.state === "rolling-back"
       ? sql`s.position <> 'from'`
-      : sql`((s.is_selected and s.position <> 'to') or (s.position = 'other' and not s.is_available)
+      : sql`((s.is_selected and s.position <> 'to') or (s.position = 'other' and not s.is_serving)
           or (${rollout.returnsExcess}::boolean and s.position = 'to'))`;
   const cannotBegin = sql`(coalesce(s.host_state <> 'ready', false) or coalesce(s.owner <> 'rollout', false))`;
   return queryRows(
     q,
-    sql`select s.id as "setId", s.position as at, s.revision, s.is_selected as "isSelected", s.is_available as "isAvailable",
+    sql`select s.id as "setId", s.position as at, s.revision, s.is_selected as "isSelected", s.is_serving as "isServing",
+          s.is_available as "isAvailable",
           s.desired = 'stopped' as "isStopped", s.host_id as "hostId", s.host_state as "hostState", s.is_draining as "isHostDraining",
           s.volume_bytes > 0 or ${volumeDataSql} as "hasVolume", ${operationSql} as operation
         from (select s.*, row_number() over (partition by s.zone, s.position
             order by case when s.position = 'to' then null else s.id end, s.id desc) as turn
           from (${replicasSql(scope)}) s where not s.is_open and (${wants} or s.owner = 'rollout')) s
-        order by ${cannotBegin}, s.is_available, s.position <> 'other', s.turn, s.id limit ${limit}`,
+        order by ${cannotBegin}, s.is_serving, s.position <> 'other', s.turn, s.id limit ${limit}`,
   );
 }
 
@@ -159,6 +165,7 @@ export interface OpenRecordRow {
   isSelected: boolean;
   at: StoredPosition;
   revision: number;
+  isServing: boolean;
   isAvailable: boolean;
   hostId: string | null;
   operation: StoredSetOperation | null;
@@ -186,7 +193,8 @@ export async function listOpenRecords(
   return queryRows(
     q,
     sql`select r.set_id as "setId", r.method, r.direction, ${selectedSql(rollout.selection)} as "isSelected",
-          ${positionSql(rollout)} as at, s.revision, ${availableSetSql(minReadySeconds)} as "isAvailable",
+          ${positionSql(rollout)} as at, s.revision, ${servingSetSql} as "isServing",
+          ${availableSetSql(minReadySeconds)} as "isAvailable",
           s.host_id as "hostId", case when o.set_id is not null then json_build_object('phase', o.phase, 'owner', o.owner,
             'toRevision', coalesce(o.to_revision, s.revision), 'blockedBy', ${blockedBySql}) end as operation,
           s.desired = 'stopped' or u.desired = 'stopped' as "isStopped", ${millis("r.began_at")} as "beganAtMs",
