@@ -26,9 +26,23 @@ export async function prepareRollout(
   { strategy, isRestart }: { strategy: RolloutStrategy; isRestart: boolean },
 ): Promise<string[]> {
   const toRevision = isRestart ? service.revision : changed.targetRevision;
+  assertSupported(ctx.settings, { template: await getSizedTemplate(tx, changed, toRevision) });
+  return reserveRollout(tx, service, changed, { strategy, isRestart });
+}
+
+/**
+ * The part of `prepareRollout` that may have changed while a rollout waited for the end of another
+ * one. The caller has locked no hosts. Throws invalid-request, quota-exceeded.
+ */
+export async function reserveRollout(
+  tx: UnitOfWork,
+  service: ServiceRow,
+  changed: ServiceRow,
+  { strategy, isRestart }: { strategy: RolloutStrategy; isRestart: boolean },
+): Promise<string[]> {
+  const toRevision = isRestart ? service.revision : changed.targetRevision;
   const before = await getSizedTemplate(tx, service);
   const after = await getSizedTemplate(tx, changed, toRevision);
-  assertSupported(ctx.settings, { template: after });
   const effects = describeMethod(changed, strategy, before, after, isRestart);
   if (!isRestart) await reserveQuota(tx, service, changed, { before, after });
   return effects;

@@ -25,6 +25,8 @@ import type { UnitOfWork } from "../runtime/context.ts";
 import { assertGatewayPorts } from "../networks/assert-gateway-ports.ts";
 import { applyTemplate } from "./target-revision.ts";
 import { changeTemplate } from "./change-template.ts";
+import { reserveRollout } from "./prepare-rollout.ts";
+import { assertSingleReplica } from "../replicas/assert-single-replica.ts";
 
 /** The newest rollouts of a service stay. */
 const RECENT_ROLLOUTS_MAX = 100;
@@ -119,7 +121,7 @@ export async function startNextRollout(tx: UnitOfWork, service: ServiceRow): Pro
   if (!queued) return;
   const { change, strategy, number, requestedBy: by } = queued;
   const changed: ServiceRow = { ...service };
-  const obstacle = await trySetTarget(tx, service, changed, change);
+  const obstacle = await trySetTarget(tx, service, changed, { change, strategy });
   if (obstacle !== undefined) {
     const reason = createReason("rollout-not-startable", { explanation: obstacle }, "rollout");
     const end = { tokenId: null, hasEnded: true, restartsStep: false };
@@ -141,13 +143,17 @@ async function trySetTarget(
   tx: UnitOfWork,
   service: ServiceRow,
   changed: ServiceRow,
-  change: RequestedChange,
+  { change, strategy }: { change: RequestedChange; strategy: RolloutStrategy },
 ): Promise<string | undefined> {
+  const refusals = ["invalid-request", "quota-exceeded"];
   try {
     const isFound = await setTarget(tx, service, changed, change, service.revision);
-    return isFound ? undefined : "Its revision was deleted meanwhile.";
+    if (!isFound) return "Its revision was deleted meanwhile.";
+    await assertSingleReplica(tx, changed);
+    await reserveRollout(tx, service, changed, { strategy, isRestart: "restart" in change });
+    return undefined;
   } catch (error) {
-    if (error instanceof AppError && error.code === "invalid-request") return error.publicDetail;
+    if (error instanceof AppError && refusals.includes(error.code)) return error.publicDetail;
     throw error;
   }
 }

@@ -1,3 +1,4 @@
+import { sql } from "drizzle-orm";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { addMeasurement } from "../../../src/control/rollouts/add-measurement.ts";
 import { changeRollout } from "../../../src/control/rollouts/change-rollout.ts";
@@ -174,6 +175,27 @@ test("a second rollout is rejected, waits, or repairs a broken one although the 
   expect(await readRollout(f, 3)).toMatchObject({ state: "completed", toRevision: 4 });
   const { template } = await getService(f.ctx, f.tenantId, "web");
   expect(template.containers.map(({ image }) => image)).toEqual(["menu:44", "trace:2"]);
+});
+
+test("a rollout that waited is canceled if the quota does not permit it", async () => {
+  await run(2);
+  await startRollout(f, { strategy: allInPlace });
+  const options = { cpu: 50, memory: 50 };
+  const large = {
+    cpu: 8,
+    memory: "1Gi",
+    rootfs: "1Gi",
+    containers: [
+      { index: 0, name: "app", image: "menu:99", options },
+      { index: 0, name: "trace", image: "trace:1", options },
+    ],
+  };
+  await startRollout(f, { template: large, strategy: allInPlace, ifActive: "wait" });
+  await f.ctx.db.execute(sql`update tenants set cpu_millis_max = 4000`);
+  await rounds(6);
+  expect(await readRollout(f, 1)).toMatchObject({ state: "completed" });
+  expect(await readRollout(f, 2)).toMatchObject({ state: "canceled" });
+  expect((await getService(f.ctx, f.tenantId, "web")).size.cpuMillis).toBe(1_000);
 });
 
 test("the deletion of a service cancels its rollouts", async () => {
