@@ -8,6 +8,7 @@ const tags = [
   { name: "services", description: "Services: the template, number and placement of sets." },
   { name: "rollouts", description: "Rollouts: gradual changes of the sets of a service." },
   { name: "sets", description: "Sets: the groups of containers that run a service." },
+  { name: "sessions", description: "Sessions of users with containers, and their history." },
   { name: "volumes", description: "Volumes of sets, and trashed volumes." },
   { name: "hosts", description: "Hosts and host pools." },
   { name: "autoscaling", description: "Hooks, demands of alerts, and scaling decisions." },
