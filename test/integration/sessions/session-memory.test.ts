@@ -6,8 +6,12 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 import { afterAll, expect, it } from "vitest";
 import { waitUntil } from "../../support/wait-until.ts";
 
-/** Two sockets of each are in one process, which may open 20,000 files. */
-const SESSIONS = 9_900;
+/**
+ * IDLE_SESSIONS=9900 is the most that the limit of 20,000 files permits, because two sockets of
+ * each session are in one process. It takes two minutes of CPU time.
+ */
+const SESSIONS = Number(process.env["IDLE_SESSIONS"] ?? 2_000);
+const OPEN_DEADLINE_MS = 600_000;
 /** The time between two pings in operation. */
 const ANSWERS_MS = 15_000;
 const BYTES_PER_SESSION_MAX = 60 * 1024;
@@ -38,13 +42,13 @@ function start(...args: string[]) {
   child.stderr.on("data", (chunk: Buffer) => void (errors += chunk.toString()));
   const until = async (what: string, isDone: (last: Line) => boolean) => {
     const hasEnded = (): boolean => child.exitCode !== null;
-    await waitUntil(what, () => hasEnded() || lines.some(isDone), { deadlineMs: 150_000 });
+    await waitUntil(what, () => hasEnded() || lines.some(isDone), { deadlineMs: OPEN_DEADLINE_MS });
     if (hasEnded()) throw new Error(`the program ended: ${errors}`);
   };
   return { child, lines, until };
 }
 
-it("9,900 idle sessions cost less than 60 KiB each, even when all of them are pinged", async () => {
+it("thousands of idle sessions cost less than 60 KiB each, even when all are pinged", async () => {
   const server = start("server");
   await server.until("the server is ready", ({ rssBytes }) => rssBytes !== undefined);
   const before = server.lines.at(-1)?.rssBytes ?? 0;
