@@ -177,7 +177,9 @@ function isNewsForMover(
   row: HostSetRow,
   { ready, state, sized, containers }: ObservedUpdate,
 ): boolean {
-  if (row.isUpdating || ready !== row.ready || sized !== row.sized) return true;
+  if (row.isUpdating || ready !== row.ready) return true;
+  // A resize is the last step of its operation. Only a rollout waits for its end.
+  if (row.hasRollout && sized !== row.sized) return true;
   if (state !== row.state && state === "failed") return true;
   const before = new Map(row.containers.map((container) => [container.name, container]));
   return containers.some((container) => {
