@@ -50,7 +50,7 @@ test("sets that wait are retried in small batches, so that a new set waits for a
   await createService(f.ctx, f.tenantId, serviceBody("web", { replicas: 250 }));
   expect(await f.placer.placeSets()).toMatchObject({ placed: 0, rejected: 250, batches: 1 });
   await f.ctx.db.execute(sql`update sets set plan_after = now() where state = 'pending'`);
-  expect(await f.placer.placeSets()).toMatchObject({ placed: 0, rejected: 250, batches: 3 });
+  expect(await f.placer.placeSets()).toMatchObject({ placed: 0, rejected: 250, batches: 5 });
 });
 
 const percents = { cpuMillis: 100, memoryBytes: 100, rootfsBytes: 100, volumeBytes: 100 };
