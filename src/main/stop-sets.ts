@@ -1,6 +1,6 @@
-import Docker from "dockerode";
 import { loadStopSetsConfig } from "../config/stop-sets.ts";
 import { stopAllSets } from "../host-adapters/docker/stop-all-sets.ts";
+import { openDocker } from "../host-adapters/docker/open-docker.ts";
 import { createLog } from "../lib/log.ts";
 import { loadConfigOrExit, readVersion } from "./compose/run-process.ts";
 
@@ -13,7 +13,7 @@ const lateTimeoutMs = 20_000;
  */
 const settings = loadConfigOrExit(loadStopSetsConfig);
 const log = createLog({ service: "stop-sets", version: readVersion(), level: "info" });
-const docker = new Docker({ socketPath: settings.BERTH_DOCKER_SOCKET });
+const docker = openDocker(settings.BERTH_DOCKER_SOCKET);
 try {
   await stopAllSets({
     docker,

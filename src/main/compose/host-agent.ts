@@ -1,8 +1,9 @@
 import path from "node:path";
-import Docker from "dockerode";
+import type Docker from "dockerode";
 import { Agent as HttpAgent } from "undici";
 import { createDockerDisk } from "../../host-adapters/docker/docker-disk.ts";
 import { createDockerRoot, type DockerRoot } from "../../host-adapters/docker/docker-root.ts";
+import { openDocker } from "../../host-adapters/docker/open-docker.ts";
 import { composeSets } from "./set-engine.ts";
 import {
   type HostIdentity,
@@ -90,7 +91,7 @@ export async function startHostAgent(
     stopping.abort(new Error("the agent stops"));
     return ran;
   });
-  const docker = new Docker({ socketPath: settings.BERTH_DOCKER_SOCKET });
+  const docker = openDocker(settings.BERTH_DOCKER_SOCKET);
   const root = await openDockerRoot(docker, log, stopping.signal);
   // Volumes need the host's id, which exists only after the enrollment.
   const late: { volumes?: HostVolumes | undefined } = {};
