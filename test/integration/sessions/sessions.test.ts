@@ -8,6 +8,7 @@ import { encodeData, type SessionControl } from "../../../src/contracts/sessions
 import { silentLog } from "../../../src/lib/log.ts";
 import { Shutdown } from "../../../src/lib/shutdown.ts";
 import { serveHttp } from "../../../src/main/compose/serve-http.ts";
+import { newId } from "../../../src/lib/ids.ts";
 import { connectPeer, type SessionPeer } from "../../support/api/session-peers.ts";
 import {
   createTestApi,
@@ -200,14 +201,14 @@ it("refuses infra with an event (I10), unknown containers, readers and other ten
       () => 101,
       (error: { status: number; body: string }) => [error.status, JSON.parse(error.body).code],
     );
+  const missingUrl = execUrl().replace(setId, newId("set"));
   expect(await refusal(execUrl("infra"), tenant)).toEqual([403, "forbidden"]);
   expect((await readTexts()).join()).toContain("refused: Berth permits no session in an infra");
   expect(await refusal(execUrl("other"), tenant)).toEqual([404, "not-found"]);
   expect(await refusal(execUrl(), await test.tokenOf("read", "food"))).toEqual([403, "forbidden"]);
-  expect(await refusal(execUrl(), await test.tokenOf("tenant", "toys"))).toEqual([
-    404,
-    "not-found",
-  ]);
+  const foreigner = await test.tokenOf("tenant", "toys");
+  for (const url of [execUrl(), missingUrl])
+    expect(await refusal(url, foreigner)).toEqual([404, "not-found"]);
   expect(await refusal(execUrl(), "brt_unknown")).toEqual([401, "unauthenticated"]);
 });
 
