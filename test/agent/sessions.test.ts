@@ -139,10 +139,12 @@ it("a program that a signal ends has 128 and its number, and an unknown program 
   expect([126, 127]).toContain(await unknown.ended);
 });
 
-// Docker sets the size a moment after the start of the program.
+// Docker sets the size a moment after the start of the program. Until then, stty fails with code 0.
+const untilTerminalHasSize =
+  'until size=$(stty size 2>/dev/null) && [ "${size:-0 0}" != "0 0" ]; do sleep 0.1; done; echo "$size"';
+
 it("a terminal has its size, passes Ctrl-C on, and gives the exit code", async () => {
-  const script =
-    "until stty size; do sleep 0.1; done; trap 'echo caught; exit 5' INT; echo waiting; while true; do sleep 1; done";
+  const script = `${untilTerminalHasSize}; trap 'echo caught; exit 5' INT; echo waiting; while true; do sleep 1; done`;
   const cli = berth(sh(script, "-i", "-t"), { hasTerminal: true });
   await waitUntil("the program waits", () => cli.output().includes("waiting"), { deadlineMs });
   expect(cli.output()).toContain("33 91");
