@@ -37,6 +37,23 @@ async function publish(name: string, tag: string): Promise<string> {
   return `${repo}:${tag}`;
 }
 
+/** containerd's image store publishes images in the formats of OCI. */
+const manifestTypes = [
+  "application/vnd.docker.distribution.manifest.v2+json",
+  "application/vnd.docker.distribution.manifest.list.v2+json",
+  "application/vnd.oci.image.manifest.v1+json",
+  "application/vnd.oci.image.index.v1+json",
+].join(", ");
+
+async function readDigest(image: string): Promise<string> {
+  const path = image.replace("/", "/v2/").replace(/:(\w+)$/, "/manifests/$1");
+  const headers = { accept: manifestTypes };
+  const answer = await fetch(`http://${path}`, { method: "HEAD", headers });
+  const digest = answer.headers.get("docker-content-digest");
+  if (digest === null) throw new Error(`the registry answered ${answer.status} without a digest`);
+  return digest;
+}
+
 it("a missing image is pulled once for all sets that wait for it", async () => {
   const image = await publish("team/menu", "42");
   await publish("team/menu", "43");
@@ -74,10 +91,7 @@ it("an image that its registry does not have is a permanent error", async () => 
 it("an image that was pulled by its digest is listed by it", async () => {
   const tagged = await publish("team/pinned", "1");
   const [repository = ""] = tagged.split(/:1$/);
-  const accept = "application/vnd.docker.distribution.manifest.v2+json";
-  const url = `http://${repository.replace("/", "/v2/")}/manifests/1`;
-  const { headers } = await fetch(url, { method: "HEAD", headers: { accept } });
-  const pinned = `${repository}@${headers.get("docker-content-digest")}`;
+  const pinned = `${repository}@${await readDigest(tagged)}`;
   await port.pullImages(localSet({ image: pinned }), ["app"], signal);
   const held = await port.images(signal);
   expect(held).toContain(pinned);
@@ -87,13 +101,6 @@ it("an image that was pulled by its digest is listed by it", async () => {
 
 describe("a prefetch", () => {
   const tenant = "default";
-
-  async function readDigest(image: string): Promise<string | null> {
-    const accept = "application/vnd.docker.distribution.manifest.v2+json";
-    const path = image.replace("/", "/v2/").replace(/:(\w+)$/, "/manifests/$1");
-    const { headers } = await fetch(`http://${path}`, { method: "HEAD", headers: { accept } });
-    return headers.get("docker-content-digest");
-  }
 
   it("pulls a tag again that the registry has moved, and returns its digest", async () => {
     const reference = await publish("team/moved", "1");
