@@ -38,6 +38,8 @@ function untilOpen(socket: WebSocket): Promise<SessionSocket> {
   return new Promise((resolve, reject) => {
     socket.once("open", () => {
       socket.pause();
+      // It closes itself after a malformed frame. Without a listener, that would end the process.
+      socket.on("error", () => undefined);
       socket.off("error", reject);
       resolve(socket);
     });

@@ -21,6 +21,7 @@ declare module "ws" {
     readonly bufferedAmount: number;
     send(message: Uint8Array, sent?: (error?: Error) => void): void;
     ping(): void;
+    pong(data: Uint8Array, mask: boolean, sent: () => void): void;
     pause(): void;
     resume(): void;
     close(code?: number, reason?: string): void;
@@ -37,6 +38,8 @@ declare module "ws" {
     noServer: true;
     perMessageDeflate?: boolean;
     maxPayload?: number;
+    /** Answers each ping, without a bound on answers that the peer does not read. */
+    autoPong?: boolean;
   }
 
   export class WebSocketServer {
