@@ -115,6 +115,17 @@ describe("a set that should run", () => {
     ]);
   });
 
+  it("is not prepared again while Docker lists its infra container and does not describe it", () => {
+    const set = setOf();
+    const observed = observedSet(set, { app: "running", log: "running" });
+    // Docker describes no labels, so the container seems outdated.
+    const infra = { ...observed.infra, isUnknown: true, specHash: "" } as ObservedContainer;
+    const unknown = { ...observed, infra };
+    expect(reconcile(set, unknown, historyOf(set), nowMs).steps).not.toContainEqual(
+      expect.objectContaining({ kind: "prepare" }),
+    );
+  });
+
   it("is started by index, with equal indexes together", () => {
     let set = setOf({ names: ["a", "b", "c"] });
     for (const [position, index] of [5, 5, 9].entries()) {
